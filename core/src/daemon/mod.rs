@@ -1,0 +1,7 @@
+//! The machine that owns the stages.
+
+pub mod input;
+pub mod output;
+pub mod settings;
+
+pub use {input::Input, output::Output, settings::Settings};

@@ -1,0 +1,34 @@
+//! Label sets: how series are named, compared and chosen.
+
+mod set;
+pub use set::{LABELS_BYTES_MAX, LabelsError, LabelsRef, LabelsWriter};
+
+#[cfg(feature = "alloc")]
+mod matcher;
+#[cfg(feature = "alloc")]
+mod pattern;
+#[cfg(feature = "alloc")]
+pub use {
+    matcher::{MatchOp, Matcher},
+    pattern::{Pattern, PatternError},
+    set::{LabelSet, LabelsBuilder},
+};
+
+/// The label that holds the metric's name.
+pub const NAME: &str = "__name__";
+
+/// `[a-zA-Z_:][a-zA-Z0-9_:]*`, the metric names of the text format 0.0.4 and of PromQL without quotes.
+pub fn is_metric_name(text: &str) -> bool {
+    is_name(text, |byte| byte == b':')
+}
+
+/// `[a-zA-Z_][a-zA-Z0-9_]*`, the label names of the text format 0.0.4 and of PromQL without quotes.
+pub fn is_label_name(text: &str) -> bool {
+    is_name(text, |_| false)
+}
+
+fn is_name(text: &str, also: impl Fn(u8) -> bool) -> bool {
+    let mut bytes = text.bytes();
+    bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_' || also(first))
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || also(byte))
+}

@@ -1,0 +1,46 @@
+//! What Holdfast decides: scraping, storing, querying, alerting and forwarding for one edge node.
+//!
+//! No clock, no sockets, no files, and outside the feature `alloc` no allocator. Time and bytes come in as
+//! [`daemon::Input`], requests for effects go out as [`daemon::Output`]. The folders stand in the order of one sample's
+//! way: scrape -> parse -> labels -> store -> spill -> promql / rules / forward -> notify.
+//!
+//! Stages see `labels`, `store` and the single files at the top, not each other; `rules` may use `promql`; only
+//! `daemon` sees all.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+#[cfg(feature = "alloc")]
+extern crate alloc;
+
+pub mod limits;
+pub mod memory;
+pub mod prng;
+pub mod time;
+
+pub mod labels;
+pub mod link;
+pub mod store;
+
+#[cfg(feature = "alloc")]
+pub mod math;
+#[cfg(feature = "alloc")]
+pub mod retry;
+
+#[cfg(feature = "alloc")]
+pub mod api;
+#[cfg(feature = "alloc")]
+pub mod daemon;
+#[cfg(feature = "alloc")]
+pub mod forward;
+#[cfg(feature = "alloc")]
+pub mod notify;
+#[cfg(feature = "alloc")]
+pub mod parse;
+#[cfg(feature = "alloc")]
+pub mod promql;
+#[cfg(feature = "alloc")]
+pub mod rules;
+#[cfg(feature = "alloc")]
+pub mod scrape;
+#[cfg(feature = "alloc")]
+pub mod spill;

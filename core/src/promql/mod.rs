@@ -1,0 +1,3 @@
+//! PromQL.
+
+pub mod source;

@@ -1,0 +1,33 @@
+//! Recording and alerting rules.
+
+use alloc::{string::String, vec::Vec};
+
+/// One group of a rule file, read and checked by the platform.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GroupSpec {
+    pub name: String,
+    /// The rule file's path as given in `rule_files`.
+    pub file: String,
+    /// `None`: the global evaluation interval.
+    pub interval_ms: Option<u64>,
+    /// Most series or alerts one rule may produce; 0: no limit.
+    pub limit: u64,
+    pub query_offset_ms: Option<i64>,
+    /// Added to every rule's labels.
+    pub labels: Vec<(String, String)>,
+    pub rules: Vec<RuleSpec>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct RuleSpec {
+    pub kind: RuleKind,
+    /// PromQL, already parsed once by the check.
+    pub expr: String,
+    pub labels: Vec<(String, String)>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum RuleKind {
+    Record { record: String },
+    Alert { alert: String, for_ms: u64, keep_firing_for_ms: u64, annotations: Vec<(String, String)> },
+}
