@@ -2,6 +2,7 @@
 //!
 //! A series is its label set. Its samples lie in parts (timeline, column), merged by time on reading.
 
+pub mod codec;
 pub mod stored;
 
 /// A series in RAM: an index into the slab's series table. Valid while the slab lives and the series is not released;
