@@ -1,0 +1,1 @@
+//! Evaluates a recording rule.
