@@ -1,1 +1,9 @@
+//! Everything that touches the outside: sockets, files, clocks, signals. No monitoring decisions; those are in
+//! `holdfast-core`.
 
+pub mod clock;
+pub mod disk;
+pub mod log;
+pub mod net;
+pub mod run;
+pub mod systemd;
