@@ -1,7 +1,9 @@
 //! Everything that touches the outside: sockets, files, clocks, signals. No monitoring decisions; those are in
 //! `holdfast-core`.
 
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod disk;
 pub mod log;
 pub mod net;

@@ -1,0 +1,46 @@
+//! Reads what people write: `prometheus.yml`, its rule files, and `holdfast.yml`.
+//!
+//! Everything wrong is reported at once, each with file, line, column and what to do. What is read is never partly
+//! used: either a whole [`Loaded`] comes out, or a [`Refused`].
+
+mod errors;
+mod units;
+
+pub use errors::{Finding, Refused};
+pub use units::{UnitError, parse_bytes, parse_duration_ms};
+
+use holdfast_core::daemon::Settings;
+use std::path::Path;
+
+/// Checks one PromQL expression: the byte offset of the mistake, and what is wrong in words.
+pub type CheckExpression<'a> = &'a dyn Fn(&str) -> Result<(), (usize, String)>;
+
+/// Checks one template (a label's or annotation's value of an alerting rule): what is wrong, in words.
+pub type CheckTemplate<'a> = &'a dyn Fn(&str) -> Result<(), String>;
+
+/// What a configuration is read with.
+#[derive(Clone, Copy)]
+pub struct Reading<'a> {
+    /// `host:port` under which the built-in configuration scrapes this process itself.
+    pub own_address: &'a str,
+    /// The path of `--web.external-url` or `--web.route-prefix`; empty or `/something`. Only the built-in
+    /// configuration uses it.
+    pub route_prefix: &'a str,
+    /// `--host.job`: the job of the host's own metrics; empty: none.
+    pub host_job: &'a str,
+    /// The `instance` of the host's own metrics.
+    pub host_name: &'a str,
+    pub check_expression: CheckExpression<'a>,
+    pub check_template: CheckTemplate<'a>,
+    /// Value of an environment variable; for `external_labels`.
+    pub environment: &'a dyn Fn(&str) -> Option<String>,
+}
+
+/// A configuration that holds.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    pub settings: Settings,
+    /// What is accepted but should be known: a line each in the log, at start and at reload.
+    pub notices: Vec<Finding>,
+}
+
