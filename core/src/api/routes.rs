@@ -36,16 +36,18 @@ pub enum Route<'p> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RouteError {
     NotFound,
-    /// With the value of the `Allow` header.
-    MethodNotAllowed(&'static str),
+    /// With the headers of the answer, `Allow` among them.
+    MethodNotAllowed(Methods),
 }
 
-const GET: &str = "GET, HEAD, OPTIONS";
-const GET_POST: &str = "GET, HEAD, POST, OPTIONS";
-const POST_PUT: &str = "POST, PUT";
+/// Headers that say what is allowed; the first is `Allow`.
+type Methods = &'static [(&'static str, &'static str)];
+const GET: Methods = &[("Allow", "GET, HEAD, OPTIONS")];
+const GET_POST: Methods = &[("Allow", "GET, HEAD, POST, OPTIONS")];
+const POST_PUT: Methods = &[("Allow", "POST, PUT")];
 
 /// Path under the route prefix, allowed methods, route.
-const TABLE: &[(&str, &str, Route<'static>)] = &[
+const TABLE: &[(&str, Methods, Route<'static>)] = &[
     ("/api/v1/query", GET_POST, Route::Query),
     ("/api/v1/query_range", GET_POST, Route::QueryRange),
     ("/api/v1/format_query", GET_POST, Route::FormatQuery),
@@ -81,13 +83,13 @@ pub fn route(method: Method, path: &str) -> Result<Route<'_>, RouteError> {
         Method::Options => "OPTIONS",
         Method::Other => "",
     };
-    if !allow.split(", ").any(|allowed| allowed == name) {
+    if !allow.iter().any(|(_, methods)| methods.split(", ").any(|allowed| allowed == name)) {
         return Err(RouteError::MethodNotAllowed(allow));
     }
     Ok(if method == Method::Options { Route::Options } else { route })
 }
 
-fn find(path: &str) -> Option<(&'static str, Route<'_>)> {
+fn find(path: &str) -> Option<(Methods, Route<'_>)> {
     if let Some((_, allow, route)) = TABLE.iter().find(|(known, _, _)| *known == path) {
         return Some((allow, *route));
     }
@@ -112,6 +114,14 @@ mod tests {
         assert_eq!(route(Method::Post, "/api/v1/targets"), Err(RouteError::MethodNotAllowed(GET)));
         for path in ["/api/v1/nothing", "/api/v1/label//values", "/api/v1/label/a/b/values", "/-/quit"] {
             assert_eq!(route(Method::Get, path), Err(RouteError::NotFound), "{path}");
+        }
+    }
+
+    #[test]
+    fn every_path_is_in_the_document() {
+        let document = include_str!("../../../docs/HTTP_API.md");
+        for (path, _, _) in TABLE {
+            assert!(document.contains(&alloc::format!("`{path}`")), "{path} is missing in docs/HTTP_API.md");
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     labels::{LabelSet, Matcher},
     number::GoFloat,
     promql::{
-        Point, Progress, Query, QueryError, ValueType,
+        AnnotationLevel, Point, Progress, Query, QueryError, ValueType,
         source::{Selected, Source},
     },
     store::{STALE_NAN_BITS, Sample},
@@ -27,9 +27,17 @@ const PIECE_BYTES: usize = 16 * 1024;
 /// Samples one bite of a query may read: about a millisecond on a slow core.
 const BITE_SAMPLES: usize = 20_000;
 
-pub const JSON_TYPE: &str = "application/json";
-pub const TEXT_TYPE: &str = "text/plain; charset=utf-8";
-pub const EXPOSITION_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// Headers of an answer. Any page may read the API, as with Prometheus' default `--web.cors.origin`.
+pub type Headers = &'static [(&'static str, &'static str)];
+pub const JSON: Headers = &[("Content-Type", "application/json"), ("Access-Control-Allow-Origin", "*")];
+pub const TEXT: Headers = &[("Content-Type", TEXT_TYPE)];
+pub const EXPOSITION: Headers = &[("Content-Type", "text/plain; version=0.0.4; charset=utf-8")];
+pub const PREFLIGHT: Headers = &[
+    ("Access-Control-Allow-Origin", "*"),
+    ("Access-Control-Allow-Methods", "GET, HEAD, POST, OPTIONS"),
+    ("Access-Control-Allow-Headers", "Accept, Authorization, Content-Type, Origin"),
+];
+const TEXT_TYPE: &str = "text/plain; charset=utf-8";
 
 #[derive(Default)]
 pub struct Answers {
@@ -39,9 +47,7 @@ pub struct Answers {
 pub struct Answer {
     pub request: RequestId,
     pub status: u16,
-    pub content_type: &'static str,
-    /// One more header: `Allow` or `Location`.
-    pub extra: Option<(&'static str, &'static str)>,
+    pub headers: Headers,
     head_sent: bool,
     /// The socket still has a piece.
     waiting: bool,
@@ -59,7 +65,7 @@ enum Work {
 
 /// What `poll_output` can do next.
 pub enum Step<'b> {
-    Head { request: RequestId, status: u16, content_type: &'static str, extra: Option<(&'static str, &'static str)> },
+    Head { request: RequestId, status: u16, headers: Headers },
     Piece { request: RequestId, bytes: &'b [u8], last: bool, broken: bool },
     /// A bite was taken; there may be more to do.
     Worked,
@@ -112,8 +118,8 @@ impl Answers {
             }
             if !answer.head_sent {
                 answer.head_sent = true;
-                let Answer { request, status, content_type, extra, .. } = *answer;
-                return Step::Head { request, status, content_type, extra };
+                let Answer { request, status, headers, .. } = *answer;
+                return Step::Head { request, status, headers };
             }
             let length = answer.body.len().min(buf.len());
             buf[..length].copy_from_slice(&answer.body[..length]);
@@ -144,17 +150,17 @@ impl Answers {
 
 impl Answer {
     /// A whole answer.
-    pub fn whole(request: RequestId, status: u16, content_type: &'static str, body: Vec<u8>) -> Self {
+    pub fn whole(request: RequestId, status: u16, headers: Headers, body: Vec<u8>) -> Self {
         let work = Work::Done;
-        Self { request, status, content_type, extra: None, head_sent: false, waiting: false, body, work }
+        Self { request, status, headers, head_sent: false, waiting: false, body, work }
     }
 
     pub fn text(request: RequestId, status: u16, text: &str) -> Self {
-        Self::whole(request, status, TEXT_TYPE, text.as_bytes().to_vec())
+        Self::whole(request, status, TEXT, text.as_bytes().to_vec())
     }
 
     pub fn error(request: RequestId, error: &ApiError) -> Self {
-        Self::whole(request, error.kind.status(), JSON_TYPE, error.body().into_bytes())
+        Self::whole(request, error.kind.status(), JSON, error.body().into_bytes())
     }
 
     /// `{"status":"success","data":...}` around what `data` writes.
@@ -165,26 +171,31 @@ impl Answer {
             json.key("data");
             data(json);
         });
-        Self::whole(request, 200, JSON_TYPE, json.into_bytes())
+        Self::whole(request, 200, JSON, json.into_bytes())
     }
 
-    fn working(request: RequestId, content_type: &'static str, work: Work) -> Self {
-        Self { request, status: 200, content_type, extra: None, head_sent: false, waiting: false, body: Vec::new(), work }
+    /// 405, with what is allowed instead.
+    pub fn method_not_allowed(request: RequestId, headers: Headers) -> Self {
+        Self::whole(request, 405, headers, b"Method Not Allowed\n".to_vec())
+    }
+
+    fn working(request: RequestId, headers: Headers, work: Work) -> Self {
+        Self { request, status: 200, headers, head_sent: false, waiting: false, body: Vec::new(), work }
     }
 
     pub fn query(request: RequestId, query: Query, limit: usize, deadline_mono_ms: u64) -> Self {
         let work = QueryWork { query, json: Json::default(), limit, written: 0, opened: false, deadline_mono_ms };
-        Self::working(request, JSON_TYPE, Work::Query(Box::new(work)))
+        Self::working(request, JSON, Work::Query(Box::new(work)))
     }
 
     pub fn select(request: RequestId, select: Select) -> Self {
         let work = SelectWork { select, next: 0, selection: Vec::new() };
-        Self::working(request, JSON_TYPE, Work::Select(Box::new(work)))
+        Self::working(request, JSON, Work::Select(Box::new(work)))
     }
 
     pub fn federate(request: RequestId, federate: Federate) -> Self {
         let work = FederateWork { federate, next_matchers: 0, selection: Vec::new(), next: 0, last_name: LabelSet::default() };
-        Self::working(request, EXPOSITION_TYPE, Work::Federate(Box::new(work)))
+        Self::working(request, EXPOSITION, Work::Federate(Box::new(work)))
     }
 
     fn bite(&mut self, now: Now, source: &mut dyn Source) {
@@ -198,7 +209,7 @@ impl Answer {
             Ok(false) => {}
             Ok(true) => self.work = Work::Done,
             Err(error) if !self.head_sent => {
-                (self.status, self.content_type) = (error.kind.status(), JSON_TYPE);
+                (self.status, self.headers) = (error.kind.status(), JSON);
                 self.body = error.body().into_bytes();
                 self.work = Work::Done;
             }
@@ -240,6 +251,7 @@ impl QueryWork {
                 self.json.close("]");
             }
             self.json.close("}");
+            self.annotations();
             self.json.close("}");
         }
         body.append(&mut self.json.take());
@@ -268,42 +280,49 @@ impl QueryWork {
 
     fn series(&mut self) {
         let value_type = self.query.value_type();
+        let Some(series) = self.query.take_series() else { return };
         self.written += 1;
-        let series = self.query.take_series();
         let json = &mut self.json;
-        match value_type {
-            ValueType::Scalar => {
-                if let Some(point) = series.points.first() {
-                    write_point(json, point);
-                }
-            }
-            ValueType::String => {
-                if let Some(point) = series.points.first() {
-                    json.array(|json| {
-                        json.timestamp(point.t_ms);
-                        json.text(series.text);
-                    });
-                }
-            }
-            ValueType::Vector => {
-                json.object(|json| {
-                    json.key("metric");
-                    write_labels(json, series.labels);
-                    if let Some(point) = series.points.first() {
-                        json.key("value");
-                        write_point(json, point);
-                    }
+        match (value_type, series.points.first()) {
+            (ValueType::Scalar, Some(point)) => write_point(json, point),
+            (ValueType::String, Some(point)) => {
+                json.array(|json| {
+                    json.timestamp(point.t_ms);
+                    json.text(series.text.as_deref().unwrap_or(""));
                 });
             }
-            ValueType::Matrix => {
+            (ValueType::Vector, Some(point)) => {
                 json.object(|json| {
                     json.key("metric");
-                    write_labels(json, series.labels);
+                    write_labels(json, &series.labels);
+                    json.key("value");
+                    write_point(json, point);
+                });
+            }
+            (ValueType::Matrix, _) => {
+                json.object(|json| {
+                    json.key("metric");
+                    write_labels(json, &series.labels);
                     json.key("values").array(|json| {
-                        for point in series.points {
+                        for point in &series.points {
                             write_point(json, point);
                         }
                     });
+                });
+            }
+            (_, None) => {}
+        }
+    }
+
+    /// `warnings` and `infos`, where there are any.
+    fn annotations(&mut self) {
+        for (key, level) in [("warnings", AnnotationLevel::Warning), ("infos", AnnotationLevel::Info)] {
+            let mut texts = self.query.annotations().iter().filter(|annotation| annotation.level == level).peekable();
+            if texts.peek().is_some() {
+                self.json.key(key).array(|json| {
+                    for annotation in texts {
+                        json.text(&annotation.text);
+                    }
                 });
             }
         }
@@ -317,7 +336,7 @@ pub fn query_error(error: QueryError) -> ApiError {
 fn write_point(json: &mut Json, point: &Point) {
     json.array(|json| {
         json.timestamp(point.t_ms);
-        json.display(GoFloat::F(point.value));
+        json.display(GoFloat::Json(point.value));
     });
 }
 
