@@ -1,50 +1,52 @@
 //! Brings what is only in memory to the medium: the tail log every flush interval, segments when there is enough.
 //!
 //! ```text
-//! Idle -> Logging (frames) -> LogSyncing -> Sealing (segments, state) -> Committing -> Idle
+//!        due          no frame left       LogSynced           no row left        Committed
+//! Idle -----> Logging -----------> Syncing -------> Sealing ------------> Committing -----> Idle
 //! ```
 //!
-//! A step that fails goes back to `Idle`; nothing counts as kept before its sync or commit has answered, so the next
-//! flush gives it again.
+//! Nothing counts as kept before its sync or commit has answered well; what failed is given again by the next flush. The
+//! first flush of a process is a checkpoint: it opens a generation of the log (docs/SPILL_FORMAT.md).
 
-use super::{Daemon, output::Level, output::Output, output::Put};
-use crate::{
-    spill::Seal,
-    time::Now,
+use super::{
+    Daemon,
+    output::{Level, Output, Put},
 };
-use alloc::{
-    string::{String, ToString},
-    vec::Vec,
-};
+use crate::{spill::SealReason, time::Now};
 
-/// Alerts that changed wait at most this long for the medium, and so bound how often a flush can be hurried.
+/// Alerts that changed wait at most this long for the medium, which also bounds how often a flush can be hurried.
 const HURRY_MS: u64 = 1_000;
 
 pub(super) struct Flush {
     stage: Stage,
     interval_ms: u64,
     due_mono_ms: u64,
-    /// State that changed since it was last logged.
-    changed: Vec<String>,
-    /// State frames given in this flush; they are asked for again when it fails.
-    logged: Vec<String>,
     token: u64,
-    stop: bool,
+    puts: u64,
+    log_failing: bool,
+    commit_failing: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Idle,
     Logging,
-    LogSyncing,
+    Syncing,
     Sealing,
     Committing,
 }
 
 impl Flush {
     pub fn new(interval_ms: u64, now: Now) -> Self {
-        let stage = Stage::Idle;
-        Self { stage, interval_ms, due_mono_ms: now.mono_ms + interval_ms, changed: Vec::new(), logged: Vec::new(), token: 0, stop: false }
+        Self {
+            stage: Stage::Idle,
+            interval_ms: interval_ms.max(1),
+            due_mono_ms: now.mono_ms,
+            token: 0,
+            puts: 0,
+            log_failing: false,
+            commit_failing: false,
+        }
     }
 
     /// The next flush comes soon.
@@ -52,134 +54,152 @@ impl Flush {
         self.due_mono_ms = self.due_mono_ms.min(now.mono_ms + HURRY_MS);
     }
 
+    /// The next flush comes at once.
+    pub fn now(&mut self, now: Now) {
+        self.due_mono_ms = now.mono_ms;
+    }
+
     pub fn due_mono_ms(&self) -> Option<u64> {
         (self.stage == Stage::Idle).then_some(self.due_mono_ms)
     }
 
-    pub fn stop(&mut self, now: Now) {
-        self.stop = true;
-        self.due_mono_ms = now.mono_ms;
+    /// Whether [`Daemon::flush_step`] has something to do now.
+    pub fn is_active(&self, now: Now) -> bool {
+        match self.stage {
+            Stage::Idle => self.due_mono_ms <= now.mono_ms,
+            Stage::Logging | Stage::Sealing => true,
+            Stage::Syncing | Stage::Committing => false,
+        }
     }
 
-    pub fn is_idle(&self) -> bool {
-        self.stage == Stage::Idle
+    /// Nothing is under way and nothing is due.
+    pub fn is_quiet(&self, now: Now) -> bool {
+        self.stage == Stage::Idle && self.due_mono_ms > now.mono_ms
+    }
+
+    pub fn log_is_failing(&self) -> bool {
+        self.log_failing
+    }
+
+    pub fn commit_is_failing(&self) -> bool {
+        self.commit_failing
     }
 }
 
 impl Daemon<'_> {
-    /// Keeps small state in the slab, where a killed process leaves it, and marks it for the log.
-    pub(super) fn keep_state(&mut self, now: Now, key: &str, bytes: &[u8]) {
+    /// Keeps small state in the slab, where a killed process leaves it; the next flush finds that it changed.
+    pub(super) fn keep_state(&mut self, key: &str, bytes: &[u8]) {
         if let Err(refused) = self.store.state_put(key, bytes) {
             self.counters.state_refused += 1;
             self.log(Level::Error, "state-refused", format_args!("{key} would not survive a restart: {refused}"));
-            return;
-        }
-        let _ = now;
-        if !self.flush.changed.iter().any(|changed| changed == key) {
-            self.flush.changed.push(key.to_string());
         }
     }
 
-    /// One step of the flush in progress; `None` when nothing is to be done now.
-    pub(super) fn flush_step<'b>(&mut self, now: Now, buf: &'b mut [u8]) -> Option<Output<'b>> {
+    /// One step of the flush; called while [`Flush::is_active`].
+    pub(super) fn flush_step<'b>(&mut self, now: Now, buf: &'b mut [u8]) -> Output<'b> {
         if self.flush.stage == Stage::Idle {
-            if self.flush.due_mono_ms > now.mono_ms {
-                return None;
-            }
-            self.flush.stage = Stage::Logging;
             self.flush.due_mono_ms = now.mono_ms + self.flush.interval_ms;
-            self.flush.logged.clear();
+            self.flush.stage = Stage::Logging;
         }
         if self.flush.stage == Stage::Logging {
-            if let Some(length) = self.frame(buf) {
+            if let Some(length) = self.spill.frame_next(&self.store, buf)
+                && let Some(generation) = self.spill.log_generation()
+            {
                 self.counters.log_bytes += length as u64;
-                return Some(Output::LogAppend { generation: self.spill.generation(), bytes: &buf[..length] });
+                return Output::LogAppend { generation, bytes: &buf[..length] };
             }
-            self.flush.stage = Stage::LogSyncing;
-            self.flush.token += 1;
-            return Some(Output::LogSync { token: self.flush.token });
+            if self.spill.log_generation().is_some() {
+                self.flush.stage = Stage::Syncing;
+                self.flush.token += 1;
+                self.spill.log_sync(self.flush.token);
+                return Output::LogSync { token: self.flush.token };
+            }
+            // No generation is open yet: the checkpoint below opens one.
+            self.seal_begin();
         }
-        if self.flush.stage == Stage::Sealing {
-            let reason = if self.flush.stop { Seal::Stop } else { Seal::Flush };
-            match self.spill.seal_next(&self.store, now, reason, buf) {
-                Some(put) => {
-                    if let Put::Segment { bytes, .. } = &put {
-                        self.counters.segments += 1;
-                        self.counters.segment_bytes += bytes.len() as u64;
-                    }
-                    return Some(Output::Put(put));
+        let reason = match self.spill.log_generation() {
+            None => SealReason::Checkpoint,
+            Some(_) if self.spill.checkpoint_due() => SealReason::Checkpoint,
+            Some(_) => SealReason::Due,
+        };
+        match self.spill.seal_next(&self.store, now, reason, buf) {
+            Some(put) => {
+                self.flush.puts += 1;
+                if let Put::Segment { bytes, .. } = &put {
+                    self.counters.segments += 1;
+                    self.counters.segment_bytes += bytes.len() as u64;
                 }
-                None if self.spill.has_sealed() => {
-                    self.flush.stage = Stage::Committing;
-                    self.flush.token += 1;
-                    return Some(Output::Commit { token: self.flush.token });
-                }
-                None => self.flush.stage = Stage::Idle,
+                Output::Put(put)
+            }
+            None if self.flush.puts > 0 => {
+                self.flush.stage = Stage::Committing;
+                self.flush.token += 1;
+                self.spill.commit(&mut self.store, self.flush.token);
+                Output::Commit { token: self.flush.token }
+            }
+            None => {
+                self.flush.stage = Stage::Idle;
+                Output::Again
             }
         }
-        None
     }
 
-    /// The next frame for the log: rows first, then the state that changed.
-    fn frame(&mut self, buf: &mut [u8]) -> Option<usize> {
-        if let Some(length) = self.spill.frame_next(&mut self.store, buf) {
-            return Some(length);
-        }
-        while let Some(key) = self.flush.changed.pop() {
-            let Some(bytes) = self.store.state_get(&key) else { continue };
-            let length = self.spill.state_frame(&key, bytes, buf);
-            self.flush.logged.push(key);
-            if length.is_some() {
-                return length;
-            }
-        }
-        None
+    fn seal_begin(&mut self) {
+        self.flush.stage = Stage::Sealing;
+        self.flush.puts = 0;
     }
 
-    pub(super) fn log_synced(&mut self, now: Now, token: u64, result: Result<(), &str>) {
-        if self.flush.stage != Stage::LogSyncing || token != self.flush.token {
+    pub(super) fn log_synced(&mut self, token: u64, result: Result<(), &str>) {
+        self.spill.log_synced(&mut self.store, token, result.is_ok());
+        if self.flush.stage != Stage::Syncing || token != self.flush.token {
             return;
         }
-        self.spill.log_synced(&mut self.store, result.is_ok());
+        // Segments may still find room where the log does not.
+        self.seal_begin();
         match result {
             Ok(()) => {
                 self.counters.flushes += 1;
-                self.flush.stage = Stage::Sealing;
-                if core::mem::take(&mut self.flush_failing) {
-                    self.log(Level::Info, "flush-up", format_args!("the tail log is written again"));
+                if core::mem::take(&mut self.flush.log_failing) {
+                    self.log(Level::Info, "log-up", format_args!("the tail log is written again"));
                 }
             }
             Err(error) => {
                 self.counters.flushes_failed += 1;
-                self.flush_failing = true;
-                let logged = core::mem::take(&mut self.flush.logged);
-                self.flush.changed.extend(logged);
-                // Segments may still find room where the log does not.
-                self.flush.stage = Stage::Sealing;
-                self.log(Level::Error, "flush-down", format_args!("the tail log was not written: {error}; samples stay in memory and are tried again"));
+                self.flush.log_failing = true;
+                self.log(
+                    Level::Error,
+                    "log-down",
+                    format_args!("the tail log was not written: {error}; samples stay in memory and are tried again"),
+                );
             }
         }
-        let _ = now;
     }
 
     pub(super) fn committed(&mut self, now: Now, token: u64, result: Result<(), &str>) {
+        self.spill.committed(&mut self.store, token, result.is_ok());
         if self.flush.stage != Stage::Committing || token != self.flush.token {
             return;
         }
-        self.spill.committed(&mut self.store, result.is_ok());
         self.flush.stage = Stage::Idle;
         match result {
             Ok(()) => {
-                if core::mem::take(&mut self.commit_failing) {
+                if core::mem::take(&mut self.flush.commit_failing) {
                     self.log(Level::Info, "commit-up", format_args!("segments are stored again"));
+                }
+                // A new generation has to be filled before the old one stops being needed.
+                if self.spill.log_bytes() == 0 {
+                    self.flush.now(now);
                 }
             }
             Err(error) => {
                 self.counters.commits_failed += 1;
-                self.commit_failing = true;
-                self.log(Level::Error, "commit-down", format_args!("segments were not stored: {error}; samples stay in memory and are tried again"));
+                self.flush.commit_failing = true;
+                self.log(
+                    Level::Error,
+                    "commit-down",
+                    format_args!("segments were not stored: {error}; samples stay in memory and are tried again"),
+                );
             }
         }
-        let _ = now;
     }
 }

@@ -82,8 +82,6 @@ pub struct Daemon<'m> {
     now: Now,
     next_id: u64,
     next_target: u32,
-    flush_failing: bool,
-    commit_failing: bool,
     stopping: bool,
 }
 
@@ -144,8 +142,6 @@ impl<'m> Daemon<'m> {
             now,
             next_id: 1,
             next_target: 0,
-            flush_failing: false,
-            commit_failing: false,
             stopping: false,
         };
         if let Some(bytes) = daemon.store.state_get(rules_run::RULES_STATE)
@@ -184,7 +180,7 @@ impl<'m> Daemon<'m> {
                     self.upstream_answered(now, post, Err(error), stored);
                 }
             }
-            Input::LogSynced { token, result } => self.log_synced(now, token, result),
+            Input::LogSynced { token, result } => self.log_synced(token, result),
             Input::Committed { token, result } => {
                 self.committed(now, token, result);
                 self.oldest_ms = stored.oldest_ms().ok().flatten();
@@ -195,7 +191,7 @@ impl<'m> Daemon<'m> {
             Input::Stop => {
                 self.stopping = true;
                 self.save_rules(now);
-                self.flush.stop(now);
+                self.flush.now(now);
             }
         }
     }
@@ -210,21 +206,19 @@ impl<'m> Daemon<'m> {
         if !self.stopping && let Some(index) = self.scrape_step(now) {
             return self.fetch_output(index, buf);
         }
-        if self.flush_is_active(now) {
-            // The borrow of the buffer ends in each branch: only what is returned keeps it.
-            if let Some(output) = self.flush_step(now, buf) {
-                return output;
-            }
-            return Output::Again;
+        if self.flush.is_active(now) {
+            return self.flush_step(now, buf);
         }
         if self.stopping {
-            return if self.flush.is_idle() { Output::Stopped } else { Output::SleepUntil { mono_ms: now.mono_ms + 1_000 } };
+            let wait = Output::SleepUntil { mono_ms: now.mono_ms + 1_000 };
+            return if self.flush.is_quiet(now) { Output::Stopped } else { wait };
         }
         if let Some(ms) = self.options.retention_ms
             && self.retention_due_mono_ms <= now.mono_ms
         {
             self.retention_due_mono_ms = now.mono_ms + RETENTION_CHECK_MS;
             let t_ms = now.wall_ms.saturating_sub(ms as i64);
+            self.spill.dropped_before(t_ms);
             return Output::Put(Put::DropBefore { t_ms });
         }
         let mut body = String::new();
@@ -321,10 +315,10 @@ impl<'m> Daemon<'m> {
         if let Some(errors) = &self.reload_errors {
             notices.push(format!("The last reload was refused; the configuration before it goes on: {errors}"));
         }
-        if self.flush_failing {
+        if self.flush.log_is_failing() {
             notices.push("The tail log cannot be written; samples since then are only in memory.".into());
         }
-        if self.commit_failing {
+        if self.flush.commit_is_failing() {
             notices.push("Segments cannot be stored; samples stay in memory and are tried again.".into());
         }
         let usage = self.store.usage();

@@ -57,7 +57,7 @@ impl Daemon<'_> {
     pub(super) fn save_rules(&mut self, now: Now) {
         if self.rules.changed() {
             let bytes = self.rules.save(now);
-            self.keep_state(now, RULES_STATE, &bytes);
+            self.keep_state(RULES_STATE, &bytes);
             self.flush.hurry(now);
         }
     }
@@ -69,7 +69,7 @@ impl Daemon<'_> {
             let peer = &mut self.alertmanagers[index];
             if peer.outbox.changed() {
                 let (key, bytes) = (Alertmanager::state_key(&peer.url), peer.outbox.save());
-                self.keep_state(now, &key, &bytes);
+                self.keep_state(&key, &bytes);
                 changed = true;
             }
         }
