@@ -162,3 +162,114 @@ fn open(bytes: &[u8]) -> Result<(LayoutHead, &[u8]), FormatError> {
     }
     Ok((head, body))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::labels::LabelSet;
+    use alloc::{format, vec, vec::Vec};
+    use proptest::prelude::*;
+
+    fn write(columns: &[(ColumnKind, LabelSet)], column_from: u32, out: &mut [u8]) -> (usize, u32) {
+        let mut writer = LayoutWriter::new(TimelineKey(1), 2, column_from, out).unwrap();
+        for (kind, labels) in columns {
+            if !writer.push(*kind, labels.as_ref()) {
+                break;
+            }
+        }
+        let count = writer.column_count();
+        (writer.finish(), count)
+    }
+
+    fn columns(count: usize) -> Vec<(ColumnKind, LabelSet)> {
+        let column = |index: usize| {
+            let (name, le) = (format!("metric_{}", index / 4), format!("{}", index % 4));
+            let kind = if index % 5 == 4 { ColumnKind::Age } else { ColumnKind::Float };
+            (kind, LabelSet::from_pairs([("__name__", name.as_str()), ("job", "node"), ("le", le.as_str())]))
+        };
+        (0..count).map(column).collect()
+    }
+
+    fn read(bytes: &[u8]) -> Result<(LayoutHead, Vec<(u32, ColumnKind, LabelSet)>), FormatError> {
+        let mut found = Vec::new();
+        let head = layout_part_read(bytes, &mut |column, kind, labels| {
+            found.push((column, kind, LabelSet::from(labels)));
+            true
+        })?;
+        Ok((head, found))
+    }
+
+    #[test]
+    fn columns_come_back_in_order_and_shared_beginnings_are_written_once() {
+        let (columns, mut out) = (columns(100), vec![0; SEGMENT_BYTES_MAX]);
+        let (used, count) = write(&columns, 30, &mut out);
+        assert_eq!(count, 100);
+        let (head, found) = read(&out[..used]).unwrap();
+        assert_eq!(head, LayoutHead { timeline: TimelineKey(1), layout: 2, column_from: 30, column_count: 100 });
+        let expected: Vec<_> = (30..).zip(columns).map(|(column, (kind, labels))| (column, kind, labels)).collect();
+        assert_eq!(found, expected);
+        let plain: usize = expected.iter().map(|(_, _, labels)| labels.as_ref().as_bytes().len()).sum();
+        assert!(used < plain / 2, "{used} of {plain}");
+    }
+
+    #[test]
+    fn a_full_part_refuses_the_next_column_and_stays_readable() {
+        let long = "v".repeat(LABELS_BYTES_MAX - 200);
+        let column = |index: usize| {
+            let name = format!("{index:03}{long}");
+            (ColumnKind::Float, LabelSet::from_pairs([("a", name.as_str())]))
+        };
+        let columns: Vec<_> = (0..40).map(column).collect();
+        let mut out = vec![0; SEGMENT_BYTES_MAX];
+        let (used, count) = write(&columns, 0, &mut out);
+        assert!((20..40).contains(&count), "{count}");
+        assert_eq!(read(&out[..used]).unwrap().1.len(), count as usize);
+        assert!(matches!(
+            LayoutWriter::new(TimelineKey(1), 2, 0, &mut out[..LABELS_BYTES_MAX]),
+            Err(FormatError::OutputFull { .. })
+        ));
+    }
+
+    #[test]
+    fn a_part_without_columns_is_a_part() {
+        let mut out = vec![0; SEGMENT_BYTES_MAX];
+        let (used, _) = write(&[], 7, &mut out);
+        assert_eq!(read(&out[..used]).unwrap().1, []);
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_told() {
+        let mut out = vec![0; SEGMENT_BYTES_MAX];
+        let (used, _) = write(&columns(9), 0, &mut out);
+        for at in 0..used {
+            for bit in 0..8 {
+                let mut damaged = out[..used].to_vec();
+                damaged[at] ^= 1 << bit;
+                assert!(read(&damaged).is_err(), "bit {bit} of byte {at}");
+            }
+        }
+        assert!((0..used).all(|length| read(&out[..length]).is_err()));
+    }
+
+    proptest! {
+        #[test]
+        fn foreign_bodies_with_right_checksums_never_panic(
+            body in proptest::collection::vec(prop_oneof![0..6_u8, any::<u8>()], 0..400),
+            column_from in prop_oneof![Just(0), any::<u32>()],
+            column_count in prop_oneof![0..40_u32, any::<u32>()],
+        ) {
+            let mut out = vec![0; SEGMENT_BYTES_MAX];
+            let mut writer = LayoutWriter::new(TimelineKey(1), 2, column_from, &mut out).unwrap();
+            writer.head.column_count = column_count;
+            writer.out[HEADER_BYTES..HEADER_BYTES + body.len()].copy_from_slice(&body);
+            writer.used += body.len();
+            let used = writer.finish();
+            let mut given = 0;
+            let read = layout_part_read(&out[..used], &mut |_, _, _| { given += 1; true });
+            prop_assert!(given <= body.len());
+            if let Ok(head) = read {
+                prop_assert_eq!(head.column_count as usize, given);
+            }
+        }
+    }
+}

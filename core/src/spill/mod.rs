@@ -19,3 +19,8 @@ pub use layout::{LayoutHead, LayoutWriter, layout_part_read};
 pub use recovery::{Recovery, RecoveryReport, Replay, ReplayReport, RowsStored};
 pub use segment::{Columns, Encoded, SegmentHead, SegmentReader, SegmentSpec, SliceBytes, encode_segment};
 pub use writer::{SPILL_STATE_KEY, SealReason, Spill, SpillOptions, SpillState};
+
+#[cfg(test)]
+mod golden_tests;
+#[cfg(test)]
+mod testing;

@@ -529,3 +529,7 @@ fn sample_bits(cell: u64, presence: Presence) -> Option<u64> {
         Presence::Stale => Some(STALE_NAN_BITS),
     }
 }
+
+#[cfg(test)]
+#[path = "segment_tests.rs"]
+mod tests;
