@@ -5,6 +5,7 @@
 
 pub mod input;
 pub mod output;
+pub mod reader;
 pub mod settings;
 
 mod alertmanagers;

@@ -164,11 +164,7 @@ impl Plan {
     }
 
     /// Gives the residuals of all values but the first, group by group.
-    fn groups(
-        &self,
-        values: &[i64],
-        mut give: impl FnMut(&[u64]) -> Result<(), CodecError>,
-    ) -> Result<(), CodecError> {
+    fn groups(&self, values: &[i64], mut give: impl FnMut(&[u64]) -> Result<(), CodecError>) -> Result<(), CodecError> {
         let mut group = [0; GROUP];
         let (mut before, mut before_that, mut filled) = (0, 0, 0);
         for (row, k) in self.steps(values).enumerate().skip(1) {

@@ -216,6 +216,16 @@ pub fn decode_column(
     Ok(reader.used())
 }
 
+/// What an encoded column holds, from its head alone; `None` when there is no head or a newer version wrote it.
+pub fn column_kind(bytes: &[u8]) -> Option<ColumnKind> {
+    let head = *bytes.first()?;
+    match head & (HEAD_RESERVED | HEAD_AGE) {
+        0 => Some(ColumnKind::Float),
+        HEAD_AGE => Some(ColumnKind::Age),
+        _ => None,
+    }
+}
+
 /// Bits 0 to 2 of a column's head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
