@@ -6,6 +6,7 @@
 
 mod ast;
 pub mod functions;
+mod check;
 mod lex;
 mod parse;
 mod query;
