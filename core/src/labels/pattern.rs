@@ -52,16 +52,7 @@ impl Pattern {
         if let Some(kind) = plain(text) {
             return Ok(Self { kind });
         }
-        let refused = |reason: String| PatternError { pattern: text.into(), reason: reason.into() };
-        let translated = translate(text);
-        let regex = meta::Builder::new()
-            .configure(meta::Config::new().nfa_size_limit(Some(PATTERN_BYTES_MAX)).utf8_empty(true))
-            .syntax(syntax::Config::new().dot_matches_new_line(true))
-            .build(&format!("^(?:{translated})$"))
-            .map_err(|error| match error.syntax_error() {
-                Some(syntax) => refused(last_line(&format!("{syntax}"))),
-                None => refused(String::from("expression too large")),
-            })?;
+        let regex = compile(text, |translated| format!("^(?:{translated})$"))?;
         Ok(Self { kind: Kind::Automaton(Box::new(regex)) })
     }
 
@@ -100,6 +91,24 @@ impl Pattern {
             _ => None,
         }
     }
+}
+
+/// A pattern of Go's that is searched for anywhere in a text, with its groups.
+pub(crate) fn search_regex(text: &str) -> Result<meta::Regex, PatternError> {
+    // Outside of labels, Go's dot does not match a newline; `(?s)` in the pattern changes that.
+    compile(text, |translated| format!("(?-s:{translated})"))
+}
+
+fn compile(text: &str, wrap: impl Fn(String) -> String) -> Result<meta::Regex, PatternError> {
+    let refused = |reason: String| PatternError { pattern: text.into(), reason: reason.into() };
+    meta::Builder::new()
+        .configure(meta::Config::new().nfa_size_limit(Some(PATTERN_BYTES_MAX)).utf8_empty(true))
+        .syntax(syntax::Config::new().dot_matches_new_line(true))
+        .build(&wrap(translate(text)))
+        .map_err(|error| match error.syntax_error() {
+            Some(syntax) => refused(last_line(&format!("{syntax}"))),
+            None => refused(String::from("expression too large")),
+        })
 }
 
 fn last_line(text: &str) -> String {
