@@ -6,12 +6,13 @@ use core::ops::Range;
 /// Consecutive rows of one timeline that share a layout and lie in one place (the slab, or one group of segments).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Run {
-    /// Begins at the row asked for; never empty.
+    /// Begins at the first readable row at or after the one asked for; never empty.
     pub rows: Range<u64>,
     /// Columns of the layout these rows use. A column's index never changes while the rows exist, wherever they move.
     pub column_count: u32,
-    /// Wall milliseconds of the first row's instant.
+    /// Wall milliseconds of the first and the last row's instants.
     pub first_ms: i64,
+    pub last_ms: i64,
 }
 
 /// One sample on its way: wall milliseconds and the value's bits.
@@ -37,7 +38,7 @@ pub trait RowSource {
     /// Every timeline that holds rows, with the rows it holds from the oldest readable to the one after the newest.
     fn timelines(&mut self, visit: &mut dyn FnMut(TimelineKey, Range<u64>));
 
-    /// The longest [`Run`] that begins at `row`, or `None` where that row is not held.
+    /// The longest [`Run`] that begins with the first readable row at or after `row`; `None` when there is none.
     fn run(&mut self, timeline: TimelineKey, row: u64) -> Option<Run>;
 
     /// Visits the columns of `rows` (inside one run) in ascending order from `column_from` on. A column without any

@@ -82,10 +82,7 @@ impl Lines {
         Ok(())
     }
 
-    fn take_kept<E: From<LineTooLong>>(
-        &mut self,
-        take: &mut dyn FnMut(&[u8]) -> Result<Taken, E>,
-    ) -> Result<(), E> {
+    fn take_kept<E: From<LineTooLong>>(&mut self, take: &mut dyn FnMut(&[u8]) -> Result<Taken, E>) -> Result<(), E> {
         if self.passing_over {
             self.passing_over = false;
             self.number += 1;

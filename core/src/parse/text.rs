@@ -399,7 +399,10 @@ fn name_or_quoted(rest: &[u8]) -> Result<Option<(&[u8], &[u8])>, Stop> {
 }
 
 enum Quoted<'a> {
-    Closed { inner: &'a [u8], rest: &'a [u8] },
+    Closed {
+        inner: &'a [u8],
+        rest: &'a [u8],
+    },
     /// The input ends before the closing quote.
     Open,
     /// No quote here, or a backslash before a newline.
