@@ -33,8 +33,14 @@ pub struct Pattern {
 enum Kind {
     Literals(Box<[Box<str>]>),
     /// `prefix.*` (or `.+`): starts with the text, and has at least `more` bytes behind it.
-    Prefix { text: Box<str>, more: usize },
-    Suffix { text: Box<str>, more: usize },
+    Prefix {
+        text: Box<str>,
+        more: usize,
+    },
+    Suffix {
+        text: Box<str>,
+        more: usize,
+    },
     Automaton(Box<meta::Regex>),
 }
 

@@ -73,11 +73,7 @@ pub trait Stored {
     ) -> Result<(), StoredError>;
 
     /// The parts of one layout, by column.
-    fn layout(
-        &mut self,
-        layout: u64,
-        visit: &mut dyn FnMut(LayoutPart<'_>) -> bool,
-    ) -> Result<(), StoredError>;
+    fn layout(&mut self, layout: u64, visit: &mut dyn FnMut(LayoutPart<'_>) -> bool) -> Result<(), StoredError>;
 
     /// The segments of `layout` that hold `column` and overlap `start_ms ..= end_ms`, oldest first.
     fn column(
