@@ -6,6 +6,7 @@ pub mod clock;
 pub mod config;
 pub mod disk;
 pub mod log;
+pub mod memory;
 pub mod net;
 pub mod run;
 pub mod systemd;

@@ -60,6 +60,12 @@ impl Directory {
         self.path.join(name)
     }
 
+    /// Brings the names of newly made files to the medium. Their contents are synced by whoever writes them.
+    pub fn sync(&self) -> Result<(), DiskError> {
+        let result = File::open(&self.path).and_then(|directory| directory.sync_all());
+        result.map_err(|source| DiskError::Directory { path: self.path.clone(), source })
+    }
+
     /// Space taken by all files of the directory, as allocated (a preallocated log counts in full).
     pub fn size_bytes(&self) -> io::Result<u64> {
         let mut total = 0_u64;
@@ -92,7 +98,8 @@ fn refuse_strangers(path: &Path) -> Result<(), DiskError> {
         return Ok(());
     }
     names.sort();
-    let foreign = |found: &str, owner| Err(DiskError::Foreign { path: path.to_path_buf(), found: found.to_owned(), owner });
+    let foreign =
+        |found: &str, owner| Err(DiskError::Foreign { path: path.to_path_buf(), found: found.to_owned(), owner });
     if let Some(found) = names.iter().find(|name| is_prometheus(name)) {
         return foreign(found, "a Prometheus server");
     }

@@ -11,9 +11,9 @@
 //! Calls are made inline by the one loop; how long they took is in [`DiskUsage`].
 
 pub mod directory;
-//FLASH
-
-
+pub mod flash;
+pub mod ram;
+pub mod segments;
 pub mod tail_log;
 
 use holdfast_core::{daemon::output::Put, store::stored::Stored};
@@ -63,7 +63,7 @@ pub struct DiskSettings {
 impl DiskSettings {
     /// The quota below which nothing useful can be kept: two tail logs, a rollback journal and some segments.
     pub fn quota_bytes_min(&self) -> u64 {
-        2 * self.log_bytes + 2 * JOURNAL_BYTES_MAX
+        2 * self.log_bytes + segments::JOURNAL_BYTES_MAX + segments::DATABASE_BYTES_MIN
     }
 }
 
@@ -87,19 +87,28 @@ pub struct DiskUsage {
 
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
-    #[error("{path}: {source}; give --storage.tsdb.path a directory that can be written, or make this one writable for the user that runs holdfast")]
+    #[error(
+        "{path}: {source}; give --storage.tsdb.path a directory that can be written, or make this one writable for the user that runs holdfast"
+    )]
     Directory { path: PathBuf, source: io::Error },
-    #[error("{path} is in use by another holdfast process (process {pid}); stop that one, or give this one its own --storage.tsdb.path")]
+    #[error(
+        "{path} is in use by another holdfast process (process {pid}); stop that one, or give this one its own --storage.tsdb.path"
+    )]
     InUse { path: PathBuf, pid: String },
-    #[error("{path} holds {found}, which is the data of {owner}, and none of holdfast's; nothing was touched. Give --storage.tsdb.path a directory of its own")]
+    #[error(
+        "{path} holds {found}, which is the data of {owner}, and none of holdfast's; nothing was touched. Give --storage.tsdb.path a directory of its own"
+    )]
     Foreign { path: PathBuf, found: String, owner: &'static str },
-    #[error("{path} has format version {found}, and this holdfast knows versions up to {known}; run the newer holdfast that wrote it, or move the file away to start empty")]
+    #[error(
+        "{path} has format version {found}, and this holdfast knows versions up to {known}; run the newer holdfast that wrote it, or move the file away to start empty"
+    )]
     NewerVersion { path: PathBuf, found: i64, known: i64 },
-    #[error("a disk quota of {quota_bytes} bytes is too small: {quota_bytes_min} are needed for the two tail logs, the journal and some history; raise --storage.tsdb.retention.size")]
+    #[error(
+        "a disk quota of {quota_bytes} bytes is too small: {quota_bytes_min} are needed for the two tail logs, the journal and some history; raise --storage.tsdb.retention.size"
+    )]
     QuotaTooSmall { quota_bytes: u64, quota_bytes_min: u64 },
     #[error("{path}: {source}")]
     File { path: PathBuf, source: io::Error },
     #[error("{path}: {source}")]
     Database { path: PathBuf, source: rusqlite::Error },
 }
-pub const JOURNAL_BYTES_MAX: u64 = 1 << 20;
