@@ -3,10 +3,19 @@
 //! Everything wrong is reported at once, each with file, line, column and what to do. What is read is never partly
 //! used: either a whole [`Loaded`] comes out, or a [`Refused`].
 
+pub mod check;
+mod dump;
 mod errors;
+pub mod file;
+mod globs;
+pub mod holdfast;
+pub mod keys;
+pub mod rules;
 mod units;
+mod yaml;
 
 pub use errors::{Finding, Refused};
+pub(crate) use file::is_host_port;
 pub use units::{UnitError, parse_bytes, parse_duration_ms};
 
 use holdfast_core::daemon::Settings;
@@ -44,3 +53,12 @@ pub struct Loaded {
     pub notices: Vec<Finding>,
 }
 
+/// Reads the file of `--config.file` and the rule files it names.
+pub fn load(path: &Path, reading: &Reading) -> Result<Loaded, Refused> {
+    file::load(path, reading)
+}
+
+/// The configuration without `--config.file`: this process and its host, every 15 s.
+pub fn built_in(reading: &Reading) -> Loaded {
+    file::built_in(reading)
+}

@@ -14,7 +14,7 @@ pub enum UnitError {
     DurationSyntax(String),
     #[error("the duration {0:?} is too long; the longest is 292y")]
     DurationTooLong(String),
-    #[error("{0:?} is not a size; write a whole number with a unit, like 512MB or 16MiB (both are powers of 1024)")]
+    #[error("{0:?} is not a size; write a number with a unit, like 512MB or 16MiB (both are powers of 1024)")]
     BytesSyntax(String),
     #[error("the size {0:?} is too large; the largest is 7EB")]
     BytesTooLarge(String),
@@ -55,31 +55,50 @@ pub fn parse_duration_ms(text: &str) -> Result<u64, UnitError> {
     Ok(total_ms)
 }
 
-/// A whole number and a unit: `B`, `KB`, `MB`, `GB`, `TB`, `PB`, `EB`, or with an `i` (`KiB`); all powers of 1024, as in
-/// Prometheus. `0` needs no unit.
+/// Numbers with a unit: `B`, `KB`, `MB`, `GB`, `TB`, `PB`, `EB`, or with an `i` (`KiB`); all powers of 1024, as in Prometheus.
+/// Like there, a number may have a fraction (`1.5GB`), and parts add up (`1GB512MB`). `0` needs no unit.
 pub fn parse_bytes(text: &str) -> Result<u64, UnitError> {
     let syntax = || UnitError::BytesSyntax(text.into());
     let too_large = || UnitError::BytesTooLarge(text.into());
     if text == "0" {
         return Ok(0);
     }
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let shift = match unit.to_ascii_uppercase().as_str() {
-        "B" => 0,
-        "KB" | "KIB" => 10,
-        "MB" | "MIB" => 20,
-        "GB" | "GIB" => 30,
-        "TB" | "TIB" => 40,
-        "PB" | "PIB" => 50,
-        "EB" | "EIB" => 60,
-        _ => return Err(syntax()),
-    };
-    if digits == 0 {
-        return Err(syntax());
+    let (mut rest, mut total) = (text, 0_u64);
+    loop {
+        let whole_bytes = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let (whole, tail) = rest.split_at(whole_bytes);
+        let (fraction, tail) = match tail.strip_prefix('.') {
+            Some(tail) => tail.split_at(tail.bytes().take_while(u8::is_ascii_digit).count()),
+            None => ("", tail),
+        };
+        let (unit, tail) = tail.split_at(tail.bytes().take_while(u8::is_ascii_alphabetic).count());
+        let shift = match unit {
+            "B" => 0,
+            "KB" | "KiB" => 10,
+            "MB" | "MiB" => 20,
+            "GB" | "GiB" => 30,
+            "TB" | "TiB" => 40,
+            "PB" | "PiB" => 50,
+            "EB" | "EiB" => 60,
+            _ => return Err(syntax()),
+        };
+        if whole.is_empty() && fraction.is_empty() {
+            return Err(syntax());
+        }
+        let number = if whole.is_empty() { Ok(0) } else { whole.parse::<u64>() };
+        let part = number.ok().and_then(|number| number.checked_mul(1 << shift)).ok_or_else(too_large)?;
+        // More than 18 digits after the point make no difference of a byte that anyone could want.
+        let (tenths, scale) = fraction.bytes().take(18).fold((0_u128, 1_u128), |(sum, scale), digit| {
+            (sum * 10 + u128::from(digit - b'0'), scale * 10)
+        });
+        let fraction_bytes = ((tenths << shift) / scale) as u64;
+        let sum = total.checked_add(part).and_then(|sum| sum.checked_add(fraction_bytes));
+        total = sum.filter(|bytes| *bytes <= BYTES_MAX).ok_or_else(too_large)?;
+        rest = tail;
+        if rest.is_empty() {
+            return Ok(total);
+        }
     }
-    let number = number.parse::<u64>().map_err(|_| too_large())?;
-    number.checked_mul(1_u64 << shift).filter(|bytes| *bytes <= BYTES_MAX).ok_or_else(too_large)
 }
 
 /// The duration as Prometheus prints it: `1h30m`, `15s`, `0s`.
@@ -147,22 +166,26 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_powers_of_1024_with_either_spelling() {
+    fn sizes_are_powers_of_1024() {
         for (text, bytes) in [
             ("0", 0),
             ("0B", 0),
             ("1023B", 1_023),
             ("512MB", 512 << 20),
             ("16MiB", 16 << 20),
-            ("1kb", 1_024),
+            ("1KB", 1_024),
+            ("1.5KB", 1_536),
+            (".5KiB", 512),
+            ("0.0001B", 0),
+            ("1GB512MB", 1_536 << 20),
             ("7EB", 7 << 60),
         ] {
             assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
         }
-        for text in ["", "16", "MB", "1.5GB", "16 MiB", "-1B", "1M", "1mbit", "ü"] {
+        for text in ["", "16", "MB", ".MB", "16 MiB", "-1B", "1M", "1mb", "1GB5", "ü"] {
             assert_eq!(parse_bytes(text), Err(UnitError::BytesSyntax(text.into())), "{text}");
         }
-        for text in ["8EB", "99999999999999999999B"] {
+        for text in ["8EB", "99999999999999999999B", "7.999999999EB2GB"] {
             assert_eq!(parse_bytes(text), Err(UnitError::BytesTooLarge(text.into())), "{text}");
         }
     }
