@@ -93,7 +93,10 @@ function showFailure(error) {
 /** Overview and query are one page; the address decides which stands first. */
 function showView() {
   const isGraph = /\/graph$/.test(location.pathname);
-  document.body.dataset.view = isGraph ? "graph" : "overview";
+  const view = isGraph ? "graph" : "overview";
+  // Its first part has changed, so that is what to look at.
+  if (document.body.dataset.view !== view) scrollTo(0, 0);
+  document.body.dataset.view = view;
   for (const link of document.querySelectorAll("nav a")) {
     if (/** @type {HTMLElement} */ (link).dataset.view === document.body.dataset.view) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
@@ -111,7 +114,6 @@ function startViews() {
       history.pushState(null, "", /** @type {HTMLAnchorElement} */ (link).href);
       showView();
       query.open();
-      scrollTo(0, 0);
       if (document.body.dataset.view === "graph") byId("expr").focus();
     });
   }
@@ -124,13 +126,12 @@ function startTheme() {
   const button = byId("theme");
   let theme = THEMES.includes(localStorage.getItem("theme") ?? "") ? String(localStorage.getItem("theme")) : "Auto";
   const apply = () => {
-    button.textContent = theme;
+    byId("theme-name").textContent = theme;
     document.documentElement.dataset.theme = theme === "Dark" || (theme === "Auto" && dark.matches) ? "dark" : "light";
     // Charts take their colours from the style when they draw.
     for (const { chart } of machine.cards) chart.draw();
     query.graph?.chart.draw();
   };
-  button.setAttribute("aria-label", "Colours");
   button.addEventListener("click", () => {
     theme = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length];
     localStorage.setItem("theme", theme);

@@ -31,7 +31,7 @@ export class Chart {
   constructor(parent, options) {
     this.options = options;
     /** @type {Data} */
-    this.data = { lines: [], start: 0, end: 1, step: 1 };
+    this.data = { lines: [], start: 0, end: 0, step: 1 };
     /** @type {number | null} the cursor's time */
     this.cursor = null;
     this.canvas = h("canvas", { tabindex: 0, role: "img", "aria-label": options.label });
@@ -70,12 +70,12 @@ export class Chart {
     const color = (/** @type {string} */ name) => style.getPropertyValue(name).trim();
 
     const shown = this.data.lines.filter((line) => !line.hidden);
-    const ticks = valueTicks(shown, this.data.top, Math.max(2, Math.floor(height / 45)), this.options.binary ?? false);
+    const ticks = valueTicks(shown, this.data.top, Math.max(2, Math.floor(height / 40)), this.options.binary ?? false);
     const labels = ticks.map((tick) => this.options.format(tick));
     const left = Math.ceil(Math.max(...labels.map((label) => context.measureText(label).width))) + 8;
     const box = { left, right: width - 6, top: 8, bottom: height - 18 };
     const bottomValue = ticks[0];
-    const topValue = ticks[ticks.length - 1];
+    const topValue = Math.max(ticks[ticks.length - 1], this.data.top ?? 0);
     const { start, end } = this.data;
     this.x = (/** @type {number} */ t) => box.left + ((t - start) / (end - start || 1)) * (box.right - box.left);
     this.time = (/** @type {number} */ x) => start + ((x - box.left) / (box.right - box.left || 1)) * (end - start);
@@ -253,13 +253,15 @@ function valueTicks(lines, top, countMax, binary) {
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = power * ([1, 2, 5].find((factor) => factor * power >= rough) ?? 10) * unit;
   const first = Math.floor(low / step + 1e-9);
-  const last = Math.ceil(high / step - 1e-9);
+  // A given upper end is that of the axis: ticks stay below it.
+  const last = high === top ? Math.floor(high / step + 1e-9) : Math.ceil(high / step - 1e-9);
   return Array.from({ length: last - first + 1 }, (_, index) => Number(((first + index) * step).toPrecision(12)));
 }
 
 /** @param {number} start @param {number} end @param {number} countMax @returns {[number, string][]} on round local times */
 function timeTicks(start, end, countMax) {
   const step = TIME_STEPS.find((size) => (end - start) / size <= countMax) ?? TIME_STEPS[TIME_STEPS.length - 1];
+  if (end <= start) return [];
   const offset = new Date(end * 1000).getTimezoneOffset() * 60;
   /** @type {[number, string][]} */
   const out = [];

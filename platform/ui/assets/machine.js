@@ -12,6 +12,8 @@ const POINT_COUNT = 120;
 /** Windows of rate() hold at least this many scrapes. */
 const SCRAPES_PER_WINDOW = 4;
 const FILE_SYSTEM_COUNT_MAX = 6;
+/** What is shown, in seconds, while the history is shorter than the chosen range. */
+const SHORT_RANGES = [300, 900, 3600, 21600, 86400];
 
 /** Partitions and layers of disks that are counted as a whole already. */
 const DISKS = "device!~\"mmcblk[0-9]+p[0-9]+|dm-[0-9]+|md[0-9]+\"";
@@ -32,6 +34,8 @@ const FACTS = "node_uname_info|node_os_info|node_boot_time_seconds|node_time_sec
  * @property {[string, (selector: string, window: string) => string][]} lines name and query; `selector` ends in a comma
  * @property {(last: (number | null)[], facts: Facts) => string} now
  * @property {(last: (number | null)[], facts: Facts) => string[]} [under]
+ * @typedef {{ card: Card, now: HTMLElement, under: HTMLElement, chart: Chart, shows: string }} View
+ * @typedef {{ start: number, end: number, step: number, window: string }} Plan times in seconds; `window` of rate()
  */
 
 /** @param {Facts} facts @param {string} name @returns {number | null} */
@@ -127,7 +131,7 @@ export class Machine {
       const under = h("div", { class: "under muted" });
       const element = h("article", { class: "card" }, h("div", { class: "top" }, h("h3", null, card.title), now), under);
       const chart = new Chart(element, { height: 120, format: card.format, label: card.title, binary: card.binary, filled: true });
-      return { card, element, now, under, chart };
+      return { card, element, now, under, chart, shows: "" };
     });
     this.disks = h("div", { class: "fine" });
     byId("machine-cards").append(
@@ -138,6 +142,8 @@ export class Machine {
     this.host = null;
     this.intervalSeconds = 15;
     this.turn = 0;
+    /** The machine and range whose history is known to be long enough. */
+    this.filled = "";
   }
 
   /** @param {{ job: string, instance: string } | null | undefined} host labels of the built-in metrics, when they are known */
@@ -155,35 +161,63 @@ export class Machine {
       about.textContent = "No host metrics yet: they come with the first scrape of the built-in target, or of a node_exporter.";
       return;
     }
-    const end = Date.now() / 1000;
-    const span = parseDuration(this.range) ?? 3600;
-    const step = Math.max(5, Math.ceil(span / POINT_COUNT / 5) * 5);
-    const window = `${Math.ceil(Math.max(step, this.intervalSeconds * SCRAPES_PER_WINDOW))}s`;
-    // On the grid of steps, so that a chart slides instead of being sampled anew at each refresh.
-    const last = Math.floor(end / step) * step;
-    const start = last - Math.floor(span / step) * step;
-
     const facts = await loadFacts(selector);
     if (turn !== this.turn) return;
     about.textContent = describe(facts);
     this.#showDisks(facts);
+    const plan = await this.#plan(selector);
     await Promise.all(this.cards.map(async (view) => {
-      const answers = await Promise.all(view.card.lines.map(([, query]) => range(query(selector, window), start, last, step)));
+      const recent = `${this.intervalSeconds * SCRAPES_PER_WINDOW}s`;
+      const found = await Promise.all(view.card.lines.map(([, query]) => instant(query(selector, recent))));
       if (turn !== this.turn) return;
-      const lines = view.card.lines.map(([name], index) => ({
-        name,
-        color: index,
-        points: /** @type {[number, number][]} */ ((answers[index][0]?.values ?? []).map(([t, value]) => [t, Number(value)])),
-      }));
-      const newest = lines.map(({ points }) => {
-        const point = points[points.length - 1];
-        return point && point[0] > last - 3 * Math.max(step, this.intervalSeconds) ? point[1] : null;
-      });
+      const newest = found.map((result) => (result[0]?.value ? Number(result[0].value[1]) : null));
       view.now.textContent = view.card.now(newest, facts);
       const words = (view.card.under?.(newest, facts) ?? []).filter(Boolean);
-      patch(view.under, [...words.map((text) => h("span", null, text)), ...lines.map((line) => h("span", null, key(line), line.name))]);
-      view.chart.set({ lines, start, end: last, step, top: view.card.top?.(facts) });
+      patch(view.under, [
+        ...words.map((text) => h("span", null, text)),
+        ...view.card.lines.map(([name], color) => h("span", null, key({ name, color, points: [] }), name)),
+      ]);
+      await this.#draw(view, selector, plan, facts);
     }));
+  }
+
+  /** Lines are asked for anew only when there is a new point to show: a week's rates are dear on a small board. @param {View} view @param {string} selector @param {Plan} plan @param {Facts} facts */
+  async #draw(view, selector, plan, facts) {
+    const { start, end, step, window } = plan;
+    const shows = [selector, start, end].join(" ");
+    if (view.shows === shows) return;
+    const answers = await Promise.all(view.card.lines.map(([, query]) => range(query(selector, window), start, end, step)));
+    const lines = view.card.lines.map(([name], index) => ({
+      name,
+      color: index,
+      points: /** @type {[number, number][]} */ ((answers[index][0]?.values ?? []).map(([t, value]) => [t, Number(value)])),
+    }));
+    view.chart.set({ lines, start, end, step, top: view.card.top?.(facts) });
+    view.shows = shows;
+  }
+
+  /** Which instants the charts show: those of the chosen range, or fewer while there is less history. @param {string} selector @returns {Promise<Plan>} */
+  async #plan(selector) {
+    const chosen = parseDuration(this.range) ?? 3600;
+    const wanted = this.#instants(chosen);
+    const filled = `${selector} ${this.range}`;
+    if (this.filled === filled) return wanted;
+    const load = await range(`node_load1{${selector}}`, wanted.start, wanted.end + wanted.step, wanted.step);
+    const first = load[0]?.values?.[0]?.[0] ?? wanted.end;
+    if (first - wanted.start < chosen / 2) {
+      this.filled = filled;
+      return wanted;
+    }
+    const history = Date.now() / 1000 - first + wanted.step;
+    return this.#instants(SHORT_RANGES.find((seconds) => seconds >= history && seconds < chosen) ?? chosen);
+  }
+
+  /** @param {number} span seconds @returns {Plan} on a grid of steps, so that a chart slides instead of being sampled anew */
+  #instants(span) {
+    const step = Math.max(5, Math.ceil(span / POINT_COUNT / 5) * 5);
+    const end = Math.floor(Date.now() / 1000 / step) * step;
+    const window = `${Math.max(step, this.intervalSeconds * SCRAPES_PER_WINDOW)}s`;
+    return { start: end - Math.floor(span / step) * step, end, step, window };
   }
 
   /** Which machine: the daemon's own host, or the one picked where several are scraped. @returns {Promise<string | null>} */
