@@ -24,6 +24,17 @@ let running = 0;
 /** @type {(() => void)[]} */
 const waiting = [];
 
+/** How far the daemon's clock is ahead of this browser's: a box without a battery-backed clock may live in another year. */
+let aheadMs = 0;
+/** Differences up to here are network and rounding, not clocks. */
+const AHEAD_MS_MIN = 2000;
+
+/** The daemon's clock. @returns {number} milliseconds since 1970 */
+export const nowMs = () => Date.now() + aheadMs;
+
+/** @returns {number} milliseconds by which the daemon's clock is ahead of this browser's; 0 when they agree */
+export const clockAheadMs = () => aheadMs;
+
 /** An answer that is an error, with the daemon's own words. */
 export class ApiError extends Error {
   /** @param {string} message @param {number} status HTTP status; 0 when there was no answer */
@@ -83,8 +94,13 @@ export async function range(query, start, end, step) {
   return data.result;
 }
 
-/** @param {string} query @returns {Promise<Series[]>} */
+/** Evaluated at the daemon's present, whose clock is learnt from the answer. @param {string} query @returns {Promise<Series[]>} */
 export async function instant(query) {
   const { data } = await ask("query", { query });
+  const at = data.result[0]?.value?.[0];
+  if (typeof at === "number") {
+    const difference = at * 1000 - Date.now();
+    aheadMs = Math.abs(difference) < AHEAD_MS_MIN ? 0 : Math.abs(difference - aheadMs) < AHEAD_MS_MIN ? aheadMs : difference;
+  }
   return data.result;
 }

@@ -1,7 +1,7 @@
 // @ts-check
 // Starts the page, and refreshes it every 5 seconds while somebody can see it.
 
-import { ApiError, ask } from "./api.js";
+import { ApiError, ask, nowMs } from "./api.js";
 import { byId } from "./dom.js";
 import { clock, parseDuration } from "./format.js";
 import { Machine } from "./machine.js";
@@ -23,19 +23,19 @@ async function refresh() {
   if (isRefreshing) return;
   isRefreshing = true;
   clearTimeout(timer);
-  try {
-    await Promise.all([refreshState(), query.refresh()]);
-    // After the state, which tells what the machine's labels and scrape interval are.
-    await machine.refresh();
+  // One part that fails must not keep the others from what they know.
+  const results = await Promise.allSettled([refreshState(), query.refresh()]);
+  // After the state, which tells what the machine's labels and scrape interval are.
+  results.push(...await Promise.allSettled([machine.refresh()]));
+  const failed = results.find((result) => result.status === "rejected");
+  if (failed) showFailure(failed.reason);
+  else {
     goodMs = Date.now();
     byId("refreshed").textContent = clock(goodMs);
     byId("banner").hidden = true;
-  } catch (error) {
-    showFailure(error);
-  } finally {
-    isRefreshing = false;
-    schedule();
   }
+  isRefreshing = false;
+  schedule();
 }
 
 function schedule() {
@@ -45,12 +45,12 @@ function schedule() {
 
 async function refreshState() {
   const [targets, alerts, status] = await Promise.all([ask("targets?state=active"), ask("alerts"), ask("status/holdfast")]);
-  const nowMs = Date.now();
-  const down = showTargets(targets.data.activeTargets, nowMs);
-  const { firing, pending } = showAlerts(alerts.data.alerts, nowMs);
+  const now = nowMs();
+  const down = showTargets(targets.data.activeTargets, now);
+  const { firing, pending } = showAlerts(alerts.data.alerts, now);
   /** @type {import("./api.js").Status} */
   const own = status.data;
-  showBudget(own, nowMs);
+  showBudget(own, now);
   const failing = showForward(own.forward);
   showNotices(own.notices);
 

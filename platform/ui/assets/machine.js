@@ -1,7 +1,7 @@
 // @ts-check
 // "This machine": charts of the host metrics, the daemon's own or a node_exporter's, which have the same names.
 
-import { instant, range } from "./api.js";
+import { clockAheadMs, instant, nowMs, range } from "./api.js";
 import { Chart, key } from "./chart.js";
 import { byId, choice, h, meter, patch } from "./dom.js";
 import { byteRate, bytes, duration, known, parseDuration, percent, short } from "./format.js";
@@ -12,6 +12,8 @@ const POINT_COUNT = 120;
 /** Windows of rate() hold at least this many scrapes. */
 const SCRAPES_PER_WINDOW = 4;
 const FILE_SYSTEM_COUNT_MAX = 6;
+/** A difference of clocks that is worth saying. */
+const CLOCK_NOTICE_MS = 60000;
 /** What is shown, in seconds, while the history is shorter than the chosen range. */
 const SHORT_RANGES = [300, 900, 3600, 21600, 86400];
 
@@ -32,8 +34,9 @@ const FACTS = "node_uname_info|node_os_info|node_boot_time_seconds|node_time_sec
  * @property {boolean} [binary]
  * @property {(facts: Facts) => number | undefined} [top]
  * @property {[string, (selector: string, window: string) => string][]} lines name and query; `selector` ends in a comma
- * @property {(last: (number | null)[], facts: Facts) => string} now
- * @property {(last: (number | null)[], facts: Facts) => string[]} [under]
+ * @property {number} newestCount of how many lines, from the first, `now` and `under` want the newest value
+ * @property {(newest: (number | null)[], facts: Facts) => string} now the large figure
+ * @property {(newest: (number | null)[], facts: Facts) => string[]} [under] the words below it
  * @typedef {{ card: Card, now: HTMLElement, under: HTMLElement, chart: Chart, shows: string }} View
  * @typedef {{ start: number, end: number, step: number, window: string }} Plan times in seconds; `window` of rate()
  */
@@ -51,6 +54,7 @@ const CARDS = [
       ["busy", (selector, window) => `100 * (1 - avg(rate(node_cpu_seconds_total{${selector}mode="idle"}[${window}])))`],
       ["waiting for disks", (selector, window) => `100 * avg(rate(node_cpu_seconds_total{${selector}mode="iowait"}[${window}]))`],
     ],
+    newestCount: 1,
     now: ([busy]) => percent(busy),
     under: (_, facts) => {
       const hottest = Math.max(...(facts.facts.node_thermal_zone_temp ?? []).map((fact) => fact.value));
@@ -69,6 +73,7 @@ const CARDS = [
       ["used", (selector) => `node_memory_MemTotal_bytes{${selector}} - node_memory_MemAvailable_bytes{${selector}}`],
       ["cached", (selector) => `node_memory_Cached_bytes{${selector}} + node_memory_Buffers_bytes{${selector}}`],
     ],
+    newestCount: 1,
     now: ([used]) => bytes(used),
     under: ([used], facts) => {
       const total = one(facts, "node_memory_MemTotal_bytes");
@@ -88,6 +93,7 @@ const CARDS = [
       ["1 min", (selector) => `node_load1{${selector}}`],
       ["15 min", (selector) => `node_load15{${selector}}`],
     ],
+    newestCount: 0,
     now: (_, facts) => { const load = one(facts, "node_load1"); return known(load) ? load.toFixed(2) : "–"; },
     under: (_, facts) => {
       const [five, fifteen] = [one(facts, "node_load5"), one(facts, "node_load15")];
@@ -102,6 +108,7 @@ const CARDS = [
       ["received", (selector, window) => `sum(rate(node_network_receive_bytes_total{${selector}${LINKS}}[${window}]))`],
       ["sent", (selector, window) => `sum(rate(node_network_transmit_bytes_total{${selector}${LINKS}}[${window}]))`],
     ],
+    newestCount: 2,
     now: ([received, sent]) => (known(received) && known(sent) ? byteRate(received + sent) : "–"),
   },
   {
@@ -112,6 +119,7 @@ const CARDS = [
       ["written", (selector, window) => `sum(rate(node_disk_written_bytes_total{${selector}${DISKS}}[${window}]))`],
       ["read", (selector, window) => `sum(rate(node_disk_read_bytes_total{${selector}${DISKS}}[${window}]))`],
     ],
+    newestCount: 2,
     now: ([written, read]) => (known(written) && known(read) ? byteRate(written + read) : "–"),
   },
 ];
@@ -157,6 +165,7 @@ export class Machine {
     const selector = await this.#selector();
     const about = byId("machine-about");
     if (turn !== this.turn) return;
+    byId("machine-cards").hidden = selector === null;
     if (selector === null) {
       about.textContent = "No host metrics yet: they come with the first scrape of the built-in target, or of a node_exporter.";
       return;
@@ -168,7 +177,7 @@ export class Machine {
     const plan = await this.#plan(selector);
     await Promise.all(this.cards.map(async (view) => {
       const recent = `${this.intervalSeconds * SCRAPES_PER_WINDOW}s`;
-      const found = await Promise.all(view.card.lines.map(([, query]) => instant(query(selector, recent))));
+      const found = await Promise.all(view.card.lines.slice(0, view.card.newestCount).map(([, query]) => instant(query(selector, recent))));
       if (turn !== this.turn) return;
       const newest = found.map((result) => (result[0]?.value ? Number(result[0].value[1]) : null));
       view.now.textContent = view.card.now(newest, facts);
@@ -208,14 +217,14 @@ export class Machine {
       this.filled = filled;
       return wanted;
     }
-    const history = Date.now() / 1000 - first + wanted.step;
+    const history = nowMs() / 1000 - first + wanted.step;
     return this.#instants(SHORT_RANGES.find((seconds) => seconds >= history && seconds < chosen) ?? chosen);
   }
 
   /** @param {number} span seconds @returns {Plan} on a grid of steps, so that a chart slides instead of being sampled anew */
   #instants(span) {
     const step = Math.max(5, Math.ceil(span / POINT_COUNT / 5) * 5);
-    const end = Math.floor(Date.now() / 1000 / step) * step;
+    const end = Math.floor(nowMs() / 1000 / step) * step;
     const window = `${Math.max(step, this.intervalSeconds * SCRAPES_PER_WINDOW)}s`;
     return { start: end - Math.floor(span / step) * step, end, step, window };
   }
@@ -278,11 +287,13 @@ async function loadFacts(selector) {
 function describe(facts) {
   const uname = facts.facts.node_uname_info?.[0]?.metric;
   const system = facts.facts.node_os_info?.[0]?.metric;
+  const ahead = clockAheadMs();
   const [booted, time] = [one(facts, "node_boot_time_seconds"), one(facts, "node_time_seconds")];
   return [
     uname?.nodename,
     system?.pretty_name,
     uname && `${uname.sysname} ${uname.release} ${uname.machine}`,
     known(booted) && known(time) && `up ${duration((time - booted) * 1000)}`,
+    Math.abs(ahead) > CLOCK_NOTICE_MS && `its clock is ${duration(Math.abs(ahead))} ${ahead > 0 ? "ahead of" : "behind"} this browser's`,
   ].filter(Boolean).join(" · ");
 }

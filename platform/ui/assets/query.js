@@ -2,7 +2,7 @@
 // The query box: an expression, its answer as chart or table, and all of it in the address as Prometheus writes it
 // (`g0.expr`, `g0.tab` 0 or 1, `g0.range_input`, `g0.step_input`, `g0.end_input`), so that links from alerts open here.
 
-import { ApiError, ask } from "./api.js";
+import { ApiError, ask, nowMs } from "./api.js";
 import { Chart, key } from "./chart.js";
 import { byId, h } from "./dom.js";
 import { moment, parseDuration, sample, seriesName, short } from "./format.js";
@@ -138,8 +138,10 @@ export class Query {
     const start = end - span;
     const { data, warnings } = await ask("query_range", { query, start, end, step }, signal);
     const all = /** @type {Series[]} */ (data.result);
+    const common = commonLabels(all);
     const lines = all.slice(0, LINE_COUNT_MAX).map((series, index) => {
-      const name = seriesName(series.metric);
+      const own = Object.entries(series.metric).filter(([label]) => !(label in common));
+      const name = seriesName(Object.fromEntries(own));
       return { name: name === "{}" ? "value" : name, color: index, hidden: this.hidden.has(name), points: /** @type {[number, number][]} */ ((series.values ?? []).map(([t, value]) => [t, Number(value)])) };
     });
     if (!this.graph) {
@@ -154,6 +156,7 @@ export class Query {
     const left = all.length - lines.length;
     legend.replaceChildren(
       ...warnings.map((text) => h("div", { class: "banner warn" }, text)),
+      Object.keys(common).length ? h("div", { class: "common muted" }, `All: ${seriesName(common)}`) : "",
       ...lines.map((line) => h("button", {
         type: "button", "aria-pressed": String(!line.hidden), title: "Show or hide this line",
         onclick: (/** @type {Event} */ event) => {
@@ -169,7 +172,7 @@ export class Query {
   }
 
   #endSeconds() {
-    const end = this.end.value ? new Date(this.end.value).getTime() : Date.now();
+    const end = this.end.value ? new Date(this.end.value).getTime() : nowMs();
     return end / 1000;
   }
 
@@ -214,6 +217,13 @@ export class Query {
     this.expression.style.height = "auto";
     this.expression.style.height = `${this.expression.scrollHeight + 2}px`;
   }
+}
+
+/** Labels that all of several series share: said once, so that the legend shows what tells them apart. @param {Series[]} all @returns {Record<string, string>} */
+function commonLabels(all) {
+  if (all.length < 2) return {};
+  const [first, ...rest] = all;
+  return Object.fromEntries(Object.entries(first.metric).filter(([label, value]) => rest.every(({ metric }) => metric[label] === value)));
 }
 
 /** Names of metrics, offered while one is being written. */
