@@ -5,7 +5,7 @@ use super::{
     exposition::{Exposition, Kind},
     status::HOLDFAST_VERSION,
 };
-use crate::time::Now;
+use crate::{store::stored::Stored, time::Now};
 use alloc::vec::Vec;
 
 /// What the daemon counts itself. Totals since the process started.
@@ -74,7 +74,7 @@ const TABLE: &[Row] = &[
 ];
 
 impl Daemon<'_> {
-    pub(super) fn metrics(&mut self, now: Now) -> Vec<u8> {
+    pub(super) fn metrics(&mut self, now: Now, stored: &mut dyn Stored) -> Vec<u8> {
         let mut out = Exposition::default();
         out.family("holdfast_build_info", Kind::Gauge, "The version of this program; always 1.")
             .labelled(&[("version", HOLDFAST_VERSION), ("prometheus", super::status::PROMETHEUS_VERSION)], 1.0);
@@ -90,7 +90,7 @@ impl Daemon<'_> {
         for region in usage.regions {
             out.labelled(&[("region", region.region.name())], region.total as f64);
         }
-        self.forward_metrics(now, &mut out);
+        self.forward_metrics(now, stored, &mut out);
         type Peer = super::alertmanagers::Alertmanager;
         let peer_families: [(&'static str, Kind, &str, fn(&Peer) -> f64); 4] = [
             ("holdfast_notifications_sent_total", Kind::Counter, "Alerts an Alertmanager has taken.", |p| p.outbox.counters().sent_count as f64),

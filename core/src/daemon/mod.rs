@@ -15,6 +15,7 @@ mod flush;
 mod metrics;
 mod reader;
 mod requests;
+mod rows;
 mod rules_run;
 mod status;
 mod targets;
@@ -25,6 +26,7 @@ pub use {
     output::Output,
     settings::{Options, Settings},
     status::{HOLDFAST_VERSION, PROMETHEUS_VERSION},
+    upstreams::state_keys,
 };
 
 use crate::{
@@ -51,6 +53,7 @@ use metrics::Counters;
 use output::{FetchWhat, Level, OUTPUT_BYTES_MAX, PostKind, Put};
 use reader::Reader;
 use requests::Incoming;
+use rows::StoredRows;
 use targets::{ACCEPT, FetchEvent, TargetSlot};
 use upstreams::Upstream;
 
@@ -66,6 +69,8 @@ pub struct Daemon<'m> {
     metadata: Metadata,
     rules: rules::Engine,
     upstreams: Vec<Upstream>,
+    /// Which rows stored segments hold.
+    held: StoredRows,
     alertmanagers: Vec<Alertmanager>,
     answers: Answers,
     flush: Flush,
@@ -103,6 +108,7 @@ impl<'m> Daemon<'m> {
         store: Store<'m>,
         spill: Spill,
         now: Now,
+        stored: &mut dyn Stored,
     ) -> Result<Self, Vec<rules::RuleError>> {
         let rule_options = RuleOptions {
             evaluation_interval_ms: settings.evaluation_interval_ms,
@@ -128,6 +134,7 @@ impl<'m> Daemon<'m> {
             metadata: Metadata::default(),
             rules,
             upstreams: Vec::new(),
+            held: StoredRows::default(),
             alertmanagers: Vec::new(),
             answers: Answers::default(),
             flush,
@@ -150,7 +157,8 @@ impl<'m> Daemon<'m> {
         {
             daemon.log(Level::Warn, "rules-restore", format_args!("{error}"));
         }
-        daemon.configure(now, settings);
+        daemon.held.refresh(stored);
+        daemon.configure(now, settings, stored);
         Ok(daemon)
     }
 
@@ -166,27 +174,28 @@ impl<'m> Daemon<'m> {
             Input::FetchEnd { fetch } => self.fetch_event(now, fetch, FetchEvent::End),
             Input::FetchFailed { fetch, error } => self.fetch_event(now, fetch, FetchEvent::Failed(error)),
             Input::Request { request, method, path, query, content_type, body } => {
-                self.handle_request(now, &Incoming { request, method, path, query, content_type, body });
+                self.handle_request(now, &Incoming { request, method, path, query, content_type, body }, stored);
             }
             Input::RequestReady { request } => self.answers.ready(request),
             Input::RequestGone { request } => self.answers.gone(request),
             Input::PostAnswered { post, status, retry_after_ms, body } => {
                 let result = Ok((status, retry_after_ms, body));
                 if !self.alertmanager_answered(now, post, result) {
-                    self.upstream_answered(now, post, result, stored);
+                    self.upstream_answered(now, post, result);
                 }
             }
             Input::PostFailed { post, error } => {
                 if !self.alertmanager_answered(now, post, Err(error)) {
-                    self.upstream_answered(now, post, Err(error), stored);
+                    self.upstream_answered(now, post, Err(error));
                 }
             }
             Input::LogSynced { token, result } => self.log_synced(token, result),
             Input::Committed { token, result } => {
                 self.committed(now, token, result);
                 self.oldest_ms = stored.oldest_ms().ok().flatten();
+                self.held.refresh(stored);
             }
-            Input::Settings(settings) => self.reload(now, *settings),
+            Input::Settings(settings) => self.reload(now, *settings, stored),
             Input::SettingsRefused { errors } => self.reload_refused(errors),
             Input::Usage(usage) => self.usage = usage,
             Input::Stop => {
@@ -227,8 +236,8 @@ impl<'m> Daemon<'m> {
             let (url, body) = put_two(buf, url.as_bytes(), body.as_bytes());
             return Output::Post { post, peer, url: text(url), kind: PostKind::ALERTS, timeout_ms, body };
         }
-        if self.upstreams_due(now) {
-            return self.upstream_post(now, buf, stored);
+        if let Some(index) = self.upstream_due(now) {
+            return self.upstream_post(now, index, buf, stored);
         }
         if self.rules_step(now, stored) {
             return Output::Again;
@@ -251,7 +260,7 @@ impl<'m> Daemon<'m> {
             self.flush.due_mono_ms(),
             self.rules.next_due_mono_ms(),
             self.alertmanagers_due_mono_ms(),
-            self.upstreams_due_mono_ms(),
+            self.upstreams_due_mono_ms(now),
             retention,
         ]
         .into_iter()
@@ -269,15 +278,15 @@ impl<'m> Daemon<'m> {
     }
 
     /// Takes a configuration over.
-    fn configure(&mut self, now: Now, settings: Settings) {
+    fn configure(&mut self, now: Now, settings: Settings, stored: &mut dyn Stored) {
         self.set_targets(now, &settings);
         self.set_alertmanagers(&settings.alertmanagers);
-        self.set_upstreams(now, &settings);
+        self.set_upstreams(&settings, stored);
         self.settings = settings;
         self.configured_wall_ms = now.wall_ms;
     }
 
-    fn reload(&mut self, now: Now, settings: Settings) {
+    fn reload(&mut self, now: Now, settings: Settings, stored: &mut dyn Stored) {
         let options = RuleOptions {
             evaluation_interval_ms: settings.evaluation_interval_ms,
             query_offset_ms: settings.rule_query_offset_ms,
@@ -291,7 +300,7 @@ impl<'m> Daemon<'m> {
             let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
             return self.reload_refused(&lines.join("\n"));
         }
-        self.configure(now, settings);
+        self.configure(now, settings, stored);
         self.counters.reloads += 1;
         self.reload_errors = None;
         self.log(Level::Info, "reload", format_args!("a new configuration is in use"));

@@ -9,6 +9,7 @@ use crate::{
     api::{ApiError, ErrorType, Params, Route, RouteError, params, route},
     labels::Matcher,
     promql::{self, Query, QueryOptions, Window},
+    store::stored::Stored,
     time::Now,
 };
 use alloc::{
@@ -31,7 +32,7 @@ pub(super) struct Incoming<'a> {
 }
 
 impl Daemon<'_> {
-    pub(super) fn handle_request(&mut self, now: Now, incoming: &Incoming<'_>) {
+    pub(super) fn handle_request(&mut self, now: Now, incoming: &Incoming<'_>, stored: &mut dyn Stored) {
         self.counters.requests += 1;
         let request = incoming.request;
         let Some(path) = self.path_under_prefix(incoming.path) else {
@@ -58,7 +59,7 @@ impl Daemon<'_> {
             return self.answers.add(Answer::error(request, &error));
         }
         let answer = Params::parse(incoming.query, incoming.content_type, incoming.body)
-            .and_then(|params| self.answer(now, request, found, &params))
+            .and_then(|params| self.answer(now, request, found, &params, stored))
             .unwrap_or_else(|error| Answer::error(request, &error));
         self.answers.add(answer);
     }
@@ -72,7 +73,14 @@ impl Daemon<'_> {
         }
     }
 
-    fn answer(&mut self, now: Now, request: RequestId, route: Route<'_>, params: &Params) -> Result<Answer, ApiError> {
+    fn answer(
+        &mut self,
+        now: Now,
+        request: RequestId,
+        route: Route<'_>,
+        params: &Params,
+        stored: &mut dyn Stored,
+    ) -> Result<Answer, ApiError> {
         Ok(match route {
             Route::Query => self.query(now, request, params)?,
             Route::QueryRange => self.query_range(now, request, params)?,
@@ -116,9 +124,9 @@ impl Daemon<'_> {
             }),
             Route::StatusRuntimeInfo => self.runtime_info(now, request),
             Route::StatusTsdb => self.tsdb_status(request),
-            Route::StatusHoldfast => self.holdfast_status(now, request),
+            Route::StatusHoldfast => self.holdfast_status(now, request, stored),
             Route::Federate => self.federate(now, request, params)?,
-            Route::Metrics => Answer::whole(request, 200, EXPOSITION, self.metrics(now)),
+            Route::Metrics => Answer::whole(request, 200, EXPOSITION, self.metrics(now, stored)),
             Route::Healthy => Answer::text(request, 200, "Holdfast is healthy.\n"),
             Route::Ready => Answer::text(request, 200, "Holdfast is ready.\n"),
             Route::Reload => {

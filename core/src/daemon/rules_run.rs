@@ -49,7 +49,7 @@ impl Daemon<'_> {
             self.counters.rule_rows_refused += 1;
             self.log(Level::Warn, "rule-refused", format_args!("a rule's result was not stored: {refused}"));
         }
-        self.rows_written(now);
+        self.rows_written();
         true
     }
 

@@ -9,6 +9,7 @@ use crate::{
     api::{ApiError, Json, Params},
     number::GoFloat,
     rules::{Alert, Group, Rule},
+    store::stored::Stored,
     time::{Now, Rfc3339},
 };
 use alloc::{format, vec::Vec};
@@ -144,9 +145,9 @@ impl Daemon<'_> {
     }
 
     /// What the built-in page shows.
-    pub(super) fn holdfast_status(&mut self, now: Now, request: RequestId) -> Answer {
+    pub(super) fn holdfast_status(&mut self, now: Now, request: RequestId, stored: &mut dyn Stored) -> Answer {
         let usage = self.store.usage();
-        let lags: Vec<_> = self.forward_lags(now);
+        let lags: Vec<_> = self.forward_lags(stored);
         Answer::success(request, |json| {
             json.object(|json| {
                 json.key("version").text(HOLDFAST_VERSION);
@@ -187,13 +188,12 @@ impl Daemon<'_> {
                 });
                 json.key("forward").array(|json| {
                     for (upstream, lag) in self.upstreams.iter().zip(&lags) {
-                        let stats = upstream.forwarder.stats();
-                        json.object(|json| {
+                                                json.object(|json| {
                             json.key("name").text(&upstream.settings.name);
                             json.key("url").text(&upstream.settings.url);
                             json.key("lag_rows").plain(lag.rows);
                             json.key("lag_ms").plain(lag.oldest_ms.map_or(0, |oldest_ms| (now.wall_ms - oldest_ms).max(0)));
-                            json.key("sent_samples").plain(stats.sent_samples);
+                            json.key("sent_samples").plain(upstream.forwarder.status().samples_sent);
                             json.key("last_error").text(&upstream.last_error);
                         });
                     }

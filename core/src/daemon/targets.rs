@@ -135,7 +135,7 @@ impl Daemon<'_> {
                 format_args!("new series of {url} are not stored, the known ones go on: {refused}"),
             );
         }
-        self.rows_written(now);
+        self.rows_written();
     }
 
     pub(super) fn targets_status(&self, now: Now, request: RequestId, params: &Params) -> Answer {

@@ -23,6 +23,8 @@ pub(super) struct Upstream {
     pub settings: RemoteWriteSettings,
     pub forwarder: Forwarder,
     in_flight: Option<PostId>,
+    /// Rows have come that the forwarder has not seen.
+    look: bool,
     /// Why the last message failed; empty while the upstream takes them.
     pub last_error: String,
 }
@@ -62,15 +64,16 @@ impl Daemon<'_> {
             if let Err(error) = restored {
                 self.log(Level::Warn, "forward-restore", format_args!("{}: {error}", one.name));
             }
-            let (in_flight, last_error) = (None, String::new());
-            self.upstreams.push(Upstream { settings: one.clone(), forwarder, in_flight, last_error });
+            let (in_flight, look, last_error) = (None, true, String::new());
+            self.upstreams.push(Upstream { settings: one.clone(), forwarder, in_flight, look, last_error });
         }
     }
 
     /// The index of an upstream that may have something to send now.
     pub(super) fn upstream_due(&self, now: Now) -> Option<usize> {
         self.upstreams.iter().position(|upstream| {
-            upstream.in_flight.is_none() && upstream.forwarder.wake_mono_ms(now).is_some_and(|wake_ms| wake_ms <= now.mono_ms)
+            let wakes = || upstream.forwarder.wake_mono_ms(now).is_some_and(|wake_ms| wake_ms <= now.mono_ms);
+            upstream.in_flight.is_none() && (upstream.look || wakes())
         })
     }
 
@@ -78,11 +81,10 @@ impl Daemon<'_> {
         self.upstreams.iter().filter_map(|upstream| upstream.forwarder.wake_mono_ms(now)).min()
     }
 
-    /// New rows are there: every forwarder looks at them when its batch's time has come.
-    pub(super) fn rows_written(&mut self, now: Now, stored: &mut dyn Stored) {
+    /// New rows are there: every forwarder has a look, and waits for its batch's time.
+    pub(super) fn rows_written(&mut self) {
         for upstream in &mut self.upstreams {
-            let mut rows = HeldRows::new(&self.store, stored, &self.held);
-            upstream.forwarder.rows_written(now, &mut rows);
+            upstream.look = true;
         }
     }
 
@@ -95,11 +97,11 @@ impl Daemon<'_> {
         stored: &mut dyn Stored,
     ) -> Output<'b> {
         let upstream = &mut self.upstreams[index];
+        upstream.look = false;
         let (body_room, url_room) = buf.split_at_mut(buf.len() - URL_BYTES_MAX);
         let mut rows = HeldRows::new(&self.store, stored, &self.held);
         let batch = upstream.forwarder.next_batch(now, &mut rows, body_room);
-        let damage = rows.damage();
-        self.counters.damaged_units += damage;
+        self.counters.damaged_units += rows.damaged_units();
         let Some(batch) = batch else {
             self.save_forward(index);
             return Output::Again;
