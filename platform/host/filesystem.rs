@@ -141,7 +141,7 @@ fn parse(text: &Text, rootfs: &Path) -> Result<Parsed, CollectError> {
     Ok(Parsed { mounts, skipped })
 }
 
-/// proc_pid_mountinfo(5): `36 35 98:0 /root /mount/point rw,noatime master:1 - ext3 /dev/root rw,errors=continue`.
+/// proc_pid_mountinfo(5): `28 22 179:1 / /boot rw,relatime shared:3 - vfat /dev/mmcblk0p1 rw,utf8`.
 struct Line<'t> {
     major: &'t str,
     minor: &'t str,

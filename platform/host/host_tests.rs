@@ -276,6 +276,17 @@ fn label_values_are_escaped() {
 }
 
 #[test]
+fn a_pipe_in_place_of_a_file_does_not_stop_the_daemon() {
+    let directory = copied_fixture();
+    let path = directory.path().join("root/etc/os-release");
+    std::fs::remove_file(&path).unwrap();
+    let fifo = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, &path, fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+    let out = rendered(&mut fake_host(directory.path()));
+    assert_line(&out, "node_time_seconds 1764000123.5");
+}
+
+#[test]
 fn text_is_appended_and_what_was_there_stays() {
     let mut out = String::from("before 1\n");
     fake_host(&fixture()).render(&mut out);

@@ -2,8 +2,9 @@
 
 use super::HostPaths;
 use std::borrow::Cow;
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
@@ -94,7 +95,9 @@ impl Reader {
 }
 
 fn read_bounded(path: &Path, buffer: &mut Vec<u8>) -> io::Result<()> {
-    let file = File::open(path)?;
+    // Should a pipe lie where a file was expected, opening it must not wait for a writer.
+    let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     // One more than allowed, so that the caller sees a longer file.
     file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(buffer)?;
     Ok(())
