@@ -5,7 +5,6 @@
 
 pub mod input;
 pub mod output;
-pub mod reader;
 pub mod settings;
 
 mod alertmanagers;

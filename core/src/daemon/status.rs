@@ -4,12 +4,13 @@ use super::{
     Daemon,
     answer::{Answer, write_labels},
     input::RequestId,
+    settings::JobKind,
 };
 use crate::{
     api::{ApiError, Json, Params},
     number::GoFloat,
     rules::{Alert, Group, Rule},
-    store::stored::Stored,
+    store::{RegionName, stored::Stored},
     time::{Now, Rfc3339},
 };
 use alloc::{format, vec::Vec};
@@ -152,6 +153,14 @@ impl Daemon<'_> {
             json.object(|json| {
                 json.key("version").text(HOLDFAST_VERSION);
                 json.key("hostname").text(&self.options.hostname);
+                json.key("host");
+                match self.targets.iter().map(|slot| slot.target.spec()).find(|spec| spec.kind == JobKind::Host) {
+                    Some(spec) => json.object(|json| {
+                        json.key("job").text(spec.labels.get("job").unwrap_or(""));
+                        json.key("instance").text(spec.labels.get("instance").unwrap_or(""));
+                    }),
+                    None => json.plain("null"),
+                };
                 json.key("started_ms").plain(self.options.started_wall_ms);
                 json.key("now_ms").plain(now.wall_ms);
                 json.key("memory").object(|json| {
@@ -182,6 +191,15 @@ impl Daemon<'_> {
                 });
                 json.key("store").object(|json| {
                     json.key("series").plain(self.store.series_count());
+                    let series_max = usage.regions.iter().find(|region| region.region == RegionName::Series);
+                    json.key("series_max").plain(series_max.map_or(0, |region| region.total));
+                    let rows_in_ram: u64 = self
+                        .store
+                        .timelines()
+                        .map(|timeline| self.store.rows(timeline))
+                        .map(|rows| rows.end - rows.start)
+                        .sum();
+                    json.key("rows_in_ram").plain(rows_in_ram);
                     json.key("samples_appended").plain(usage.counters.committed_samples);
                     json.key("refused_series").plain(usage.counters.refused_series);
                     json.key("evicted_unspilled_samples").plain(usage.counters.evicted_unspilled_samples);
@@ -194,7 +212,12 @@ impl Daemon<'_> {
                             json.key("lag_rows").plain(lag.rows);
                             json.key("lag_ms").plain(lag.oldest_ms.map_or(0, |oldest_ms| (now.wall_ms - oldest_ms).max(0)));
                             json.key("sent_samples").plain(upstream.forwarder.status().samples_sent);
-                            json.key("last_error").text(&upstream.last_error);
+                            json.key("last_error");
+                            if upstream.last_error.is_empty() {
+                                json.plain("null");
+                            } else {
+                                json.text(&upstream.last_error);
+                            }
                         });
                     }
                 });
