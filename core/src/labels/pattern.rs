@@ -5,7 +5,10 @@
 
 use alloc::{boxed::Box, format, string::String, vec::Vec};
 use core::fmt;
-use regex_automata::{Input, meta, util::syntax};
+use regex_automata::{
+    Input, meta,
+    util::{interpolate, syntax},
+};
 
 /// Compiled size of one pattern. A larger one is refused by name.
 const PATTERN_BYTES_MAX: usize = 1024 * 1024;
@@ -60,6 +63,25 @@ impl Pattern {
             Kind::Suffix { text: suffix, more } => text.strip_suffix(&**suffix).is_some_and(|rest| rest.len() >= *more),
             Kind::Automaton(regex) => regex.is_match(Input::new(text)),
         }
+    }
+
+    /// The template with `$1`, `${1}`, `$name` and `$$` replaced by what the groups took from `text`, as Go expands it;
+    /// nothing where `text` does not match.
+    pub fn expand(&self, text: &str, template: &str) -> Option<String> {
+        let mut expanded = String::new();
+        let Kind::Automaton(regex) = &self.kind else {
+            let whole = |group: usize, out: &mut String| out.push_str(if group == 0 { text } else { "" });
+            return self.matches(text).then(|| {
+                interpolate::string(template, whole, |_| None, &mut expanded);
+                expanded
+            });
+        };
+        let mut captures = regex.create_captures();
+        regex.captures(Input::new(text), &mut captures);
+        captures.is_match().then(|| {
+            captures.interpolate_string_into(text, template, &mut expanded);
+            expanded
+        })
     }
 
     /// The texts that match, where they are a short list; lets an index look them up.
@@ -238,6 +260,23 @@ mod tests {
         check("[[:alpha:]]+", &["ab"], &["1"]);
         check("a{2,3}", &["aa", "aaa"], &["a", "aaaa"]);
         check("é.", &["éx", "éé"], &["é"]);
+    }
+
+    #[test]
+    fn a_template_takes_what_the_groups_took() {
+        let check = |pattern: &str, text: &str, template: &str, expected: Option<&str>| {
+            assert_eq!(
+                Pattern::new(pattern).unwrap().expand(text, template).as_deref(),
+                expected,
+                "{pattern} {template}"
+            );
+        };
+        check("(.*):(.*)", "host:80", "$2 at ${1}x $$ $1x", Some("80 at hostx $ "));
+        check("(?P<name>[a-z]+)[0-9]*", "eth0", "${name}", Some("eth"));
+        check("eth.*", "eth0", "if-$0$1", Some("if-eth0"));
+        check("(a)", "b", "$1", None);
+        check("a", "b", "$1", None);
+        check("(a)?b", "b", "x$1", Some("x"));
     }
 
     #[test]

@@ -137,9 +137,8 @@ impl<'t> Lexer<'t> {
     fn word(&mut self) -> TokenKind {
         let colons = !self.in_braces && !self.in_brackets;
         let rest = self.rest();
-        let length = rest
-            .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || (colons && c == ':')))
-            .unwrap_or(rest.len());
+        let length =
+            rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || (colons && c == ':'))).unwrap_or(rest.len());
         self.at += length;
         TokenKind::Word
     }
@@ -181,7 +180,8 @@ impl<'t> Lexer<'t> {
         if hex && end == start + 2 {
             kind = TokenKind::End;
         } else if !hex {
-            if end > start && bytes.get(end).is_some_and(u8::is_ascii_alphabetic) && !matches!(bytes[end], b'e' | b'E') {
+            if end > start && bytes.get(end).is_some_and(u8::is_ascii_alphabetic) && !matches!(bytes[end], b'e' | b'E')
+            {
                 while is_word(end) {
                     end += 1;
                 }
@@ -314,8 +314,15 @@ pub fn number_value(text: &str) -> Option<f64> {
 /// Milliseconds of a duration such as `1h30m`: each unit once, from large to small.
 pub fn duration_ms(text: &str) -> Result<i64, String> {
     use nom::{Parser, branch::alt, bytes::complete::tag, character::complete::digit1};
-    const UNITS: [(&str, i64); 7] =
-        [("y", 31_536_000_000), ("w", 604_800_000), ("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+    const UNITS: [(&str, i64); 7] = [
+        ("y", 31_536_000_000),
+        ("w", 604_800_000),
+        ("d", 86_400_000),
+        ("h", 3_600_000),
+        ("m", 60_000),
+        ("s", 1_000),
+        ("ms", 1),
+    ];
     let refused = || format!("not a valid duration string: {text:?}");
     if text.is_empty() {
         return Err("empty duration string".into());
@@ -325,7 +332,8 @@ pub fn duration_ms(text: &str) -> Result<i64, String> {
         let unit = alt((tag("ms"), tag("y"), tag("w"), tag("d"), tag("h"), tag("m"), tag("s")));
         let parsed: nom::IResult<&str, (&str, &str)> = (digit1, unit).parse(rest);
         let (after, (digits, unit)) = parsed.map_err(|_| refused())?;
-        let index = UNITS.iter().position(|(name, _)| *name == unit).filter(|index| *index >= unit_from).ok_or_else(refused)?;
+        let index =
+            UNITS.iter().position(|(name, _)| *name == unit).filter(|index| *index >= unit_from).ok_or_else(refused)?;
         let amount_ms = digits.parse::<i64>().ok().and_then(|count| count.checked_mul(UNITS[index].1));
         total_ms = amount_ms
             .and_then(|amount_ms| total_ms.checked_add(amount_ms))
@@ -348,7 +356,8 @@ pub fn unquote(quoted: &str) -> Result<String, String> {
     let mut rest = inner;
     while let Some(at) = rest.find('\\') {
         bytes.extend_from_slice(&rest.as_bytes()[..at]);
-        rest = unescape(&rest[at + 1..], quote, &mut bytes).ok_or_else(|| format!("invalid escape sequence in {quoted}"))?;
+        rest = unescape(&rest[at + 1..], quote, &mut bytes)
+            .ok_or_else(|| format!("invalid escape sequence in {quoted}"))?;
     }
     bytes.extend_from_slice(rest.as_bytes());
     String::from_utf8(bytes).map_err(|_| format!("string {quoted} is not valid UTF-8; write text as it is or with \\u"))

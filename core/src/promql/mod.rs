@@ -5,10 +5,12 @@
 //! function table in [`functions`] is what parser, evaluator and `docs/PROMQL.md` read.
 
 mod ast;
-pub mod functions;
 mod check;
+mod eval;
+pub mod functions;
 mod lex;
 mod parse;
+mod plan;
 mod query;
 pub mod source;
 
@@ -17,4 +19,5 @@ pub use ast::{
     Span, ValueType,
 };
 pub use parse::{ParseError, parse, parse_selector};
+pub use plan::SUBQUERY_STEP_MS_DEFAULT;
 pub use query::{Annotation, AnnotationLevel, Point, Progress, Query, QueryError, QueryOptions, ResultSeries, Window};

@@ -201,7 +201,8 @@ impl<'t> Parser<'t> {
             return Ok((return_bool, matching));
         }
         matching.labels = self.label_list()?;
-        for (keyword, cardinality) in [("group_left", Cardinality::ManyToOne), ("group_right", Cardinality::OneToMany)] {
+        for (keyword, cardinality) in [("group_left", Cardinality::ManyToOne), ("group_right", Cardinality::OneToMany)]
+        {
             if self.is_keyword(self.peek(), keyword) {
                 let span = self.take().span;
                 if op.is_set() {
@@ -361,7 +362,8 @@ impl<'t> Parser<'t> {
                 _ => Some(self.positive_duration_ms("subquery step")?),
             };
             self.expect(TokenKind::RightBracket, "subquery")?;
-            let kind = ExprKind::Subquery { operand: Box::new(expr), range_ms, step_ms, modifiers: Modifiers::default() };
+            let kind =
+                ExprKind::Subquery { operand: Box::new(expr), range_ms, step_ms, modifiers: Modifiers::default() };
             return Ok(Expr { kind, span: self.span_from(start) });
         }
         self.expect(TokenKind::RightBracket, "matrix selector")?;

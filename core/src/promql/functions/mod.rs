@@ -54,7 +54,9 @@ pub enum Shape {
     ToScalar,
     ToVector,
     Timestamp,
-    Sort { descending: bool },
+    Sort {
+        descending: bool,
+    },
     LabelReplace,
     LabelJoin,
     HistogramQuantile,
@@ -124,13 +126,8 @@ const fn date(name: &'static str, leaf: fn(f64) -> f64, help: &'static str) -> F
     Function { count: Count::LastOptional, ..row }
 }
 
-const OVER_TIME: OverTime = OverTime {
-    leaf: over_time::last,
-    keeps_name: false,
-    wants_counter: false,
-    has_quantile: false,
-    copies: false,
-};
+const OVER_TIME: OverTime =
+    OverTime { leaf: over_time::last, keeps_name: false, wants_counter: false, has_quantile: false, copies: false };
 
 const fn over(name: &'static str, leaf: fn(&Window<'_>) -> Option<f64>, help: &'static str) -> Function {
     row(name, &[Matrix], Vector, Shape::OverTime(OverTime { leaf, ..OVER_TIME }), help)

@@ -67,9 +67,8 @@ pub fn idelta(window: &Window<'_>) -> Option<f64> {
 }
 
 pub fn changes(window: &Window<'_>) -> Option<f64> {
-    let differ = |pair: &&[Sample]| {
-        pair[0].value != pair[1].value && !(pair[0].value.is_nan() && pair[1].value.is_nan())
-    };
+    let differ =
+        |pair: &&[Sample]| pair[0].value != pair[1].value && !(pair[0].value.is_nan() && pair[1].value.is_nan());
     window.samples.first()?;
     Some(window.samples.windows(2).filter(differ).count() as f64)
 }
