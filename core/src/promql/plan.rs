@@ -26,7 +26,7 @@ use super::{
     query::QueryError,
 };
 use crate::labels::{LabelSet, Pattern};
-use alloc::{boxed::Box, format, string::String, vec, vec::Vec};
+use alloc::{boxed::Box, format, vec::Vec};
 
 /// The step of `expr[1h:]`: Prometheus takes its global evaluation interval, whose default is this.
 pub const SUBQUERY_STEP_MS_DEFAULT: i64 = 60_000;

@@ -10,8 +10,13 @@
 //!
 //! Every arrow is [`AlertState::step`], taken at most twice per evaluation (with `for: 0s`, Inactive goes to Firing).
 
-use crate::labels::LabelSet;
-use alloc::{boxed::Box, vec::Vec};
+use super::{
+    group::{Rule, RuleTemplates},
+    template::{Data, QueryFn, Template},
+};
+use crate::labels::{LabelSet, LabelsBuilder, NAME};
+use alloc::{boxed::Box, format, rc::Rc, string::String, vec::Vec};
+use core::cmp::Ordering;
 
 /// How long a resolved alert is kept, so that it can be told again.
 pub const RESOLVED_KEPT_MS: i64 = 15 * 60 * 1000;
@@ -97,4 +102,177 @@ pub struct Alert {
     pub keep_firing_since_ms: Option<i64>,
     /// Monotonic milliseconds of the evaluation after which it was last told.
     pub(super) sent_mono_ms: Option<i64>,
+}
+
+/// One evaluation of an alerting rule: when, and what its templates may see.
+pub(super) struct Evaluation<'e> {
+    /// The slot, on both clocks.
+    pub mono_ms: i64,
+    pub wall_ms: i64,
+    /// Most alerts; 0: no limit.
+    pub limit: u64,
+    pub external_labels: &'e Rc<LabelSet>,
+    pub external_url: &'e Rc<str>,
+}
+
+/// Moves the rule's alerts by what its expression gave, and appends ALERTS and ALERTS_FOR_STATE. Says whether any
+/// alert changed its state. After an error the alerts are as before, except beyond the limit: then all are dropped.
+pub(super) fn evaluate(
+    rule: &mut Rule,
+    result: Vec<(LabelSet, f64)>,
+    evaluation: &Evaluation<'_>,
+    query: &mut QueryFn<'_>,
+    samples: &mut Vec<(LabelSet, u64)>,
+) -> Result<bool, String> {
+    let timing = AlertTiming { for_ms: rule.for_ms() as i64, keep_firing_for_ms: rule.keep_firing_for_ms() as i64 };
+    let mut found = Vec::with_capacity(result.len());
+    for (labels, value) in result {
+        found.push(Found::new(rule, labels, value, evaluation, query));
+    }
+    found.sort_by(|a, b| a.labels.cmp(&b.labels));
+    if found.windows(2).any(|pair| pair[0].labels == pair[1].labels) {
+        return Err("vector contains metrics with the same labelset after applying alert labels".into());
+    }
+    let (mut known, mut found) =
+        (core::mem::take(&mut rule.alerts).into_iter().peekable(), found.into_iter().peekable());
+    let mut changed = false;
+    loop {
+        let order = match (known.peek(), found.peek()) {
+            (None, None) => break,
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (Some(alert), Some(found)) => alert.labels.cmp(&found.labels),
+        };
+        let known = if order.is_le() { known.next() } else { None };
+        let found = if order.is_ge() { found.next() } else { None };
+        let active = found.is_some();
+        let mut alert = match (known, found) {
+            (Some(mut alert), Some(found)) => {
+                (alert.annotations, alert.value) = (found.annotations, found.value);
+                alert
+            }
+            (Some(alert), None) => alert,
+            (None, Some(found)) => Alert::new(found),
+            (None, None) => break,
+        };
+        changed |= alert.advance(active, evaluation, timing);
+        if alert.state != AlertState::Inactive {
+            rule.alerts.push(alert);
+        }
+    }
+    let active_count = rule.active_alerts().count() as u64;
+    if evaluation.limit > 0 && active_count > evaluation.limit {
+        rule.alerts.clear();
+        return Err(format!("exceeded limit of {} with {active_count} alerts", evaluation.limit));
+    }
+    for alert in rule.active_alerts() {
+        samples.push((series(rule, alert, "ALERTS", Some(alert.state.text())), 1_f64.to_bits()));
+        let active_at = alert.active_at_ms.div_euclid(1000) as f64;
+        samples.push((series(rule, alert, "ALERTS_FOR_STATE", None), active_at.to_bits()));
+    }
+    Ok(changed)
+}
+
+/// What one series of the result makes of the rule's texts.
+struct Found {
+    labels: LabelSet,
+    annotations: Vec<(Box<str>, Box<str>)>,
+    value: f64,
+}
+
+impl Found {
+    fn new(rule: &Rule, labels: LabelSet, value: f64, evaluation: &Evaluation<'_>, query: &mut QueryFn<'_>) -> Self {
+        let data = Data {
+            labels: Rc::new(labels),
+            external_labels: evaluation.external_labels.clone(),
+            external_url: evaluation.external_url.clone(),
+            value,
+            now_ms: evaluation.wall_ms,
+        };
+        let mut builder = LabelsBuilder::from_labels((*data.labels).as_ref());
+        builder.remove(NAME);
+        let RuleTemplates { labels, annotations } = &rule.templates;
+        for (name, template) in labels {
+            builder.set(name, &expanded(template, &data, query));
+        }
+        builder.set("alertname", rule.name());
+        let annotations = annotations
+            .iter()
+            .map(|(name, template)| (name.clone(), expanded(template, &data, query).into()))
+            .collect();
+        Self { labels: builder.build(), annotations, value }
+    }
+}
+
+fn expanded(template: &Template, data: &Data, query: &mut QueryFn<'_>) -> String {
+    match template.expand(data, query) {
+        Ok(text) => text,
+        Err(error) => format!("<error expanding template: {error}>"),
+    }
+}
+
+impl Alert {
+    fn new(found: Found) -> Self {
+        Self {
+            state: AlertState::Inactive,
+            labels: found.labels,
+            annotations: found.annotations,
+            value: found.value,
+            active_at_ms: 0,
+            fired_at_ms: None,
+            resolved_at_ms: None,
+            keep_firing_since_ms: None,
+            sent_mono_ms: None,
+        }
+    }
+
+    /// Steps the state and notes the wall times of what changed. Says whether the state's kind changed.
+    fn advance(&mut self, active: bool, evaluation: &Evaluation<'_>, timing: AlertTiming) -> bool {
+        let (before, wall_ms) = (self.state, evaluation.wall_ms);
+        self.state = before.step(active, evaluation.mono_ms, timing);
+        if !before.is_active() && self.state.is_active() {
+            (self.active_at_ms, self.fired_at_ms, self.resolved_at_ms) = (wall_ms, None, None);
+            self.sent_mono_ms = None;
+        }
+        let fires = |state| matches!(state, AlertState::Firing { .. });
+        if fires(self.state) && !fires(before) {
+            self.fired_at_ms = Some(wall_ms);
+        }
+        if fires(before) && matches!(self.state, AlertState::Resolved { .. }) {
+            self.resolved_at_ms = Some(wall_ms);
+        }
+        self.keep_firing_since_ms = match self.state {
+            AlertState::Firing { cleared_ms: Some(_), .. } => self.keep_firing_since_ms.or(Some(wall_ms)),
+            _ => None,
+        };
+        core::mem::discriminant(&before) != core::mem::discriminant(&self.state)
+            || matches!((before, self.state), (AlertState::Firing { cleared_ms: a, .. }, AlertState::Firing { cleared_ms: b, .. }) if a != b)
+    }
+
+    /// Whether the Alertmanagers should be told after the evaluation at `mono_ms` (Prometheus' needsSending).
+    pub(super) fn is_due(&self, mono_ms: i64, resend_delay_ms: i64) -> bool {
+        match (self.state, self.sent_mono_ms) {
+            (AlertState::Inactive | AlertState::Pending { .. }, _) => false,
+            (_, None) => true,
+            (AlertState::Resolved { at_ms }, Some(sent_ms)) if at_ms > sent_ms => true,
+            (_, Some(sent_ms)) => sent_ms + resend_delay_ms < mono_ms,
+        }
+    }
+}
+
+/// The labels of one of the alert's own series. As in Prometheus the rule's labels come first and unexpanded, so one
+/// that expands to nothing is seen there with its template.
+fn series(rule: &Rule, alert: &Alert, name: &str, state: Option<&str>) -> LabelSet {
+    let mut builder = LabelsBuilder::default();
+    for (name, value) in rule.labels.iter() {
+        builder.set(name, value);
+    }
+    for (name, value) in alert.labels.iter() {
+        builder.set(name, value);
+    }
+    builder.set(NAME, name).set("alertname", rule.name());
+    if let Some(state) = state {
+        builder.set("alertstate", state);
+    }
+    builder.build()
 }

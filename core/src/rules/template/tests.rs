@@ -1,5 +1,4 @@
 use super::*;
-use alloc::string::ToString;
 
 fn data(value: f64) -> Data {
     let pairs = [("__name__", "x"), ("instance", "node1.example.org:9100"), ("job", "node"), ("id", "7")];
