@@ -349,7 +349,7 @@ impl Values {
         };
         let mut addresses: Vec<String> = Vec::new();
         for text in texts {
-            let address = if text.starts_with(':') { format!("0.0.0.0{text}") } else { text };
+            let address = if text.rfind(':') == Some(0) { format!("0.0.0.0{text}") } else { text };
             if !is_listen_address(&address) {
                 self.wrong("web.listen-address", &format!("{address:?} is not host:port; write it like 127.0.0.1:9090 or :9090"));
             } else if addresses.contains(&address) {

@@ -493,7 +493,7 @@ impl Context<'_> {
     fn remote_write(&self, section: &Section) -> Option<RemoteWriteSettings> {
         let url = section.text("url").unwrap_or_default();
         let checked = check_url(&url).map_err(|message| {
-            self.findings.error(section.position_of("url"), format!("{}: {message}", section.path_of("url")));
+            self.findings.error(section.position_of("url"), format!("{} {message}", section.path_of("url")));
         });
         let given = section.text("name").unwrap_or_default();
         let queue = section.section("queue_config", &QUEUE);
@@ -595,12 +595,14 @@ fn check_url(url: &str) -> Result<String, String> {
         return Err("is missing; give the upstream's address, like http://host:9090/api/v1/write".into());
     }
     let Some((scheme, rest)) = url.split_once("://") else {
-        return Err(format!("{url:?} has no scheme; write it as http://host:port/path"));
+        // Shown as far as it cannot hold a password.
+        let url = url.split(['@', '?']).next().unwrap_or_default();
+        return Err(format!("has no scheme: {url:?}; write it as http://host:port/path"));
     };
     match scheme.to_ascii_lowercase().as_str() {
         "http" => {}
-        "https" => return Err("https is not supported yet; reach the upstream over http, for example through a local proxy".into()),
-        _ => return Err(format!("the scheme {scheme:?} is not http; write the URL as http://host:port/path")),
+        "https" => return Err("starts with https, which is not supported yet; reach the upstream over http, for example through a local proxy".into()),
+        _ => return Err(format!("starts with {scheme:?}, not http; write it as http://host:port/path")),
     }
     if url.contains(|c: char| !c.is_ascii() || c.is_ascii_control() || c == ' ') {
         return Err("contains a space or a character outside ASCII; percent-encode it".into());
@@ -608,11 +610,11 @@ fn check_url(url: &str) -> Result<String, String> {
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at(end);
     if authority.contains('@') {
-        return Err("user and password are not supported yet; remove them, for example behind a local proxy".into());
+        return Err("has a user or password, which is not supported yet; have a local proxy add them".into());
     }
     if !is_host_port(authority) {
         // Not repeated here: what was meant as a password may stand in it.
-        return Err("has no valid host and port; write the URL as http://host:port/path".into());
+        return Err("has no valid host and port; write it as http://host:port/path".into());
     }
     let path_end = path.find(['?', '#']).unwrap_or(path.len());
     Ok(format!("{authority}{}", &path[..path_end]))
@@ -633,4 +635,4 @@ fn url_path(path: &str) -> String {
 
 #[cfg(test)]
 #[path = "file_tests.rs"]
-mod tests;
+pub(crate) mod tests;

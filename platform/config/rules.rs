@@ -55,7 +55,7 @@ impl Context<'_> {
     fn group(&self, section: &Section) -> GroupSpec {
         let labels = section.text_pairs("labels");
         self.check_labels(&labels);
-        let rules: Vec<RuleSpec> = section.sections("rules", &RULE).iter().filter_map(|rule| self.rule(rule)).collect();
+        let rules: Vec<RuleSpec> = section.sections("rules", &RULE).filter_map(|rule| self.rule(&rule)).collect();
         GroupSpec {
             name: section.text("name").unwrap_or_default(),
             file: self.findings.file().into(),
@@ -164,7 +164,11 @@ impl Context<'_> {
         let (line, column) = line_and_column(text, offset);
         let content = text.lines().nth(line as usize - 1).unwrap_or("");
         let (file_line, skipped) = match style {
-            Style::Literal => (node.position.line + line, 0),
+            // The block's place is its first line that is not empty.
+            Style::Literal => {
+                let empty = text.lines().take_while(|line| line.is_empty()).count() as u32;
+                ((node.position.line + line - 1).saturating_sub(empty), 0)
+            }
             Style::Plain => (node.position.line, node.position.column - 1),
             Style::Quoted => (node.position.line, node.position.column),
             Style::Folded => return (node.position, false),

@@ -406,17 +406,18 @@ impl<'n> Section<'n> {
         }
     }
 
-    /// The sections of a list. An empty item is an error, as in Prometheus.
-    pub fn sections(&self, key: &str, table: &'static Table) -> Vec<Section<'n>> {
-        let mut sections = Vec::new();
-        for (index, node) in self.list(key).iter().enumerate() {
-            let path = format!("{}[{index}]", self.path_of(key));
-            match node.is_null() {
-                true => self.findings.error(node.position, format!("{path} is empty; fill it in or remove the dash")),
-                false => sections.push(Section::open(node, table, path, self.findings)),
+    /// The sections of a list, each opened when its turn comes, so that its `is_clean` tells of it alone. An empty item is
+    /// an error, as in Prometheus.
+    pub fn sections(&self, key: &str, table: &'static Table) -> impl Iterator<Item = Section<'n>> + use<'n> {
+        let (path, findings) = (self.path_of(key), self.findings);
+        self.list(key).iter().enumerate().filter_map(move |(index, node)| {
+            let path = format!("{path}[{index}]");
+            if node.is_null() {
+                findings.error(node.position, format!("{path} is empty; fill it in or remove the dash"));
+                return None;
             }
-        }
-        sections
+            Some(Section::open(node, table, path, findings))
+        })
     }
 
     fn with_unit(&self, key: &str, read: impl Fn(&str) -> Result<u64, String>) -> Option<u64> {
