@@ -186,6 +186,11 @@ impl<'m> Store<'m> {
         samples as u64
     }
 
+    /// Gives the slab back as it is, for a successor to attach to.
+    pub fn into_slab(self) -> &'m mut [u8] {
+        self.slab.into_bytes()
+    }
+
     /// Told before the database names a new generation, so that the slab is never behind it.
     pub fn set_log_generation(&mut self, generation: u64) {
         self.slab.publish_u64(LOG_GENERATION, generation);
