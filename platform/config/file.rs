@@ -13,7 +13,9 @@ use super::{
     yaml::{FILE_BYTES_MAX, Section, TextPair, Value, parse, texts},
 };
 use holdfast_core::{
-    daemon::settings::{AlertmanagerSettings, JobKind, JobSettings, RemoteWriteSettings, Scheme, Settings, TargetSettings},
+    daemon::settings::{
+        AlertmanagerSettings, JobKind, JobSettings, RemoteWriteSettings, Scheme, Settings, TargetSettings,
+    },
     labels::LabelSet,
 };
 use std::{
@@ -268,12 +270,14 @@ impl Context<'_> {
             if pattern.is_empty() {
                 self.findings.error(at, "an entry of rule_files is empty; fill it in or remove it");
             } else if stars > 1 || after_star.contains('/') {
-                let message = format!("{pattern:?}: one `*` may stand in the last part of a rule file's path; list the others");
+                let message =
+                    format!("{pattern:?}: one `*` may stand in the last part of a rule file's path; list the others");
                 self.findings.error(at, message);
             } else {
                 match globs::expand(&folder.join(&pattern)) {
                     Err(()) => {
-                        let message = format!("{pattern:?} is not a pattern: `[` needs `]`, and `\\` a character after it");
+                        let message =
+                            format!("{pattern:?} is not a pattern: `[` needs `]`, and `\\` a character after it");
                         self.findings.error(at, message);
                     }
                     Ok(found) if !found.is_empty() => patterns.push(pattern),
@@ -282,7 +286,8 @@ impl Context<'_> {
                         patterns.push(pattern);
                     }
                     Ok(_) => {
-                        let message = format!("the rule file {pattern:?} does not exist; create it or remove the entry");
+                        let message =
+                            format!("the rule file {pattern:?} does not exist; create it or remove the entry");
                         self.findings.error(at, message);
                     }
                 }
@@ -297,7 +302,8 @@ impl Context<'_> {
             let Some(job) = self.job(&section, global) else { continue };
             let at = section.position_of("job_name");
             if let Some(line) = lines.insert(job.job_name.clone(), at.line) {
-                let message = format!("the job name {:?} is used again, first on line {line}; rename one of them", job.job_name);
+                let message =
+                    format!("the job name {:?} is used again, first on line {line}; rename one of them", job.job_name);
                 self.findings.error(at, message);
             }
             if job.job_name == self.reading.host_job {
@@ -315,7 +321,10 @@ impl Context<'_> {
     fn job(&self, section: &Section, global: &Global) -> Option<JobSettings> {
         let job_name = section.text("job_name").unwrap_or_default();
         if job_name.is_empty() && section.is_clean() {
-            let message = format!("{} has no job_name; give it a unique one", section.path_of("job_name").trim_end_matches(".job_name"));
+            let message = format!(
+                "{} has no job_name; give it a unique one",
+                section.path_of("job_name").trim_end_matches(".job_name")
+            );
             self.findings.error(section.position_of("job_name"), message);
         }
         let interval_ms = or(section.duration_ms("scrape_interval"), global.scrape_interval_ms);
@@ -323,6 +332,10 @@ impl Context<'_> {
         self.check_timeout(section, timeout_ms, interval_ms);
         let limits = self.limits(section, global.limits);
         self.check_protocols(section);
+        // Without effect, but a wrong value is still a mistake.
+        section.unsigned("keep_dropped_targets");
+        section.boolean("enable_compression");
+        section.boolean("enable_http2");
         let metrics_path = section.text("metrics_path").map_or("/metrics".into(), |path| url_path(&path));
         let read = JobSettings {
             job_name: job_name.clone(),
@@ -356,13 +369,8 @@ impl Context<'_> {
     }
 
     fn check_protocols(&self, section: &Section) {
-        const KNOWN: [&str; 5] = [
-            "OpenMetricsText0.0.1",
-            "OpenMetricsText1.0.0",
-            "PrometheusProto",
-            "PrometheusText1.0.0",
-            SCRAPE_PROTOCOL,
-        ];
+        const KNOWN: [&str; 5] =
+            ["OpenMetricsText0.0.1", "OpenMetricsText1.0.0", "PrometheusProto", "PrometheusText1.0.0", SCRAPE_PROTOCOL];
         let protocols = section.texts("scrape_protocols");
         let mut seen = BTreeSet::new();
         for (protocol, at) in &protocols {
@@ -374,7 +382,8 @@ impl Context<'_> {
             }
         }
         if section.is_clean() && !protocols.is_empty() && !seen.contains(SCRAPE_PROTOCOL) {
-            let message = format!("no other scrape protocol than {SCRAPE_PROTOCOL} is supported yet; add it to the list");
+            let message =
+                format!("no other scrape protocol than {SCRAPE_PROTOCOL} is supported yet; add it to the list");
             self.findings.error(section.position_of("scrape_protocols"), message);
         }
     }
@@ -385,7 +394,10 @@ impl Context<'_> {
             body_size_limit_bytes: or(section.bytes("body_size_limit"), default.body_size_limit_bytes),
             label_limit: or(section.unsigned("label_limit"), default.label_limit),
             label_name_length_limit: or(section.unsigned("label_name_length_limit"), default.label_name_length_limit),
-            label_value_length_limit: or(section.unsigned("label_value_length_limit"), default.label_value_length_limit),
+            label_value_length_limit: or(
+                section.unsigned("label_value_length_limit"),
+                default.label_value_length_limit,
+            ),
         }
     }
 
@@ -419,7 +431,10 @@ impl Context<'_> {
                 if seen.insert((address.clone(), labels.clone())) {
                     targets.push(TargetSettings { address, labels: labels.clone() });
                 } else {
-                    self.findings.notice(at, format!("the target {address:?} is listed twice with the same labels; once counts"));
+                    self.findings.notice(
+                        at,
+                        format!("the target {address:?} is listed twice with the same labels; once counts"),
+                    );
                 }
             }
         }
@@ -437,7 +452,8 @@ impl Context<'_> {
                 let message = format!("the label {name} is not supported yet; make a job of its own for these targets");
                 self.findings.error(*position, message);
             } else if name.starts_with("__") {
-                self.findings.notice(*position, format!("the label {name} has no effect: names with `__` are for relabelling"));
+                self.findings
+                    .notice(*position, format!("the label {name} has no effect: names with `__` are for relabelling"));
             }
         }
         let kept = pairs.iter().filter(|pair| !pair.name.starts_with("__"));
@@ -461,7 +477,8 @@ impl Context<'_> {
         for section in section.sections("alertmanagers", &ALERTMANAGER) {
             let version = section.text("api_version").unwrap_or_default();
             if !matches!(version.as_str(), "" | "v2") {
-                let message = format!("the Alertmanager API {version:?} does not exist any more; write v2 or remove the line");
+                let message =
+                    format!("the Alertmanager API {version:?} does not exist any more; write v2 or remove the line");
                 self.findings.error(section.position_of("api_version"), message);
             }
             let prefix = section.text("path_prefix").unwrap_or_default();
@@ -482,7 +499,10 @@ impl Context<'_> {
             let Some(write) = self.remote_write(&section) else { continue };
             let at = if section.has("name") { section.position_of("name") } else { section.position };
             if let Some(line) = lines.insert(write.name.clone(), at.line) {
-                let message = format!("the remote_write {:?} is given again, first on line {line}; give each its own name", write.name);
+                let message = format!(
+                    "the remote_write {:?} is given again, first on line {line}; give each its own name",
+                    write.name
+                );
                 self.findings.error(at, message);
             }
             writes.push(write);
@@ -501,6 +521,11 @@ impl Context<'_> {
         let batch_deadline_ms = queue.duration_ms("batch_send_deadline").unwrap_or(5_000);
         let backoff_ms_min = or(queue.duration_ms("min_backoff"), 30);
         let backoff_ms_max = or(queue.duration_ms("max_backoff"), 5_000);
+        // Without effect, but a wrong value is still a mistake.
+        for key in ["capacity", "max_shards", "min_shards"] {
+            queue.unsigned(key);
+        }
+        section.boolean("enable_http2");
         if queue.is_clean() {
             let must = |holds: bool, key: &str, message: &str| {
                 if !holds {
@@ -543,11 +568,15 @@ fn expand_environment(text: &str, variable: &dyn Fn(&str) -> Option<String>, not
         rest = &after[used_bytes..];
         match name {
             "" if used_bytes == 0 => expanded.push('$'),
-            "" => notice(format!("{text:?} has a `${{` without name or `}}`, which is left out; write $$ for a dollar sign")),
+            "" => notice(format!(
+                "{text:?} has a `${{` without name or `}}`, which is left out; write $$ for a dollar sign"
+            )),
             "$" => expanded.push('$'),
             name => match variable(name).filter(|value| !value.is_empty()) {
                 Some(value) => expanded += &value,
-                None => notice(format!("the environment variable {name} is empty; set it where the process is started")),
+                None => {
+                    notice(format!("the environment variable {name} is empty; set it where the process is started"))
+                }
             },
         }
     }
@@ -575,16 +604,20 @@ fn shell_name(text: &str) -> (&str, usize) {
 /// `host`, `host:port` or `[v6]:port`.
 pub(crate) fn is_host_port(address: &str) -> bool {
     let (host, port) = match address.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((host, rest)) if host.parse::<std::net::Ipv6Addr>().is_ok() => (host, rest.strip_prefix(':').or((!rest.is_empty()).then_some(""))),
+        Some((host, rest)) if host.parse::<std::net::Ipv6Addr>().is_ok() => {
+            (host, rest.strip_prefix(':').or((!rest.is_empty()).then_some("")))
+        }
         Some(_) => return false,
         None => match address.split_once(':') {
             Some((host, port)) => (host, Some(port)),
             None => (address, None),
         },
     };
-    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
+    let is_port =
+        |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
     let is_host = |host: &str| {
-        !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || c.is_control() || "/?#@[]\"<>\\^`{|}%".contains(c))
+        !host.is_empty()
+            && !host.contains(|c: char| c.is_whitespace() || c.is_control() || "/?#@[]\"<>\\^`{|}%".contains(c))
     };
     is_host(host) && port.is_none_or(is_port)
 }

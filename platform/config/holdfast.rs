@@ -57,7 +57,8 @@ fn read(entries: &[Entry], above: &str, findings: &Findings, values: &mut Vec<Fl
     for Entry { key, position, node } in entries {
         let path = if above.is_empty() { key.clone() } else { format!("{above}.{key}") };
         let flag = keys().find(|(_, name)| *name == path).map(|(flag, _)| flag);
-        let is_section = keys().any(|(_, name)| name.strip_prefix(path.as_str()).is_some_and(|rest| rest.starts_with('.')));
+        let is_section =
+            keys().any(|(_, name)| name.strip_prefix(path.as_str()).is_some_and(|rest| rest.starts_with('.')));
         match (flag, &node.value) {
             (_, Value::Scalar { .. }) if node.is_null() && (flag.is_some() || is_section) => {}
             (Some(flag), Value::Scalar { text, .. }) => {
@@ -96,7 +97,9 @@ mod tests {
         let path = folder.path().join("holdfast.yml");
         std::fs::write(&path, text).unwrap();
         let shown = |refused: Refused| refused.to_string().replace(&path.display().to_string(), "FILE");
-        load(&path).map(|values| values.into_iter().map(|value| (value.flag.name, value.value)).collect()).map_err(shown)
+        load(&path)
+            .map(|values| values.into_iter().map(|value| (value.flag.name, value.value)).collect())
+            .map_err(shown)
     }
 
     #[test]

@@ -62,3 +62,6 @@ pub fn load(path: &Path, reading: &Reading) -> Result<Loaded, Refused> {
 pub fn built_in(reading: &Reading) -> Loaded {
     file::built_in(reading)
 }
+
+#[cfg(test)]
+mod document_tests;

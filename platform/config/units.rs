@@ -88,9 +88,10 @@ pub fn parse_bytes(text: &str) -> Result<u64, UnitError> {
         let number = if whole.is_empty() { Ok(0) } else { whole.parse::<u64>() };
         let part = number.ok().and_then(|number| number.checked_mul(1 << shift)).ok_or_else(too_large)?;
         // More than 18 digits after the point make no difference of a byte that anyone could want.
-        let (tenths, scale) = fraction.bytes().take(18).fold((0_u128, 1_u128), |(sum, scale), digit| {
-            (sum * 10 + u128::from(digit - b'0'), scale * 10)
-        });
+        let (tenths, scale) = fraction
+            .bytes()
+            .take(18)
+            .fold((0_u128, 1_u128), |(sum, scale), digit| (sum * 10 + u128::from(digit - b'0'), scale * 10));
         let fraction_bytes = ((tenths << shift) / scale) as u64;
         let sum = total.checked_add(part).and_then(|sum| sum.checked_add(fraction_bytes));
         total = sum.filter(|bytes| *bytes <= BYTES_MAX).ok_or_else(too_large)?;
@@ -155,7 +156,8 @@ mod tests {
         ] {
             assert_eq!(parse_duration_ms(text), Ok(ms), "{text}");
         }
-        for text in ["1", "15", "s", "1.5s", "-1s", "30m1h", "1m1m", "1h 30m", " 1s", "1S", "1µs", "1us", "1sec", "ü"] {
+        for text in ["1", "15", "s", "1.5s", "-1s", "30m1h", "1m1m", "1h 30m", " 1s", "1S", "1µs", "1us", "1sec", "ü"]
+        {
             assert_eq!(parse_duration_ms(text), Err(UnitError::DurationSyntax(text.into())), "{text}");
         }
         assert_eq!(parse_duration_ms(""), Err(UnitError::DurationEmpty));
@@ -192,9 +194,15 @@ mod tests {
 
     #[test]
     fn what_is_printed_reads_back_the_same() {
-        for (ms, text) in [(0, "0s"), (15_000, "15s"), (5_400_000, "1h30m"), (86_400_000 * 400, "400d"), (60_250, "1m250ms"),
-            (86_400_000 * 14, "2w"), (86_400_000 * 365, "1y")]
-        {
+        for (ms, text) in [
+            (0, "0s"),
+            (15_000, "15s"),
+            (5_400_000, "1h30m"),
+            (86_400_000 * 400, "400d"),
+            (60_250, "1m250ms"),
+            (86_400_000 * 14, "2w"),
+            (86_400_000 * 365, "1y"),
+        ] {
             assert_eq!(format_duration(ms), text);
             assert_eq!(parse_duration_ms(text), Ok(ms));
         }

@@ -62,8 +62,7 @@ pub(crate) struct Entry {
 impl Node {
     /// Plain nothing, `~` or `null`.
     pub fn is_null(&self) -> bool {
-        matches!(&self.value, Value::Scalar { text, style: Style::Plain }
-            if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
+        matches!(&self.value, Value::Scalar { text, style: Style::Plain } if is_null(text))
     }
 
     fn kind(&self) -> &'static str {
@@ -139,7 +138,7 @@ impl<'t> Builder<'t> {
                 return Ok(node);
             }
             Event::Scalar(text, style, anchor, tag) => {
-                let style = scalar_style(style, tag.as_deref()).map_err(|message| (at, message))?;
+                let style = scalar_style(&text, style, tag.as_deref()).map_err(|message| (at, message))?;
                 (Value::Scalar { text: text.into_owned(), style }, anchor)
             }
             Event::SequenceStart(anchor, tag) => {
@@ -227,7 +226,7 @@ fn merge_sources(node: &Rc<Node>, at: Position) -> Result<Vec<Rc<Node>>, BuildEr
 }
 
 /// The tag can only say what is so anyway, or make a plain scalar text.
-fn scalar_style(style: ScalarStyle, tag: Option<&Tag>) -> Result<Style, String> {
+fn scalar_style(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Style, String> {
     let written = match style {
         ScalarStyle::Plain => Style::Plain,
         ScalarStyle::Literal => Style::Literal,
@@ -240,7 +239,13 @@ fn scalar_style(style: ScalarStyle, tag: Option<&Tag>) -> Result<Style, String> 
         Some(tag) if tag.is_yaml_core_schema() => match tag.suffix.as_str() {
             "str" if written == Style::Plain => Ok(Style::Quoted),
             "str" => Ok(written),
-            "int" | "bool" | "null" | "float" => Ok(Style::Plain),
+            "int" if unsigned(text.trim_start_matches('-')).is_some() => Ok(Style::Plain),
+            "float" if text.parse::<f64>().is_ok() => Ok(Style::Plain),
+            "bool" if boolean(text).is_some() => Ok(Style::Plain),
+            "null" if is_null(text) => Ok(Style::Plain),
+            "int" | "float" | "bool" | "null" => {
+                Err(format!("{text:?} is not what the tag {tag} says; remove the tag"))
+            }
             _ => Err(format!("the tag {tag} means nothing here; remove it")),
         },
         Some(tag) => Err(format!("the tag {tag} means nothing here; remove it")),
@@ -282,7 +287,10 @@ impl<'n> Section<'n> {
             _ if node.is_null() => &[],
             _ => {
                 let name = if path.is_empty() { "the file" } else { &path };
-                findings.error(node.position, format!("{name} must be a mapping (`key: value` lines), not {}", node.kind()));
+                findings.error(
+                    node.position,
+                    format!("{name} must be a mapping (`key: value` lines), not {}", node.kind()),
+                );
                 &[]
             }
         };
@@ -500,6 +508,10 @@ fn scalar_text<'n>(node: &'n Node, path: &str, findings: &Findings) -> Option<&'
             None
         }
     }
+}
+
+fn is_null(text: &str) -> bool {
+    matches!(text, "" | "~" | "null" | "Null" | "NULL")
 }
 
 /// The names of YAML 1.1, which go-yaml still reads.
