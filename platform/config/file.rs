@@ -10,7 +10,7 @@ use super::{
     globs,
     keys::{ALERTING, ALERTMANAGER, FILE, GLOBAL, QUEUE, REMOTE_WRITE, SCRAPE, STATIC_CONFIG},
     rules,
-    yaml::{FILE_BYTES_MAX, Section, TextPair, Value, parse, texts},
+    yaml::{Section, TextPair, Value, parse, texts},
 };
 use holdfast_core::{
     daemon::settings::{
@@ -30,6 +30,9 @@ const OWN_JOB: &str = "holdfast";
 
 /// Rule files of one configuration. Each is open, read and closed before the next.
 const RULE_FILES_COUNT_MAX: usize = 256;
+
+/// All rule files together may be so many times as long as one file: their rules stay in memory.
+const RULE_FILES_BYTES_FACTOR: u64 = 2;
 
 /// A read file before it becomes [`Settings`]: what the dump is made from.
 #[derive(Debug, Default)]
@@ -87,7 +90,7 @@ pub(crate) struct AlertmanagerGroup {
 /// Reads the file and the rule files it names.
 pub fn load(path: &Path, reading: &Reading) -> Result<Loaded, Refused> {
     let (config, findings) = read(path, reading);
-    let rule_paths = find_rule_files(&config, path, &findings);
+    let rule_paths = find_rule_files(&config, path, reading.file_bytes_max, &findings);
     let (mut errors, mut notices) = findings.finish();
     let mut rule_groups = Vec::new();
     for rule_path in rule_paths {
@@ -119,7 +122,8 @@ pub fn built_in(reading: &Reading) -> Loaded {
 pub(crate) fn read(path: &Path, reading: &Reading) -> (FileConfig, Findings) {
     let findings = Findings::new(&path.display().to_string());
     let mut config = FileConfig::default();
-    let root = read_bounded(path, &findings).and_then(|text| parse(&text, &findings));
+    let root = read_bounded(path, reading.file_bytes_max, &findings)
+        .and_then(|text| parse(&text, reading.file_bytes_max, &findings));
     if let Some(root) = root {
         let top = Section::open(&root, &FILE, String::new(), &findings);
         let context = Context { reading, findings: &findings };
@@ -134,16 +138,17 @@ pub(crate) fn read(path: &Path, reading: &Reading) -> (FileConfig, Findings) {
 }
 
 /// The whole file as text, or an error that is recorded.
-pub(crate) fn read_bounded(path: &Path, findings: &Findings) -> Option<String> {
+pub(crate) fn read_bounded(path: &Path, file_bytes_max: u64, findings: &Findings) -> Option<String> {
     let whole = Position::default();
     let mut bytes = Vec::new();
-    let result = File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
+    let result = File::open(path).and_then(|file| file.take(file_bytes_max + 1).read_to_end(&mut bytes));
     if let Err(error) = result {
         findings.error(whole, format!("cannot be read: {error}; check the path and its permissions"));
         return None;
     }
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        findings.error(whole, format!("is longer than {} KiB; split or shorten it", FILE_BYTES_MAX / 1024));
+    if bytes.len() as u64 > file_bytes_max {
+        findings
+            .error(whole, format!("is longer than {} KiB; shorten it or raise --memory.limit", file_bytes_max / 1024));
         return None;
     }
     String::from_utf8(bytes)
@@ -157,14 +162,27 @@ pub(crate) fn read_bounded(path: &Path, findings: &Findings) -> Option<String> {
 }
 
 /// The rule files in the order of their patterns, each once.
-pub(crate) fn find_rule_files(config: &FileConfig, path: &Path, findings: &Findings) -> Vec<PathBuf> {
+pub(crate) fn find_rule_files(
+    config: &FileConfig,
+    path: &Path,
+    file_bytes_max: u64,
+    findings: &Findings,
+) -> Vec<PathBuf> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut seen = BTreeSet::new();
     let found = config.rule_files.iter().flat_map(|pattern| globs::expand(&folder.join(pattern)).unwrap_or_default());
     let mut paths: Vec<PathBuf> = found.filter(|path| seen.insert(path.clone())).collect();
-    if paths.len() > RULE_FILES_COUNT_MAX {
-        let count = paths.len();
+    let count = paths.len();
+    let total_bytes: u64 = paths.iter().filter_map(|path| path.metadata().ok()).map(|metadata| metadata.len()).sum();
+    let total_bytes_max = file_bytes_max.saturating_mul(RULE_FILES_BYTES_FACTOR);
+    if count > RULE_FILES_COUNT_MAX {
         let message = format!("rule_files match {count} files, the most is {RULE_FILES_COUNT_MAX}; join some of them");
+        findings.error(Position::default(), message);
+        paths.clear();
+    } else if total_bytes > total_bytes_max {
+        let (total, most) = (total_bytes.div_ceil(1024), total_bytes_max / 1024);
+        let message =
+            format!("the rule files have {total} KiB, the most is {most} KiB; shorten them or raise --memory.limit");
         findings.error(Position::default(), message);
         paths.clear();
     }

@@ -13,6 +13,7 @@ pub(crate) fn reading() -> Reading<'static> {
         route_prefix: "",
         host_job: "node",
         host_name: "box",
+        file_bytes_max: 0x4_0000,
         check_expression: &|text| text.find("BAD").map_or(Ok(()), |offset| Err((offset, "unexpected BAD".into()))),
         check_template: &|text| {
             if text.contains("BROKEN") { Err("function \"BROKEN\" not defined".into()) } else { Ok(()) }
@@ -308,22 +309,22 @@ fn aliases_and_merges_are_followed_and_what_stands_in_the_mapping_wins() {
 
 #[test]
 fn a_file_that_is_too_long_too_deep_or_too_wide_is_refused_whole() {
-    let longest = format!("#{}", "x".repeat(FILE_BYTES_MAX as usize - 1));
+    let longest = format!("#{}", "x".repeat(reading().file_bytes_max as usize - 1));
     assert!(load_text(&longest).is_ok());
     assert_eq!(
         load_text(&(longest + "x")).unwrap_err(),
-        "prometheus.yml: is longer than 1024 KiB; split or shorten it"
+        "prometheus.yml: is longer than 256 KiB; shorten it or raise --memory.limit"
     );
 
     let nested = |levels: usize| format!("global: {}{}", "[".repeat(levels), "]".repeat(levels));
     assert!(load_text(&nested(32)).unwrap_err().starts_with("prometheus.yml:1:9: global must be a mapping"));
     assert!(load_text(&nested(33)).unwrap_err().contains("nested deeper than 32 levels"));
     // So deep that the scanner gives up before we do.
-    assert!(load_text(&nested(300_000)).unwrap_err().starts_with("prometheus.yml:1:264: not valid YAML: "));
+    assert!(load_text(&nested(100_000)).unwrap_err().starts_with("prometheus.yml:1:264: not valid YAML: "));
 
     let wide = |count: usize| format!("rule_files: [{}]", "'', ".repeat(count));
-    assert!(load_text(&wide(65_534)).unwrap_err().contains("an entry of rule_files is empty"));
-    assert!(load_text(&wide(65_535)).unwrap_err().contains("more than 65536 values"));
+    assert!(load_text(&wide(16_382)).unwrap_err().contains("an entry of rule_files is empty"));
+    assert!(load_text(&wide(16_383)).unwrap_err().contains("more than 16384 values"));
 
     // Ten lines that would be written out as ten thousand million values.
     let bomb: String =
@@ -331,7 +332,40 @@ fn a_file_that_is_too_long_too_deep_or_too_wide_is_refused_whole() {
     assert!(
         load_text(&format!("l0: &l0 [x]\n{bomb}"))
             .unwrap_err()
-            .contains("more than 65536 values (aliases written out)")
+            .contains("more than 16384 values (aliases written out)")
+    );
+}
+
+#[test]
+fn rule_files_are_bounded_together() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("prometheus.yml");
+    fs::write(&path, "rule_files: ['*.rules']").unwrap();
+    for (name, length) in [("a.rules", 0x4_0000), ("b.rules", 0x4_0000), ("c.rules", 0)] {
+        fs::write(folder.path().join(name), "#".repeat(length)).unwrap();
+    }
+    assert!(load(&path, &reading()).is_ok());
+    fs::write(folder.path().join("c.rules"), "#").unwrap();
+    let error = load(&path, &reading()).unwrap_err().to_string();
+    assert!(
+        error.ends_with(": the rule files have 513 KiB, the most is 512 KiB; shorten them or raise --memory.limit"),
+        "{error}"
+    );
+
+    fs::write(folder.path().join("a.rules"), "").unwrap();
+    (3..256).for_each(|index| fs::write(folder.path().join(format!("{index}.rules")), "").unwrap());
+    assert!(load(&path, &reading()).is_ok());
+    fs::write(folder.path().join("d.rules"), "").unwrap();
+    let error = load(&path, &reading()).unwrap_err().to_string();
+    assert!(error.ends_with(": rule_files match 257 files, the most is 256; join some of them"), "{error}");
+}
+
+#[test]
+fn the_longest_file_follows_the_memory_limit_within_bounds() {
+    let sizes = [1, 4 << 20, (4 << 20) + 64, 16 << 20, 64 << 20, (64 << 20) + 64, u64::MAX];
+    assert_eq!(
+        sizes.map(crate::config::file_bytes_max),
+        [65_536, 65_536, 65_537, 262_144, 1_048_576, 1_048_576, 1_048_576]
     );
 }
 

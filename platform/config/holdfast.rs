@@ -13,6 +13,9 @@ use super::{
 use crate::cli::flags::{FLAGS, Flag, Origin};
 use std::path::Path;
 
+/// Longest file read. It has a dozen keys.
+const FILE_BYTES_MAX: u64 = 64 * 1024;
+
 /// One value of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FlagValue {
@@ -34,7 +37,9 @@ impl FlagValue {
 pub fn load(path: &Path) -> Result<Vec<FlagValue>, Refused> {
     let findings = Findings::new(&path.display().to_string());
     let mut values = Vec::new();
-    if let Some(root) = read_bounded(path, &findings).and_then(|text| parse(&text, &findings)) {
+    if let Some(root) =
+        read_bounded(path, FILE_BYTES_MAX, &findings).and_then(|text| parse(&text, FILE_BYTES_MAX, &findings))
+    {
         match &root.value {
             Value::Mapping(entries) => read(entries, "", &findings, &mut values),
             _ if root.is_null() => {}

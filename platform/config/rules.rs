@@ -17,7 +17,7 @@ use std::{collections::BTreeMap, path::Path};
 pub fn load(path: &Path, reading: &Reading) -> Result<(Vec<GroupSpec>, Vec<Finding>), Refused> {
     let findings = Findings::new(&path.display().to_string());
     let mut groups = Vec::new();
-    if let Some(text) = read_bounded(path, &findings) {
+    if let Some(text) = read_bounded(path, reading.file_bytes_max, &findings) {
         let context = Context { reading, findings: &findings, source: &text };
         groups = context.groups();
     }
@@ -35,7 +35,7 @@ struct Context<'r> {
 
 impl Context<'_> {
     fn groups(&self) -> Vec<GroupSpec> {
-        let Some(root) = parse(self.source, self.findings) else { return Vec::new() };
+        let Some(root) = parse(self.source, self.reading.file_bytes_max, self.findings) else { return Vec::new() };
         let top = Section::open(&root, &RULE_FILE, String::new(), self.findings);
         let (mut groups, mut lines) = (Vec::new(), BTreeMap::new());
         for section in top.sections("groups", &RULE_GROUP) {

@@ -1,8 +1,7 @@
 //! YAML as go-yaml reads it: events of `saphyr-parser` become a tree with positions, and typed access to it.
 //!
 //! Merge keys (`<<`) are merged, anchors followed, duplicate keys refused, `null` is the zero value. Aliases share their
-//! node, so a file cannot grow in memory; what it would be written out is bounded all the same ([`NODES_COUNT_MAX`]),
-//! because readers walk it.
+//! node, so a file cannot grow in memory; what it would be written out is bounded all the same, because readers walk it.
 
 use super::{
     errors::{Findings, Position},
@@ -16,11 +15,8 @@ use std::{
     rc::Rc,
 };
 
-/// Longest file read. A longer one is refused whole.
-pub(crate) const FILE_BYTES_MAX: u64 = 1024 * 1024;
-
-/// Most values in one file, aliases written out. 234 rules of kube-prometheus are about 6,000.
-const NODES_COUNT_MAX: u32 = 65_536;
+/// A file may have one value per so many bytes it may be long, aliases written out. kube-prometheus' rules have one per 25.
+const BYTES_PER_NODE: u64 = 16;
 
 /// Deepest nesting. The deepest key Prometheus knows lies at 9.
 const DEPTH_MAX: u32 = 32;
@@ -74,10 +70,12 @@ impl Node {
     }
 }
 
-/// Reads one document. `None`: the file is empty, or an error was recorded.
-pub(crate) fn parse(text: &str, findings: &Findings) -> Option<Rc<Node>> {
+/// Reads one document from a file that may be so long. `None`: the file is empty, or an error was recorded.
+pub(crate) fn parse(text: &str, file_bytes_max: u64, findings: &Findings) -> Option<Rc<Node>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut builder = Builder { parser: Parser::new_from_str(text), anchors: HashMap::new(), nodes_count: 0 };
+    let nodes_count_max = u32::try_from(file_bytes_max / BYTES_PER_NODE).unwrap_or(u32::MAX);
+    let (parser, anchors) = (Parser::new_from_str(text), HashMap::new());
+    let mut builder = Builder { parser, anchors, nodes_count: 0, nodes_count_max };
     match builder.document() {
         Ok(root) => root,
         Err((position, message)) => {
@@ -94,6 +92,7 @@ struct Builder<'t> {
     /// Finished anchored nodes by the parser's number.
     anchors: HashMap<usize, Rc<Node>>,
     nodes_count: u32,
+    nodes_count_max: u32,
 }
 
 impl<'t> Builder<'t> {
@@ -209,9 +208,12 @@ impl<'t> Builder<'t> {
 
     fn count(&mut self, added: u32, at: Position) -> Result<(), BuildError> {
         self.nodes_count = self.nodes_count.saturating_add(added);
-        match self.nodes_count <= NODES_COUNT_MAX {
+        let count_max = self.nodes_count_max;
+        match self.nodes_count <= count_max {
             true => Ok(()),
-            false => Err((at, format!("more than {NODES_COUNT_MAX} values (aliases written out); split the file"))),
+            false => {
+                Err((at, format!("more than {count_max} values (aliases written out); split or shorten the file")))
+            }
         }
     }
 }
