@@ -217,7 +217,7 @@ fn arguments() -> Vec<Arg> {
     for flag in FLAGS.iter().filter(|flag| !matches!(flag.name, "help" | "version")) {
         let argument = Arg::new(flag.name).long(flag.name).hide(flag.effect != Effect::Honoured);
         let argument = match flag.default {
-            "" => argument.help(flag.help),
+            "" | "false" => argument.help(flag.help),
             default => argument.help(format!("{} [default: {default}]", flag.help)),
         };
         match flag.kind {
@@ -343,10 +343,11 @@ impl Values {
         let (mut notices, mut refused) = (Vec::new(), Vec::new());
         for flag in FLAGS {
             let Some((texts, _)) = self.given.get(flag.name) else { continue };
-            let on = !matches!(flag.kind, Kind::Switch(_)) || texts.iter().any(|text| text == "true");
             match flag.effect {
                 Effect::Ignored(why) => notices.push(format!("--{} has no effect: {why}", flag.name)),
-                Effect::Refused(advice) if on => refused.push((flag.name, advice)),
+                Effect::Refused(advice) if texts.iter().any(|text| text != flag.default) => {
+                    refused.push((flag.name, advice))
+                }
                 Effect::Refused(_) | Effect::Honoured => {}
             }
         }

@@ -19,7 +19,7 @@ fn error(arguments: &[&str]) -> String {
 fn without_arguments_everything_is_at_its_default() {
     let flags = run(&[]).unwrap();
     assert_eq!((flags.config_file, flags.hot_path, flags.host_name), (None, None, None));
-    assert_eq!(flags.storage_path, Path::new("data"));
+    assert_eq!(flags.storage_path, Path::new("./data"));
     assert_eq!((flags.retention_ms, flags.retention_bytes), (None, None));
     assert_eq!(flags.listen_addresses, ["127.0.0.1:9090"]);
     assert_eq!((flags.memory_limit_bytes, flags.flush_interval_ms), (16 << 20, 30_000));
@@ -120,6 +120,8 @@ fn what_is_known_and_not_here_is_refused_or_noticed() {
         "{text}"
     );
     assert!(run(&["--no-web.enable-remote-write-receiver"]).is_ok());
+    assert!(error(&["--web.cors.origin=.*"]).starts_with("--web.cors.origin: is refused: "));
+    assert!(run(&["--web.config.file="]).is_ok());
     let flags = run(&["--web.console.templates=x", "--enable-feature=a", "--enable-feature=b", "--no-auto-gomaxprocs"])
         .unwrap();
     let expected = [

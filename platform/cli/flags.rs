@@ -25,7 +25,7 @@ pub enum Effect {
     Honoured,
     /// Accepted without effect; the notice says why.
     Ignored(&'static str),
-    /// An error with this advice. A switch is refused only when it is on.
+    /// An error with this advice, unless the value given is the default.
     Refused(&'static str),
 }
 
@@ -116,7 +116,7 @@ pub static FLAGS: &[Flag] = &[
     value("web.route-prefix", "", "prefix of all routes; by default the path of --web.external-url"),
     ignored("web.local-assets", "", "the page is built into the binary"),
     refused("web.user-assets", "", "not supported; serve the files with a web server"),
-    switch!("web.enable-lifecycle", Effect::Honoured, "allow POST /-/reload and /-/quit"),
+    switch!("web.enable-lifecycle", Effect::Honoured, "allow a reload over HTTP: POST /-/reload"),
     switch!("web.enable-admin-api", Effect::Refused("the admin API is not supported yet; remove the flag"), ""),
     switch!(
         "web.enable-remote-write-receiver",
@@ -129,8 +129,8 @@ pub static FLAGS: &[Flag] = &[
     ignored("web.console.templates", "", NO_CONSOLES),
     ignored("web.console.libraries", "", NO_CONSOLES),
     value("web.page-title", "Holdfast", "title of the page"),
-    refused("web.cors.origin", ".*", "choosing the origins is not supported yet; remove the flag"),
-    value("storage.tsdb.path", "data", "the data directory"),
+    refused("web.cors.origin", "", "choosing the origins is not supported yet; remove the flag"),
+    value("storage.tsdb.path", "./data", "the data directory"),
     value("storage.tsdb.retention.time", "", "samples older than this are dropped; without it only size counts"),
     value(
         "storage.tsdb.retention.size",

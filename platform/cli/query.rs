@@ -524,4 +524,24 @@ mod tests {
             assert!(read(cut).is_err(), "{cut}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_answer_makes_the_client_fail(head in "HTTP/1.1 [0-9 ]{0,5}\r\n(transfer-encoding: chunked\r\n|content-length: [0-9]{1,22}\r\n|[a-z: ]{0,9}\r\n){0,3}(\r\n)?", body in "[0-9a-f\r\n{}\":,\\[\\]]{0,60}") {
+            let text = head + &body;
+            let mut reader = text.as_bytes();
+            if let Ok((status, framing)) = read_head(&mut reader)
+                && let Ok(Some(body)) = read_body(&mut reader, framing)
+            {
+                _ = read_answer(status, &body);
+            }
+            _ = read_answer(200, body.as_bytes());
+            _ = parse_instant(&text);
+        }
+
+        #[test]
+        fn no_instant_makes_the_reader_fail(text in "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(.[0-9]{0,4})?(Z|[+-][0-9]{2}:[0-9]{2}|é)?") {
+            _ = parse_instant(&text);
+        }
+    }
 }

@@ -391,6 +391,13 @@ fn a_file_that_cannot_be_read_says_so() {
 }
 
 #[test]
+fn what_is_missing_at_the_end_is_placed_at_the_end() {
+    let place = |text: &str| load_text(text).unwrap_err().split(": ").next().unwrap().to_owned();
+    assert_eq!(place("{"), "prometheus.yml:1:2");
+    assert_eq!(place("global: {\r\n  a"), "prometheus.yml:2:4");
+}
+
+#[test]
 fn errors_of_the_file_and_of_its_rule_files_come_together() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("prometheus.yml");
@@ -488,5 +495,46 @@ fn the_example_files_are_accepted_as_they_are() {
     assert_eq!(values.len(), 6);
     for value in values {
         assert_eq!(value.value, value.flag.default, "the file says that its values are the defaults");
+    }
+}
+
+proptest::proptest! {
+    /// Whatever stands in a file, it is read or refused, with errors that have a place in it.
+    #[test]
+    fn no_text_makes_a_reader_fail(text in "[-a-z0-9:\\[\\]{},&*<!|>%'\"#?~\\\\$@ \t\r\n\\PC]{0,120}") {
+        // YAML takes a lone carriage return for a line's end, too.
+        let lines = 1 + text.matches(['\n', '\r']).count() as u32;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file.yml");
+        fs::write(&path, &text).unwrap();
+        let refusals = [load(&path, &reading()).err(), rules::load(&path, &reading()).err(), crate::config::holdfast::load(&path).err()];
+        for error in refusals.into_iter().flatten().flat_map(|refused| refused.errors) {
+            assert!(error.line <= lines, "{error}");
+            assert_eq!(error.line == 0, error.column == 0, "{error}");
+        }
+    }
+
+    /// A good file with a few characters changed is mostly almost good, which reaches deeper than noise.
+    #[test]
+    fn no_slip_of_the_hand_makes_a_reader_fail(
+        slips in proptest::collection::vec((0_usize..2_000, proptest::sample::select(b"-: \n[]{}&*'\"#~$09".to_vec())), 1..6),
+    ) {
+        for name in ["good/full.yml", "good/rules/a.yml"] {
+            let mut bytes = fs::read(fixtures().join(name)).unwrap();
+            for (at, byte) in &slips {
+                let length = bytes.len();
+                bytes[at % length] = *byte;
+            }
+            let text = String::from_utf8(bytes).unwrap();
+            if let Ok(loaded) = load_text(&text) {
+                // What is accepted is accepted again from its own dump.
+                let dump = loaded.settings.yaml.replace("rules/*.yml", "none*.yml");
+                assert!(dump.contains("rule_files") || load_text(&dump).is_ok(), "{text}\n{dump}");
+            }
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("rules.yml");
+            fs::write(&path, &text).unwrap();
+            _ = rules::load(&path, &reading());
+        }
     }
 }

@@ -211,4 +211,17 @@ mod tests {
             assert_eq!(parse_bytes(text), Ok(bytes));
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn every_duration_and_size_survives_being_printed(ms in 0..=DURATION_MS_MAX, bytes in 0..=BYTES_MAX) {
+            assert_eq!(parse_duration_ms(&format_duration(ms)), Ok(ms));
+            assert_eq!(parse_bytes(&format_bytes(bytes)), Ok(bytes));
+        }
+
+        #[test]
+        fn no_text_makes_the_readers_fail(text in "[0-9.yYwdhmsKMGTPEiB ]{0,40}") {
+            _ = (parse_duration_ms(&text), parse_bytes(&text));
+        }
+    }
 }

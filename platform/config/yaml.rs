@@ -79,9 +79,21 @@ pub(crate) fn parse(text: &str, file_bytes_max: u64, findings: &Findings) -> Opt
     match builder.document() {
         Ok(root) => root,
         Err((position, message)) => {
-            findings.error(position, message);
+            findings.error(within(position, text), message);
             None
         }
+    }
+}
+
+/// The parser places what is missing at the end of a text on the line after it; shown is the end of the last line.
+fn within(position: Position, text: &str) -> Position {
+    let ends_count = text.bytes().filter(|byte| *byte == b'\n').count()
+        + text.split("\r\n").map(|part| part.matches('\r').count()).sum::<usize>();
+    let line = u32::try_from(1 + ends_count).unwrap_or(u32::MAX);
+    let column = text.rsplit(['\n', '\r']).next().map_or(0, |last| last.chars().count());
+    match position.line <= line {
+        true => position,
+        false => Position { line, column: u32::try_from(column).unwrap_or(u32::MAX).saturating_add(1) },
     }
 }
 
