@@ -557,7 +557,11 @@ impl Context<'_> {
         let name = if given.is_empty() { checked.clone().unwrap_or_default() } else { given };
         Some(RemoteWriteSettings {
             name,
-            url: checked.is_ok().then_some(url)?,
+            // One spelling of the scheme, and no fragment, for whoever takes the URL apart.
+            url: checked
+                .ok()
+                .and_then(|_| url.split_once("://"))
+                .map(|(_, rest)| format!("http://{}", rest.split('#').next().unwrap_or_default()))?,
             timeout_ms: or(section.duration_ms("remote_timeout"), 30_000),
             samples_per_send_max,
             batch_deadline_ms,

@@ -133,6 +133,7 @@ fn everything_that_is_supported_becomes_settings() {
         (upstream.name.as_str(), upstream.url.as_str()),
         ("upstream:9090/api/v1/write", "http://upstream:9090/api/v1/write?x=1")
     );
+    assert_eq!(other.url, "http://other/");
     let tuning = |write: &RemoteWriteSettings| {
         (
             write.timeout_ms,
