@@ -7,6 +7,7 @@ pub mod connect;
 pub mod dns;
 pub mod fetch;
 pub mod push;
+pub mod serve;
 pub mod url;
 
 mod events;
