@@ -300,3 +300,7 @@ fn alert_bytes(alert: &AlertMessage) -> usize {
     let labels: usize = alert.labels.iter().map(|(name, value)| name.len() + value.len() + 6).sum();
     size_of::<AlertMessage>() + labels + annotations + alert.generator_url.len()
 }
+
+#[cfg(test)]
+#[path = "outbox_tests.rs"]
+mod tests;

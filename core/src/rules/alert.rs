@@ -276,3 +276,55 @@ fn series(rule: &Rule, alert: &Alert, name: &str, state: Option<&str>) -> LabelS
     }
     builder.build()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMING: AlertTiming = AlertTiming { for_ms: 60_000, keep_firing_for_ms: 30_000 };
+
+    fn firing(since_ms: i64, cleared_ms: Option<i64>) -> AlertState {
+        AlertState::Firing { since_ms, cleared_ms }
+    }
+
+    #[test]
+    fn a_pending_alert_fires_exactly_at_its_hold_time_and_is_forgotten_when_it_ends_before() {
+        let pending = AlertState::Inactive.step(true, 0, TIMING);
+        assert_eq!(pending, AlertState::Pending { since_ms: 0 });
+        assert_eq!(pending.step(true, 59_999, TIMING), pending);
+        assert_eq!(pending.step(true, 60_000, TIMING), firing(60_000, None));
+        assert_eq!(pending.step(false, 60_000, TIMING), AlertState::Inactive);
+    }
+
+    #[test]
+    fn without_a_hold_time_an_alert_fires_at_once() {
+        let timing = AlertTiming { for_ms: 0, keep_firing_for_ms: 0 };
+        assert_eq!(AlertState::Inactive.step(true, 7, timing), firing(7, None));
+        assert_eq!(AlertState::Resolved { at_ms: 3 }.step(true, 7, timing), firing(7, None));
+        assert_eq!(firing(7, None).step(false, 8, timing), AlertState::Resolved { at_ms: 8 });
+    }
+
+    #[test]
+    fn a_firing_alert_is_kept_for_its_time_counted_from_the_first_evaluation_that_cleared_it() {
+        let cleared = firing(0, None).step(false, 100_000, TIMING);
+        assert_eq!(cleared, firing(0, Some(100_000)));
+        assert_eq!(cleared.step(false, 129_999, TIMING), cleared);
+        assert_eq!(cleared.step(false, 130_000, TIMING), AlertState::Resolved { at_ms: 130_000 });
+        assert_eq!(cleared.step(true, 129_999, TIMING), firing(0, None), "and the count starts over");
+    }
+
+    #[test]
+    fn a_resolved_alert_is_kept_a_quarter_of_an_hour_and_then_forgotten() {
+        let resolved = AlertState::Resolved { at_ms: 0 };
+        assert_eq!(resolved.step(false, RESOLVED_KEPT_MS, TIMING), resolved);
+        assert_eq!(resolved.step(false, RESOLVED_KEPT_MS + 1, TIMING), AlertState::Inactive);
+        assert_eq!(resolved.step(true, 5, TIMING), AlertState::Pending { since_ms: 5 }, "it is another episode");
+    }
+
+    #[test]
+    fn instants_before_the_process_started_count_as_held() {
+        let pending = AlertState::Pending { since_ms: -50_000 };
+        assert_eq!(pending.step(true, 9_999, TIMING), pending);
+        assert_eq!(pending.step(true, 10_000, TIMING), firing(10_000, None));
+    }
+}

@@ -419,3 +419,7 @@ fn with_external(labels: &LabelSet, external: &LabelSet) -> LabelSet {
     }
     builder.build()
 }
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;
