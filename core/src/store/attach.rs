@@ -92,7 +92,7 @@ impl<'m> Store<'m> {
         }
     }
 
-    fn over(slab: &'m mut [u8], map: Map, identity: &Identity) -> Self {
+    pub(super) fn over(slab: &'m mut [u8], map: Map, identity: &Identity) -> Self {
         Self {
             slab: Slab::new(slab),
             map,
@@ -127,7 +127,7 @@ impl<'m> Store<'m> {
         Ok(())
     }
 
-    fn restore(&mut self) -> Result<AttachReport, AttachError> {
+    pub(super) fn restore(&mut self) -> Result<AttachReport, AttachError> {
         let damaged = |what, index| AttachError::Damaged { what, index };
         for pool in Pool::ALL {
             if !(pool.reserved()..=pool.total(&self.map)).contains(&self.pool_fresh(pool)) {
