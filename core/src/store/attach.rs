@@ -98,6 +98,7 @@ impl<'m> Store<'m> {
             map,
             pools: Pools::EMPTY,
             pressure: false,
+            reclaimed_all: false,
             state_sequence: 0,
             hash_seed: mix(stable_hash(&identity.store_uuid) ^ stable_hash(&identity.boot_id)),
         }

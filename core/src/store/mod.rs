@@ -244,6 +244,8 @@ pub struct Store<'m> {
     pools: pools::Pools,
     /// A region has refused something: dead columns are dropped at the first chance.
     pressure: bool,
+    /// There was nothing to reclaim, and nothing has been spilled or packed since.
+    reclaimed_all: bool,
     /// The highest sequence number of a state slot.
     state_sequence: u64,
     /// Strangers name series; so that they cannot aim at one bucket.

@@ -376,7 +376,6 @@ fn attach_may_itself_end_after_any_write() {
     successor.slab.after_write = Some(&mut after_write);
     successor.restore().unwrap();
     model.timelines.values_mut().for_each(|timeline| timeline.open = None);
-    drop(successor);
     let copies = copies.into_inner();
     assert!(copies.len() > 300);
     for copy in copies.into_iter().step_by(3) {
@@ -519,6 +518,60 @@ fn churn_keeps_every_region_flat_and_lets_newcomers_in() {
     let counters = store.usage().counters;
     assert!(counters.released_series > 2_400, "{counters:?}");
     assert_eq!(counters.refused_series, 0);
+}
+
+#[test]
+fn spilled_rows_of_ended_series_make_room_for_newcomers_and_unspilled_ones_do_not() {
+    let plan = Plan { ring_bytes: 64 * 1024, ..TINY };
+    let mut bytes = slab(&plan);
+    let mut store = Store::create(&mut bytes, &plan, IDENTITY).unwrap();
+    let id = store.timeline_open(TimelineKey(1)).unwrap();
+    let put = |store: &mut Store<'_>, row: u64| {
+        store.row_begin(id, row as i64).unwrap();
+        let put = (0..8).map(|n| store.row_put(id, labels(1_000 * (row / 32) + n).as_ref(), 1, None));
+        let put: Result<Vec<_>, _> = put.collect();
+        store.row_commit(id, Missing::Stale);
+        put
+    };
+    let mut row = 0;
+    let refused = loop {
+        match put(&mut store, row) {
+            Ok(_) => row += 1,
+            Err(refused) => break refused,
+        }
+    };
+    assert!(matches!(refused, Refused::Full { .. }) && row < 200, "{refused} at row {row}");
+    assert_eq!(store.usage().counters.evicted_rows, 0, "nothing unspilled makes room");
+    for row in row + 1..2_000 {
+        let end = store.rows(id).end;
+        store.set_rows_spilled(id, end);
+        assert!(put(&mut store, row).is_ok(), "row {row}");
+    }
+    let counters = store.usage().counters;
+    assert!(counters.evicted_rows > 1_000 && counters.evicted_unspilled_rows == 0, "{counters:?}");
+    let rows = rows_of(&store, id).len() as u64;
+    assert_eq!(rows + counters.evicted_rows, counters.committed_rows);
+    let (store, report) = Store::attach(store.slab.into_bytes(), &plan, &IDENTITY).map_err(|(e, _)| e).unwrap();
+    assert_eq!(report.rows, rows);
+    assert_eq!(rows_of(&store, id).len() as u64, rows);
+}
+
+#[test]
+fn a_released_timeline_makes_room_for_a_new_one_once_it_is_spilled() {
+    let mut bytes = slab(&TINY);
+    let mut store = Store::create(&mut bytes, &TINY, IDENTITY).unwrap();
+    for key in 0..3 {
+        let id = store.timeline_open(TimelineKey(key)).unwrap();
+        put_row(&mut store, id, 0, key..key + 1);
+        store.timeline_release(id);
+    }
+    let full = Refused::Full { region: RegionName::Timelines, total: 3 };
+    assert_eq!(store.timeline_open(TimelineKey(9)), Err(full));
+    let old = store.timeline_find(TimelineKey(1)).unwrap();
+    store.set_rows_spilled(old, 1);
+    assert_eq!(store.timeline_open(TimelineKey(9)), Ok(old), "in the place of the one that went");
+    assert_eq!(store.series_find(labels(1).as_ref()), None);
+    assert_eq!(store.timeline_open(TimelineKey(10)), Err(full));
 }
 
 #[test]
