@@ -121,6 +121,8 @@ pub enum AttachError {
     OtherBoot,
     #[error("the slab has log generation {found}, the database {expected}")]
     OtherGeneration { found: u64, expected: u64 },
+    #[error("{attaches} processes went on with the slab and none ran healthily for a minute")]
+    NeverHealthy { attaches: u32 },
     #[error("the slab is damaged: {what} {index}")]
     Damaged { what: &'static str, index: u64 },
 }

@@ -89,6 +89,8 @@ impl<'m> Slab<'m> {
         compiler_fence(Ordering::SeqCst);
     }
 
+    /// As [`Self::publish_u32`]. On a 32-bit host this is two writes; the numbers so published count rows and bytes, and
+    /// their upper halves change once in 2³².
     pub(super) fn publish_u64(&mut self, at: usize, value: u64) {
         compiler_fence(Ordering::SeqCst);
         self.put_u64(at, value);

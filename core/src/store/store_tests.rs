@@ -287,6 +287,7 @@ fn a_successor_goes_on_where_its_predecessor_was_after_any_number_of_steps() {
         let bytes = store.slab.into_bytes();
         let (successor, report) = Store::attach(bytes, &TINY, &IDENTITY).unwrap();
         store = successor;
+        store.set_healthy();
         model.timelines.values_mut().for_each(|timeline| timeline.open = None);
         assert_eq!((check(&store, &model), store.usage().counters), before);
         let rows: u64 = store.timelines().map(|id| rows_of(&store, id).len() as u64).sum();
@@ -411,6 +412,23 @@ fn a_foreign_slab_is_named_and_comes_back() {
     assert_eq!(refused(&mut bytes, &TINY, IDENTITY), AttachError::OtherVersion { found: 77, expected: 1 });
     bytes[0] = 0;
     assert_eq!(refused(&mut bytes, &TINY, IDENTITY), AttachError::NoStore);
+}
+
+#[test]
+fn a_slab_with_which_three_processes_ended_early_is_left_alone() {
+    let mut bytes = slab(&TINY);
+    Store::create(&mut bytes, &TINY, IDENTITY).unwrap();
+    let mut attach = |healthy: bool| {
+        let (mut store, _) = Store::attach(&mut bytes, &TINY, &IDENTITY).map_err(|(error, _)| error)?;
+        if healthy {
+            store.set_healthy();
+        }
+        Ok(())
+    };
+    for healthy in [false, false, true, false, false, false] {
+        assert_eq!(attach(healthy), Ok(()));
+    }
+    assert_eq!(attach(true), Err(AttachError::NeverHealthy { attaches: 3 }));
 }
 
 #[test]
