@@ -7,7 +7,7 @@ use super::CodecError;
 const EXPONENT_MAX: u8 = 18;
 
 /// The transform that keeps a double's bits, folded so that numeric order is integer order.
-const ORDERED: u8 = 31;
+pub const ORDERED: u8 = 31;
 
 /// From here on doubles are all even; a decimal's digits stay below so that they are exact.
 const DIGITS_MAX: f64 = 9_007_199_254_740_992.0;
