@@ -423,3 +423,7 @@ impl Select {
         true
     }
 }
+
+#[cfg(test)]
+#[path = "reader_tests.rs"]
+mod tests;

@@ -218,7 +218,8 @@ pub struct Replay {
     reader: SegmentReader,
     cells: Vec<u64>,
     presence: Vec<Presence>,
-    is_age: Vec<bool>,
+    /// Ages of the block's cells; empty when no column has some.
+    ages_ms: Vec<Option<i64>>,
     open: Option<OpenRow>,
     report: ReplayReport,
 }
@@ -233,7 +234,7 @@ impl Replay {
             reader: SegmentReader::default(),
             cells: Vec::new(),
             presence: Vec::new(),
-            is_age: Vec::new(),
+            ages_ms: Vec::new(),
             open: None,
             report: ReplayReport::default(),
         }
@@ -367,15 +368,18 @@ impl Replay {
         self.cells.resize(width * height, 0);
         self.presence.clear();
         self.presence.resize(width * height, Presence::Absent);
-        self.is_age.clear();
-        self.is_age.resize(width, false);
-        let (cells, presence, is_age_of) = (&mut self.cells, &mut self.presence, &mut self.is_age);
-        self.reader.cells(&mut SliceBytes(bytes), &mut |column, is_age, column_cells, column_presence| {
+        self.ages_ms.clear();
+        let (cells, presence, ages_ms) = (&mut self.cells, &mut self.presence, &mut self.ages_ms);
+        self.reader.cells(&mut SliceBytes(bytes), &mut |column, unit| {
             let index = (column - head.column_from) as usize;
-            is_age_of[index] = is_age;
             for row in 0..height {
-                cells[row * width + index] = column_cells[first + row];
-                presence[row * width + index] = column_presence[first + row];
+                let cell = row * width + index;
+                cells[cell] = unit.cells[first + row];
+                presence[cell] = unit.presence[first + row];
+                if let Some(age_ms) = unit.age_ms(first + row) {
+                    ages_ms.resize(width * height, None);
+                    ages_ms[cell] = Some(age_ms);
+                }
             }
         })
     }
@@ -404,7 +408,7 @@ impl Replay {
         let width = head.column_count as usize;
         let from = (row - block.start) as usize * width;
         let (cells, presence) = (&self.cells[from..from + width], &self.presence[from..from + width]);
-        let (is_age, report) = (&self.is_age, &mut self.report);
+        let (ages_ms, report) = (self.ages_ms.get(from..from + width), &mut self.report);
         for part in self.layouts.iter().filter(|part| part.head.layout == head.layout) {
             let read = layout_part_read(&part.bytes, &mut |column, kind, labels| {
                 // Columns given already by an earlier frame or an overlapping part.
@@ -421,9 +425,7 @@ impl Replay {
                     (ColumnKind::Float, Presence::Value) => cells[index],
                     (ColumnKind::Float, Presence::Stale) => STALE_NAN_BITS,
                 };
-                let age = index + 1;
-                let has_age = age < width && is_age[age] && presence[age] == Presence::Value;
-                match store.row_put(timeline, labels, bits, has_age.then(|| cells[age] as i64)) {
+                match store.row_put(timeline, labels, bits, ages_ms.and_then(|ages_ms| ages_ms[index])) {
                     Ok(_) => open.puts.taken += 1,
                     Err(refused) => {
                         open.puts.refused += 1;
@@ -452,3 +454,7 @@ impl Replay {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "recovery_tests.rs"]
+mod tests;
