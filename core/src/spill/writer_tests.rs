@@ -1,4 +1,7 @@
-use super::{super::world::*, *};
+use super::{
+    super::{timeline_open, world::*},
+    *,
+};
 use crate::{
     labels::LabelSet,
     prng::Prng,
@@ -310,6 +313,9 @@ impl World {
         let (plan, mut slab) = (plan(), Vec::new());
         let mut store = create(&mut slab, &plan);
         let (mut spill, _, _) = self.disk.recover(&mut store);
+        for key in [1, 2] {
+            timeline_open(&mut store, &mut self.disk.database, TimelineKey(key)).unwrap();
+        }
         let mut out = vec![0; OUTPUT_BYTES];
         let mut writes = 0;
         let names: Vec<LabelSet> = (0..6).map(|index| labels(&alloc::format!("m_{index}"), 1)).collect();
