@@ -4,7 +4,7 @@ use crate::{
     spill::{SealReason, Spill, world::*},
     store::{SeriesId, stored::NothingStored},
 };
-use alloc::{collections::BTreeMap, vec};
+use alloc::collections::BTreeMap;
 
 /// 30 rows of two timelines at 1 s: the first 10 only stored, the next 10 stored and in RAM, the last 10 only in RAM.
 struct Fixture {

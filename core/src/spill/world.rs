@@ -38,7 +38,7 @@ impl Database {
                 assert!(self.segments.iter().all(|(other, _)| other.sequence < meta.sequence), "sequences ascend");
                 self.segments.push((*meta, bytes.to_vec()));
             }
-            Put::State { key, bytes } if bytes.is_empty() => {
+            Put::State { key, bytes: [] } => {
                 self.states.remove(*key);
             }
             Put::State { key, bytes } => {
