@@ -89,10 +89,16 @@ struct WireSample {
     timestamp: i64,
 }
 
+/// A series' labels as one text, in order of name.
+pub fn key<'a>(labels: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let sorted: BTreeMap<&str, &str> = labels.collect();
+    format!("{sorted:?}")
+}
+
 /// Everything an upstream was ever given.
 #[derive(Default)]
 pub struct Ledger {
-    /// By metric name and instant: the value's bits.
+    /// By series (see [`key`]) and instant: the value's bits.
     pub samples: BTreeMap<String, BTreeMap<i64, u64>>,
     pub repeats: u64,
     pub sites: BTreeSet<String>,
@@ -107,7 +113,8 @@ impl Ledger {
             assert!(series.samples.is_sorted_by(|a, b| a.timestamp < b.timestamp), "seed {seed}: {:?}", series.samples);
             let get = |name: &str| series.labels.iter().find(|label| label.name == name).map_or("", |label| &label.value);
             self.sites.insert(get("site").to_owned());
-            let known = self.samples.entry(format!("{}|{}", get("__name__"), get("instance"))).or_default();
+            let labels = series.labels.iter().map(|label| (label.name.as_str(), label.value.as_str()));
+            let known = self.samples.entry(key(labels.filter(|(name, _)| *name != "site"))).or_default();
             for sample in series.samples {
                 match known.insert(sample.timestamp, sample.value.to_bits()) {
                     None => {}

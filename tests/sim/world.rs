@@ -481,8 +481,8 @@ impl World {
     fn check(&mut self) {
         let (seed, jumped) = (self.seed, self.clock_jumped);
         let found = self.samples("{__name__=~\"m.*\"}[1d]", 7_200_000);
-        let by_name: BTreeMap<String, Vec<(i64, f64)>> =
-            found.iter().map(|(key, samples)| (key.split('|').next().unwrap_or_default().to_owned(), samples.clone())).collect();
+        let name = |key: &str| key.split('"').nth(3).unwrap_or_default().to_owned();
+        let by_name = found.iter().map(|(key, samples)| (name(key), samples.clone())).collect();
         self.model.check(seed, &by_name, jumped);
 
         // What the store has, the upstream has.
@@ -507,18 +507,19 @@ impl World {
         assert_eq!(sums.len(), 1, "seed {seed}: the recording rule's result");
     }
 
-    /// Asks for an instant query over the API, `after_ms` behind now, and gives samples by `name|instance`.
+    /// Asks for an instant query over the API, `after_ms` behind now, and gives samples by [`network::key`].
     fn samples(&mut self, query: &str, after_ms: i64) -> BTreeMap<String, Vec<(i64, f64)>> {
         let time = (self.now.wall_ms + after_ms) as f64 / 1000.0;
         let answer = self.ask(&format!("query={}&time={time}", query.replace('+', "%2B")));
         let mut found = BTreeMap::new();
         for series in answer["data"]["result"].as_array().into_iter().flatten() {
-            let get = |name: &str| series["metric"][name].as_str().unwrap_or_default();
+            let labels = series["metric"].as_object().into_iter().flatten();
+            let labels = labels.map(|(name, value)| (name.as_str(), value.as_str().unwrap_or_default()));
             let samples = series["values"].as_array().into_iter().flatten().map(|pair| {
                 let t_ms = (pair[0].as_f64().expect("a timestamp") * 1000.0).round() as i64;
                 (t_ms, pair[1].as_str().expect("a text").parse().expect("a number"))
             });
-            found.insert(format!("{}|{}", get("__name__"), get("instance")), samples.collect());
+            found.insert(network::key(labels), samples.collect());
         }
         found
     }

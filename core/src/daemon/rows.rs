@@ -46,7 +46,8 @@ impl StoredRows {
     /// Before a timeline's first row in this store: its numbers go on behind those of the stored rows. A store that
     /// has no room for the timeline says so when the row is begun.
     pub fn number_rows(&self, store: &mut Store<'_>, key: TimelineKey) {
-        if store.timeline_find(key).is_none()
+        let is_new = store.timeline_find(key).is_none_or(|timeline| store.rows(timeline).is_empty());
+        if is_new
             && let Some(rows) = self.rows.get(&key.0)
             && let Ok(timeline) = store.timeline_open(key)
         {

@@ -5,14 +5,13 @@
 use super::settings::Settings;
 use crate::{
     spill::{
-        ClockEpoch, FRAME_BYTES_MAX, Recovery, RecoveryReport, Replay, ReplayReport, SPILL_STATE_KEY, Spill,
+        ClockEpoch, FRAME_BYTES_MAX, Frame, Recovery, RecoveryReport, Replay, ReplayReport, SPILL_STATE_KEY, Spill,
         SpillOptions, SpillState,
     },
-    store::{AttachError, AttachReport, Identity, Plan, Store, TimelineKey, stored::Stored},
+    store::{AttachError, AttachReport, Identity, Plan, Store, stored::Stored},
     time::Now,
 };
 use alloc::{
-    collections::BTreeMap,
     format,
     string::{String, ToString},
     vec,
@@ -121,19 +120,11 @@ pub fn open_store<'m>(
             store.state_put(&key, &bytes).map_err(|error| format!("the saved state {key:?}: {error}"))?;
         }
     }
-    let mut ends: BTreeMap<u64, u64> = BTreeMap::new();
-    disk.stored()
-        .timelines(&mut |key, end| {
-            ends.insert(key.0, end);
-            true
-        })
-        .map_err(|error| error.to_string())?;
-
     let mut buf = vec![0; FRAME_BYTES_MAX + PIECE_BYTES];
     let mut newest = state.log_generation;
     for file in 0..2 {
         let mut recovery = Recovery::new(&mut buf, None);
-        read_log(disk, file, &mut recovery, &mut |_| {})?;
+        read_log(disk, file, &mut recovery, &mut |_, _| Ok(()))?;
         newest = newest.max(recovery.finish().generation.unwrap_or(0));
     }
     let mut replay = Replay::new(REPLAY_LAYOUT_BYTES_MAX);
@@ -141,8 +132,9 @@ pub fn open_store<'m>(
     // A later generation than the database names was begun by a checkpoint whose commit did not come through.
     for generation in (state.log_generation.max(1)..=newest).take(2) {
         let mut recovery = Recovery::new(&mut buf, Some(generation));
-        let mut rows_stored = |key: TimelineKey| ends.get(&key.0).copied().unwrap_or(0);
-        read_log(disk, generation, &mut recovery, &mut |frame| replay.apply(frame, &mut store, &mut rows_stored))?;
+        read_log(disk, generation, &mut recovery, &mut |disk, frame| {
+            replay.apply(frame, &mut store, disk.stored()).map_err(|error| error.to_string())
+        })?;
         logs.push(recovery.finish());
     }
     let replayed = replay.finish(&mut store);
@@ -153,7 +145,7 @@ fn read_log(
     disk: &mut dyn StartDisk,
     generation: u64,
     recovery: &mut Recovery<'_>,
-    give: &mut dyn FnMut(crate::spill::Frame<'_>),
+    give: &mut dyn FnMut(&mut dyn StartDisk, Frame<'_>) -> Result<(), String>,
 ) -> Result<(), String> {
     let mut piece = [0; PIECE_BYTES];
     let mut offset_bytes = 0;
@@ -168,7 +160,7 @@ fn read_log(
             let taken = recovery.feed(rest);
             rest = &rest[taken..];
             while let Some(frame) = recovery.next_frame().map_err(|error| format!("the tail log: {error}"))? {
-                give(frame);
+                give(disk, frame)?;
             }
         }
     }
