@@ -11,11 +11,11 @@
 //! Every arrow is [`AlertState::step`], taken at most twice per evaluation (with `for: 0s`, Inactive goes to Firing).
 
 use super::{
-    group::{Rule, RuleTemplates},
+    group::{Named, Rule},
     template::{Data, QueryFn, Template},
 };
 use crate::labels::{LabelSet, LabelsBuilder, NAME};
-use alloc::{boxed::Box, format, rc::Rc, string::String, vec::Vec};
+use alloc::{boxed::Box, format, rc::Rc, string::String, string::ToString, vec::Vec};
 use core::cmp::Ordering;
 
 /// How long a resolved alert is kept, so that it can be told again.
@@ -124,10 +124,13 @@ pub(super) fn evaluate(
     query: &mut QueryFn<'_>,
     samples: &mut Vec<(LabelSet, u64)>,
 ) -> Result<bool, String> {
-    let timing = AlertTiming { for_ms: rule.for_ms() as i64, keep_firing_for_ms: rule.keep_firing_for_ms() as i64 };
+    let timing = rule.timing();
     let mut found = Vec::with_capacity(result.len());
-    for (labels, value) in result {
-        found.push(Found::new(rule, labels, value, evaluation, query));
+    if !result.is_empty() {
+        let templates = Templates::new(rule)?;
+        for (labels, value) in result {
+            found.push(Found::new(rule, &templates, labels, value, evaluation, query));
+        }
     }
     found.sort_by(|a, b| a.labels.cmp(&b.labels));
     if found.windows(2).any(|pair| pair[0].labels == pair[1].labels) {
@@ -173,6 +176,24 @@ pub(super) fn evaluate(
     Ok(changed)
 }
 
+/// The rule's texts, parsed for this evaluation.
+struct Templates {
+    labels: Named<Template>,
+    annotations: Named<Template>,
+}
+
+impl Templates {
+    /// The texts parsed when the rule was made, so an error is not expected here.
+    fn new(rule: &Rule) -> Result<Self, String> {
+        let name = format!("__alert_{}", rule.name());
+        let parsed = |texts: &[(Box<str>, Box<str>)]| -> Result<Named<Template>, String> {
+            let parse = |text: &str| Template::parse(&name, text).map_err(|error| error.to_string());
+            texts.iter().map(|(name, text)| Ok((name.clone(), parse(text)?))).collect()
+        };
+        Ok(Self { labels: parsed(rule.labels())?, annotations: parsed(rule.annotations())? })
+    }
+}
+
 /// What one series of the result makes of the rule's texts.
 struct Found {
     labels: LabelSet,
@@ -181,7 +202,14 @@ struct Found {
 }
 
 impl Found {
-    fn new(rule: &Rule, labels: LabelSet, value: f64, evaluation: &Evaluation<'_>, query: &mut QueryFn<'_>) -> Self {
+    fn new(
+        rule: &Rule,
+        templates: &Templates,
+        labels: LabelSet,
+        value: f64,
+        evaluation: &Evaluation<'_>,
+        query: &mut QueryFn<'_>,
+    ) -> Self {
         let data = Data {
             labels: Rc::new(labels),
             external_labels: evaluation.external_labels.clone(),
@@ -191,7 +219,7 @@ impl Found {
         };
         let mut builder = LabelsBuilder::from_labels((*data.labels).as_ref());
         builder.remove(NAME);
-        let RuleTemplates { labels, annotations } = &rule.templates;
+        let Templates { labels, annotations } = templates;
         for (name, template) in labels {
             builder.set(name, &expanded(template, &data, query));
         }

@@ -131,13 +131,13 @@ impl Engine {
         let old = core::mem::take(&mut self.groups);
         let mut run = self.run.take();
         for (old_index, mut old) in old.into_iter().enumerate() {
-            let same = |group: &Group| group.spec.file == old.spec.file && group.spec.name == old.spec.name;
+            let same = |group: &Group| group.file == old.file && group.name == old.name;
             let Some(index) = fresh.iter().position(same) else {
                 self.gone.extend(old.rules.into_iter().map(|rule| rule.timeline_name));
                 continue;
             };
             let group = &mut fresh[index];
-            if group.spec == old.spec && group.interval_ms == old.interval_ms {
+            if group.spec_hash == old.spec_hash {
                 *group = old;
                 if let Some(run) = run.take_if(|run| run.group == old_index) {
                     self.run = Some(Run { group: index, ..run });
@@ -276,9 +276,9 @@ impl Engine {
         let rule = &mut self.groups[run.group].rules[run.rule];
         let mut work = match run.work.take() {
             Some(work) => work,
-            None => match Query::new(&rule.expr, Window::Instant { t_ms }, self.options.query) {
+            None => match instant_query(&rule.query, t_ms, self.options.query) {
                 Ok(query) => Work { query, result: Vec::new(), result_bytes: 0, started: now },
-                Err(error) => return fail(rule, now, now, error.to_string()),
+                Err(error) => return fail(rule, now, now, error),
             },
         };
         for _ in 0..SERIES_PER_BITE_MAX {
@@ -300,7 +300,7 @@ impl Engine {
     /// The result is complete: makes the rule's row of it.
     fn finish(&mut self, run: &Run, work: Work, now: Now, source: &mut dyn Source, bite_samples: usize) -> Bite {
         let group = &mut self.groups[run.group];
-        let limit = group.spec.limit;
+        let limit = group.limit;
         let rule = &mut group.rules[run.rule];
         if !matches!(work.query.value_type(), ValueType::Vector | ValueType::Scalar) {
             return fail(rule, work.started, now, NOT_A_VECTOR.into());
@@ -373,12 +373,17 @@ fn build(specs: Vec<GroupSpec>, options: &RuleOptions, now: Now) -> Result<Vec<G
     let mut errors = Vec::new();
     let mut groups: Vec<Group> = Vec::with_capacity(specs.len());
     for spec in specs {
-        if groups.iter().any(|known| known.spec.file == spec.file && known.spec.name == spec.name) {
+        if groups.iter().any(|known| *known.file == *spec.file && *known.name == *spec.name) {
             errors.push(RuleError::DuplicateGroup { file: (&*spec.file).into(), group: (&*spec.name).into() });
         }
         groups.push(Group::new(spec, options, now, &mut errors));
     }
     if errors.is_empty() { Ok(groups) } else { Err(errors) }
+}
+
+fn instant_query(text: &str, t_ms: i64, options: QueryOptions) -> Result<Query, String> {
+    let expr = promql::parse(text).map_err(|error| error.to_string())?;
+    Query::new(&expr, Window::Instant { t_ms }, options).map_err(|error| error.to_string())
 }
 
 /// Answers the function `query` of a template, in one go but for a bounded number of bites.
@@ -389,8 +394,7 @@ fn template_query(
     source: &mut dyn Source,
     bite_samples: usize,
 ) -> Result<Vec<QueriedSample>, String> {
-    let expr = promql::parse(text).map_err(|error| error.to_string())?;
-    let mut query = Query::new(&expr, Window::Instant { t_ms }, options).map_err(|error| error.to_string())?;
+    let mut query = instant_query(text, t_ms, options)?;
     if !matches!(query.value_type(), ValueType::Vector | ValueType::Scalar) {
         return Err(NOT_A_VECTOR.into());
     }
