@@ -111,6 +111,8 @@ pub(super) struct Evaluation<'e> {
     pub wall_ms: i64,
     /// Most alerts; 0: no limit.
     pub limit: u64,
+    /// What this rule's alerts may take.
+    pub bytes_max: usize,
     pub external_labels: &'e Rc<LabelSet>,
     pub external_url: &'e Rc<str>,
 }
@@ -125,11 +127,20 @@ pub(super) fn evaluate(
     samples: &mut Vec<(LabelSet, u64)>,
 ) -> Result<bool, String> {
     let timing = rule.timing();
-    let mut found = Vec::with_capacity(result.len());
+    let (mut found, mut found_bytes) = (Vec::new(), 0);
     if !result.is_empty() {
         let templates = Templates::new(rule)?;
         for (labels, value) in result {
-            found.push(Found::new(rule, &templates, labels, value, evaluation, query));
+            let one = Found::new(rule, &templates, labels, value, evaluation, query);
+            found_bytes += texts_bytes(&one.labels, &one.annotations);
+            if found_bytes > evaluation.bytes_max {
+                return Err(format!(
+                    "the alerts need more than the {} bytes of memory that are left for them; aggregate the \
+                     expression to fewer series or shorten the annotations",
+                    evaluation.bytes_max
+                ));
+            }
+            found.push(one);
         }
     }
     found.sort_by(|a, b| a.labels.cmp(&b.labels));
@@ -163,9 +174,16 @@ pub(super) fn evaluate(
             rule.alerts.push(alert);
         }
     }
+    rule.count_bytes();
+    if rule.alerts_bytes > evaluation.bytes_max {
+        // Alerts that come and go under ever new labels: those told as resolved are not told again.
+        rule.alerts.retain(|alert| alert.state.is_active() || !alert.was_told_resolved());
+        rule.count_bytes();
+    }
     let active_count = rule.active_alerts().count() as u64;
     if evaluation.limit > 0 && active_count > evaluation.limit {
         rule.alerts.clear();
+        rule.alerts_bytes = 0;
         return Err(format!("exceeded limit of {} with {active_count} alerts", evaluation.limit));
     }
     for alert in rule.active_alerts() {
@@ -174,6 +192,19 @@ pub(super) fn evaluate(
         samples.push((series(rule, alert, "ALERTS_FOR_STATE", None), active_at.to_bits()));
     }
     Ok(changed)
+}
+
+/// What an alert takes in memory, nearly.
+fn texts_bytes(labels: &LabelSet, annotations: &[(Box<str>, Box<str>)]) -> usize {
+    let texts: usize =
+        annotations.iter().map(|(name, value)| 2 * size_of::<Box<str>>() + name.len() + value.len()).sum();
+    size_of::<Alert>() + labels.heap_bytes() + texts
+}
+
+impl Rule {
+    pub(super) fn count_bytes(&mut self) {
+        self.alerts_bytes = self.alerts.iter().map(|alert| texts_bytes(&alert.labels, &alert.annotations)).sum();
+    }
 }
 
 /// The rule's texts, parsed for this evaluation.
@@ -275,6 +306,13 @@ impl Alert {
         };
         core::mem::discriminant(&before) != core::mem::discriminant(&self.state)
             || matches!((before, self.state), (AlertState::Firing { cleared_ms: a, .. }, AlertState::Firing { cleared_ms: b, .. }) if a != b)
+    }
+
+    fn was_told_resolved(&self) -> bool {
+        match (self.state, self.sent_mono_ms) {
+            (AlertState::Resolved { at_ms }, Some(sent_ms)) => sent_ms >= at_ms,
+            _ => false,
+        }
     }
 
     /// Whether the Alertmanagers should be told after the evaluation at `mono_ms` (Prometheus' needsSending).

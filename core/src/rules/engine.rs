@@ -21,6 +21,7 @@ pub struct RuleOptions {
     pub evaluation_interval_ms: u64,
     /// For groups without an offset of their own.
     pub query_offset_ms: i64,
+    /// For every rule's query. All alerts together may take as much memory as one query (`bytes_max`).
     pub query: QueryOptions,
     /// For templates, and added to the alerts that are told.
     pub external_labels: LabelSet,
@@ -202,8 +203,11 @@ impl Engine {
                     if !alert.is_due(mono_ms, resend_delay_ms as i64) {
                         continue;
                     }
+                    let (resolved, repeated) = match (alert.state, alert.sent_mono_ms) {
+                        (AlertState::Resolved { at_ms }, sent_ms) => (true, sent_ms.is_some_and(|sent| sent >= at_ms)),
+                        (_, sent_ms) => (false, sent_ms.is_some()),
+                    };
                     alert.sent_mono_ms = Some(mono_ms);
-                    let resolved = matches!(alert.state, AlertState::Resolved { .. });
                     messages.push(AlertMessage {
                         labels: with_external(&alert.labels, &self.options.external_labels),
                         annotations: alert.annotations.clone(),
@@ -213,6 +217,7 @@ impl Engine {
                             _ => now.wall_ms + valid_ms,
                         },
                         resolved,
+                        repeated,
                         generator_url: url
                             .get_or_insert_with(|| generator_url(&self.options.external_url, &rule.query).into())
                             .clone(),
@@ -299,6 +304,7 @@ impl Engine {
 
     /// The result is complete: makes the rule's row of it.
     fn finish(&mut self, run: &Run, work: Work, now: Now, source: &mut dyn Source, bite_samples: usize) -> Bite {
+        let alerts_bytes: usize = self.groups.iter().flat_map(|group| &group.rules).map(|rule| rule.alerts_bytes).sum();
         let group = &mut self.groups[run.group];
         let limit = group.limit;
         let rule = &mut group.rules[run.rule];
@@ -311,6 +317,7 @@ impl Engine {
                 mono_ms: run.slot.mono_ms,
                 wall_ms: run.slot.wall_ms,
                 limit,
+                bytes_max: self.options.query.bytes_max.saturating_sub(alerts_bytes - rule.alerts_bytes),
                 external_labels: &Rc::new(self.options.external_labels.clone()),
                 external_url: &Rc::from(&*self.options.external_url),
             };

@@ -1,6 +1,8 @@
 //! A group and its rules, as they run and as `/api/v1/rules` shows them.
 
-use super::{Alert, AlertState, AlertTiming, GroupSpec, RuleError, RuleKind, RuleOptions, RuleSpec, template::Template};
+use super::{
+    Alert, AlertState, AlertTiming, GroupSpec, RuleError, RuleKind, RuleOptions, RuleSpec, template::Template,
+};
 use crate::{
     labels::NAME,
     prng::stable_hash,
@@ -193,6 +195,7 @@ pub struct Rule {
     pub(super) annotations: Vec<(Box<str>, Box<str>)>,
     /// By labels; resolved ones too, as long as they are told.
     pub(super) alerts: Vec<Alert>,
+    pub(super) alerts_bytes: usize,
     /// The slot of the last evaluation that went well, monotonic milliseconds.
     pub(super) evaluated_mono_ms: Option<i64>,
     /// Whether the last row stored had series. Unknown at start, so an empty row is written then.
@@ -251,6 +254,7 @@ impl Rule {
             labels,
             annotations,
             alerts: Vec::new(),
+            alerts_bytes: 0,
             evaluated_mono_ms: None,
             wrote_series: true,
             timeline_name: format!("{base}#{twin_count}").into(),
@@ -275,6 +279,7 @@ impl Rule {
     /// Takes over from the same rule of an older configuration.
     pub(super) fn take_state(&mut self, old: &mut Rule) {
         self.alerts = core::mem::take(&mut old.alerts);
+        self.alerts_bytes = core::mem::take(&mut old.alerts_bytes);
         self.evaluated_mono_ms = old.evaluated_mono_ms;
         self.wrote_series = old.wrote_series;
         self.health = old.health;
