@@ -1,6 +1,26 @@
 //! Recording and alerting rules.
+//!
+//! ```text
+//! due slot -> group -> rule -> query in bites -> record: one row of samples      -> Advance::Write -> the store
+//!                                             -> alert: state machine, templates -> Advance::Write, and alerts_due
+//! ```
+//!
+//! Rules of a group run one after the other, and what one wrote is stored before the next one runs. Instants given to
+//! rules are the group's slots (multiples of the interval, shifted by a hash of the group), not when they really ran.
 
 use alloc::{string::String, vec::Vec};
+
+mod alert;
+mod engine;
+mod group;
+mod record;
+mod state;
+pub mod template;
+
+pub use alert::{Alert, AlertState, AlertTiming};
+pub use engine::{Advance, Engine, RuleError, RuleOptions};
+pub use group::{Group, Health, Rule};
+pub use state::StateError;
 
 /// One group of a rule file, read and checked by the platform.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,0 +1,201 @@
+//! Bytes, variable-length integers and bit fields in borrowed buffers.
+
+use super::CodecError;
+
+pub struct Writer<'b> {
+    out: &'b mut [u8],
+    used: usize,
+}
+
+impl<'b> Writer<'b> {
+    pub fn new(out: &'b mut [u8]) -> Self {
+        Self { out, used: 0 }
+    }
+
+    pub fn used(&self) -> usize {
+        self.used
+    }
+
+    pub fn bytes(&mut self, bytes: &[u8]) -> Result<(), CodecError> {
+        let capacity = self.out.len();
+        let room = self.out.get_mut(self.used..self.used + bytes.len()).ok_or(CodecError::OutputFull { capacity })?;
+        room.copy_from_slice(bytes);
+        self.used += bytes.len();
+        Ok(())
+    }
+
+    pub fn byte(&mut self, byte: u8) -> Result<(), CodecError> {
+        self.bytes(&[byte])
+    }
+
+    /// LEB128, at most ten bytes.
+    pub fn unsigned(&mut self, mut value: u64) -> Result<(), CodecError> {
+        while value >= 0x80 {
+            self.byte(value as u8 | 0x80)?;
+            value >>= 7;
+        }
+        self.byte(value as u8)
+    }
+
+    /// Zigzag, then LEB128.
+    pub fn signed(&mut self, value: i64) -> Result<(), CodecError> {
+        self.unsigned(zigzag(value))
+    }
+
+    /// The low `width` bits of each value, one after the other, lowest bit first; the last byte is filled with zeros.
+    pub fn packed(&mut self, values: &[u64], width: u32) -> Result<(), CodecError> {
+        let (mut pending, mut pending_bits) = (0_u128, 0);
+        for value in values {
+            pending |= u128::from(*value) << pending_bits;
+            pending_bits += width;
+            while pending_bits >= 8 {
+                self.byte(pending as u8)?;
+                pending >>= 8;
+                pending_bits -= 8;
+            }
+        }
+        if pending_bits > 0 {
+            self.byte(pending as u8)?;
+        }
+        Ok(())
+    }
+}
+
+pub struct Reader<'b> {
+    bytes: &'b [u8],
+    used: usize,
+}
+
+impl<'b> Reader<'b> {
+    pub fn new(bytes: &'b [u8]) -> Self {
+        Self { bytes, used: 0 }
+    }
+
+    pub fn used(&self) -> usize {
+        self.used
+    }
+
+    pub fn take(&mut self, length: usize) -> Result<&'b [u8], CodecError> {
+        let end = self.used.checked_add(length).ok_or(CodecError::Truncated)?;
+        let taken = self.bytes.get(self.used..end).ok_or(CodecError::Truncated)?;
+        self.used = end;
+        Ok(taken)
+    }
+
+    pub fn byte(&mut self) -> Result<u8, CodecError> {
+        Ok(self.take(1)?[0])
+    }
+
+    pub fn u64(&mut self) -> Result<u64, CodecError> {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(self.take(8)?);
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    pub fn unsigned(&mut self) -> Result<u64, CodecError> {
+        let mut value = 0_u64;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            if shift == 63 && byte > 1 {
+                return Err(CodecError::Damaged);
+            }
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err(CodecError::Damaged)
+    }
+
+    pub fn signed(&mut self) -> Result<i64, CodecError> {
+        Ok(unzigzag(self.unsigned()?))
+    }
+
+    /// The reverse of [`Writer::packed`]; `width` is at most 64.
+    pub fn packed(&mut self, values: &mut [u64], width: u32) -> Result<(), CodecError> {
+        let bytes = self.take(packed_bytes(values.len(), width))?;
+        let mask = if width == 64 { u64::MAX } else { (1 << width) - 1 };
+        let (mut pending, mut pending_bits, mut next) = (0_u128, 0, 0);
+        for value in values {
+            while pending_bits < width {
+                pending |= u128::from(bytes[next]) << pending_bits;
+                pending_bits += 8;
+                next += 1;
+            }
+            *value = pending as u64 & mask;
+            pending >>= width;
+            pending_bits -= width;
+        }
+        Ok(())
+    }
+}
+
+pub const fn zigzag(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)) as u64
+}
+
+pub const fn unzigzag(value: u64) -> i64 {
+    (value >> 1) as i64 ^ -((value & 1) as i64)
+}
+
+/// Bytes that [`Writer::unsigned`] writes.
+pub const fn unsigned_bytes(value: u64) -> usize {
+    (64 - (value | 1).leading_zeros() as usize).div_ceil(7)
+}
+
+/// Bytes that [`Writer::signed`] writes.
+pub const fn signed_bytes(value: i64) -> usize {
+    unsigned_bytes(zigzag(value))
+}
+
+/// Bytes that [`Writer::packed`] writes.
+pub const fn packed_bytes(count: usize, width: u32) -> usize {
+    (count * width as usize).div_ceil(8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_at_every_length_edge_come_back() {
+        let mut buf = [0; 10];
+        for shift in 0..64 {
+            for value in [(1_u64 << shift) - 1, 1 << shift, (1_u64 << shift) + 1, u64::MAX] {
+                let mut writer = Writer::new(&mut buf);
+                writer.unsigned(value).unwrap();
+                let used = writer.used();
+                assert_eq!(used, unsigned_bytes(value), "{value}");
+                assert_eq!(Reader::new(&buf[..used]).unsigned(), Ok(value));
+                assert_eq!(Reader::new(&buf[..used - 1]).unsigned(), Err(CodecError::Truncated));
+                assert_eq!(unzigzag(zigzag(value as i64)), value as i64);
+            }
+        }
+    }
+
+    #[test]
+    fn an_integer_of_more_than_64_bits_is_damage() {
+        assert_eq!(Reader::new(&[0xff; 11]).unsigned(), Err(CodecError::Damaged));
+        let mut bytes = [0xff; 10];
+        bytes[9] = 2;
+        assert_eq!(Reader::new(&bytes).unsigned(), Err(CodecError::Damaged));
+        bytes[9] = 1;
+        assert_eq!(Reader::new(&bytes).unsigned(), Ok(u64::MAX));
+    }
+
+    #[test]
+    fn fields_of_every_width_come_back() {
+        let mut buf = [0; 17 * 8];
+        for width in 0..=64 {
+            let mask = if width == 64 { u64::MAX } else { (1_u64 << width) - 1 };
+            let values: [u64; 17] = core::array::from_fn(|index| crate::prng::mix(index as u64 + 1) & mask);
+            let mut writer = Writer::new(&mut buf);
+            writer.packed(&values, width).unwrap();
+            let used = writer.used();
+            assert_eq!(used, packed_bytes(17, width));
+            let mut found = [0; 17];
+            Reader::new(&buf[..used]).packed(&mut found, width).unwrap();
+            assert_eq!(found, values, "{width}");
+        }
+    }
+}
