@@ -205,7 +205,9 @@ mod tests {
         (0..count).map(column).collect()
     }
 
-    fn read(bytes: &[u8]) -> Result<(LayoutHead, Vec<(u32, ColumnKind, LabelSet)>), FormatError> {
+    type Found = Vec<(u32, ColumnKind, LabelSet)>;
+
+    fn read(bytes: &[u8]) -> Result<(LayoutHead, Found), FormatError> {
         let mut found = Vec::new();
         let head = layout_part_read(bytes, &mut |column, kind, labels| {
             found.push((column, kind, LabelSet::from(labels)));

@@ -10,7 +10,10 @@ use super::{
     layout::{LayoutHead, layout_part_read},
     segment::{SegmentHead, SegmentReader, SliceBytes},
 };
-use crate::store::{ColumnKind, Missing, Presence, Refused, STALE_NAN_BITS, Store, TimelineId, TimelineKey};
+use crate::store::{
+    ColumnKind, Missing, Presence, Refused, STALE_NAN_BITS, Store, TimelineId, TimelineKey,
+    stored::{Stored, StoredError},
+};
 use alloc::{boxed::Box, vec::Vec};
 use core::ops::Range;
 
@@ -155,15 +158,43 @@ impl<'b> Recovery<'b> {
     }
 }
 
-/// Which rows are in stored segments, so that the log's copies of them are left out.
-pub trait RowsStored {
-    /// The row behind the last stored one.
-    fn rows_stored(&mut self, timeline: TimelineKey) -> u64;
+/// The row behind a timeline's last stored one; 0 when nothing of it is stored.
+pub fn rows_stored(stored: &mut dyn Stored, key: TimelineKey) -> Result<u64, StoredError> {
+    let mut found = 0;
+    stored.timelines(&mut |timeline, row_end| {
+        if timeline == key {
+            found = row_end;
+        }
+        timeline != key
+    })?;
+    Ok(found)
 }
 
-impl<F: FnMut(TimelineKey) -> u64> RowsStored for F {
-    fn rows_stored(&mut self, timeline: TimelineKey) -> u64 {
-        self(timeline)
+/// Opens a timeline so that its rows go on behind what is stored: a timeline that was forgotten in RAM would else begin
+/// with row 0 again, and its rows would be taken for copies of the stored ones. Every timeline is to be opened so.
+pub fn timeline_open(
+    store: &mut Store<'_>,
+    stored: &mut dyn Stored,
+    key: TimelineKey,
+) -> Result<TimelineId, TimelineOpenError> {
+    let is_new = store.timeline_find(key).is_none_or(|timeline| store.rows(timeline).is_empty());
+    let row_next = if is_new { rows_stored(stored, key)? } else { 0 };
+    let timeline = store.timeline_open(key)?;
+    store.row_next_at_least(timeline, row_next);
+    Ok(timeline)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TimelineOpenError {
+    #[error("{0}")]
+    Refused(#[from] Refused),
+    #[error("what is stored of it cannot be read: {0}")]
+    Stored(StoredError),
+}
+
+impl From<StoredError> for TimelineOpenError {
+    fn from(error: StoredError) -> Self {
+        Self::Stored(error)
     }
 }
 
@@ -221,6 +252,8 @@ pub struct Replay {
     /// Ages of the block's cells; empty when no column has some.
     ages_ms: Vec<Option<i64>>,
     open: Option<OpenRow>,
+    /// The row behind the last stored one, by timeline.
+    stored: Vec<(TimelineKey, u64)>,
     report: ReplayReport,
 }
 
@@ -236,19 +269,29 @@ impl Replay {
             presence: Vec::new(),
             ages_ms: Vec::new(),
             open: None,
+            stored: Vec::new(),
             report: ReplayReport::default(),
         }
     }
 
-    pub fn apply(&mut self, frame: Frame<'_>, store: &mut Store<'_>, stored: &mut dyn RowsStored) {
+    /// # Errors
+    ///
+    /// What is stored cannot be read, so that nobody knows which rows are in segments: recovery is to be given up. What
+    /// cannot be used of the frame itself is counted.
+    pub fn apply(
+        &mut self,
+        frame: Frame<'_>,
+        store: &mut Store<'_>,
+        stored: &mut dyn Stored,
+    ) -> Result<(), StoredError> {
         match frame {
             Frame::GenerationStart(_) => {}
             Frame::Layout { bytes } => self.keep_layout(bytes),
-            Frame::Rows { column_count_total, bytes } => {
-                if self.rows(column_count_total, bytes, store, stored).is_err() {
-                    self.report.frames_unreadable += 1;
-                }
-            }
+            Frame::Rows { column_count_total, bytes } => match self.rows(column_count_total, bytes, store, stored) {
+                Err(FormatError::Stored(error)) => return Err(error),
+                Err(_) => self.report.frames_unreadable += 1,
+                Ok(()) => {}
+            },
             Frame::State { key, bytes } => match store.state_put(key, bytes) {
                 Ok(()) => self.report.states += 1,
                 Err(refused) => {
@@ -256,6 +299,7 @@ impl Replay {
                 }
             },
         }
+        Ok(())
     }
 
     /// To be called behind the last frame: a row that is not whole is forgotten.
@@ -289,16 +333,17 @@ impl Replay {
         column_count_total: u32,
         bytes: &[u8],
         store: &mut Store<'_>,
-        stored: &mut dyn RowsStored,
+        stored: &mut dyn Stored,
     ) -> Result<(), FormatError> {
         let head = SegmentReader::head(&mut SliceBytes(bytes))?;
         let columns = head.columns();
         if columns.len() > FRAME_COLUMNS_MAX as usize || columns.end > column_count_total {
             return Err(FormatError::Damaged { what: "log frame", field: "columns" });
         }
-        let timeline = match store.timeline_open(head.timeline) {
+        let timeline = match timeline_open(store, stored, head.timeline) {
             Ok(timeline) => timeline,
-            Err(refused) => {
+            Err(TimelineOpenError::Stored(error)) => return Err(error.into()),
+            Err(TimelineOpenError::Refused(refused)) => {
                 self.report.rows_refused += u64::from(head.row_count);
                 self.report.refused_first.get_or_insert(refused);
                 return Ok(());
@@ -314,7 +359,7 @@ impl Replay {
                 return Ok(());
             }
         }
-        let known = stored.rows_stored(head.timeline).max(store.rows(timeline).end);
+        let known = self.rows_stored(stored, head.timeline)?.max(store.rows(timeline).end);
         let rows = if goes_on { head.rows() } else { head.row_from.max(known)..head.rows().end };
         self.report.rows_known += u64::from(head.row_count) - rows.clone().count() as u64;
         if rows.is_empty() {
@@ -345,6 +390,16 @@ impl Replay {
             row = block.end;
         }
         Ok(())
+    }
+
+    /// What was stored when the timeline was first met: what is sealed since is in the store's own numbers.
+    fn rows_stored(&mut self, stored: &mut dyn Stored, key: TimelineKey) -> Result<u64, StoredError> {
+        if let Some((_, rows)) = self.stored.iter().find(|(known, _)| *known == key) {
+            return Ok(*rows);
+        }
+        let rows = rows_stored(stored, key)?;
+        self.stored.push((key, rows));
+        Ok(rows)
     }
 
     /// Whether labels are there for all these columns.

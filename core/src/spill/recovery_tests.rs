@@ -6,6 +6,7 @@ use super::{
     },
     *,
 };
+use crate::store::stored::NothingStored;
 use alloc::{format, string::String, vec};
 use proptest::prelude::*;
 
@@ -160,7 +161,7 @@ proptest! {
             writer.push(ColumnKind::Float, world::labels(&format!("m_{index}"), 1).as_ref());
         }
         let used = writer.finish();
-        replay.apply(Frame::Layout { bytes: &out[..used] }, &mut store, &mut |_: TimelineKey| 0);
+        replay.apply(Frame::Layout { bytes: &out[..used] }, &mut store, &mut NothingStored).unwrap();
         let mut used = testing::Grid::random(seed, 5, 9).encode(seed % 9, 0..9, &mut out).unwrap().bytes;
         for (at, value) in &patches {
             out[at.index(used)] = *value;
@@ -168,8 +169,8 @@ proptest! {
         if patches.len() == 3 {
             used /= 2;
         }
-        replay.apply(Frame::Rows { column_count_total, bytes: &out[..used] }, &mut store, &mut |_: TimelineKey| 0);
-        replay.apply(Frame::Layout { bytes: &out[..used] }, &mut store, &mut |_: TimelineKey| 0);
+        replay.apply(Frame::Rows { column_count_total, bytes: &out[..used] }, &mut store, &mut NothingStored).unwrap();
+        replay.apply(Frame::Layout { bytes: &out[..used] }, &mut store, &mut NothingStored).unwrap();
         let report = replay.finish(&mut store);
         prop_assert!(report.rows <= 5);
     }

@@ -40,12 +40,15 @@ pub struct SegmentSpec<'a> {
     pub stripe_columns: u32,
 }
 
+/// Given kind, cells and presence of one column; returns `false` to stop.
+pub type ColumnVisit<'v> = dyn FnMut(ColumnKind, &[u64], &[Presence]) -> bool + 'v;
+
 /// Where a segment's cells come from.
 pub trait Columns {
     /// The column of the ages that belong to this column's values.
     fn age(&self, column: u32) -> Option<u32>;
     /// Gives each column's cells and presence over all rows of the segment, in order. `false` from the visitor stops.
-    fn read(&self, columns: Range<u32>, visit: &mut dyn FnMut(ColumnKind, &[u64], &[Presence]) -> bool);
+    fn read(&self, columns: Range<u32>, visit: &mut ColumnVisit<'_>);
 }
 
 /// A segment that was written.

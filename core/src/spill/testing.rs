@@ -1,6 +1,6 @@
 //! What the spill's tests share: columns that lie in vectors.
 
-use super::{ClockEpoch, Columns, Encoded, SegmentSpec, encode_segment};
+use super::{ClockEpoch, ColumnVisit, Columns, Encoded, SegmentSpec, encode_segment};
 use crate::{
     prng::Prng,
     store::{ColumnKind, Presence, STALE_NAN_BITS, TimelineKey},
@@ -28,7 +28,7 @@ impl Columns for Grid {
         self.columns[column as usize].age
     }
 
-    fn read(&self, columns: Range<u32>, visit: &mut dyn FnMut(ColumnKind, &[u64], &[Presence]) -> bool) {
+    fn read(&self, columns: Range<u32>, visit: &mut ColumnVisit<'_>) {
         for column in &self.columns[columns.start as usize..columns.end as usize] {
             if !visit(column.kind, &column.cells, &column.presence) {
                 return;

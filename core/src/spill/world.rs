@@ -38,7 +38,7 @@ impl Database {
                 assert!(self.segments.iter().all(|(other, _)| other.sequence < meta.sequence), "sequences ascend");
                 self.segments.push((*meta, bytes.to_vec()));
             }
-            Put::State { key, bytes } if bytes.is_empty() => {
+            Put::State { key, bytes: [] } => {
                 self.states.remove(*key);
             }
             Put::State { key, bytes } => {
@@ -220,10 +220,10 @@ impl Disk {
         found.sort_unstable_by_key(|(generation, _)| *generation);
         let mut replay = Replay::new(1 << 20);
         let (mut reports, mut newest) = (Vec::new(), 0);
+        let mut stored = self.database.clone();
         for (generation, bytes) in found.into_iter().filter(|(found, _)| *found + 1 >= state.log_generation) {
             let mut recovery = Recovery::new(&mut buf, Some(generation));
-            let mut stored = |key| self.database.rows_stored(key);
-            read(bytes, &mut recovery, |frame| replay.apply(frame, store, &mut stored));
+            read(bytes, &mut recovery, |frame| replay.apply(frame, store, &mut stored).unwrap());
             reports.push(recovery.finish());
             newest = newest.max(generation);
         }
@@ -267,7 +267,7 @@ pub fn at(wall_ms: i64) -> Now {
 /// One sample to be scraped.
 pub type Put1<'a> = (&'a LabelSet, u64, Option<i64>);
 
-/// Commits one row and returns its number.
+/// Commits one row of a timeline that is opened already, or of which nothing is stored, and returns its number.
 pub fn scrape(store: &mut Store<'_>, key: u64, instant_ms: i64, samples: &[Put1<'_>]) -> u64 {
     let timeline = store.timeline_open(TimelineKey(key)).unwrap();
     store.row_begin(timeline, instant_ms).unwrap();

@@ -8,20 +8,21 @@
 //! The log's generations, and why a cut at any write loses nothing that was synced: docs/SPILL_FORMAT.md, "Generations".
 
 use super::{
-    format::{ClockEpoch, FormatError, SEGMENT_BYTES_MAX, u64_at},
+    format::{ClockEpoch, SEGMENT_BYTES_MAX},
     frame::{
         FRAME_BYTES_MAX, FRAME_COLUMNS_MAX, FRAME_HEAD_BYTES, FrameKind, GenerationStart, ROWS_PREFIX_BYTES,
         finish_frame, put_start, put_state,
     },
     layout::LayoutWriter,
-    segment::{Columns, Encoded, STRIPE_COLUMNS, SegmentSpec, encode_segment},
+    segment::{ColumnVisit, Columns, Encoded, STRIPE_COLUMNS, SegmentSpec, encode_segment},
+    state::{SPILL_STATE_KEY, SpillOptions, SpillState},
 };
 use crate::{
     daemon::output::Put,
     labels::LABELS_BYTES_MAX,
     prng::stable_hash,
     store::{
-        ColumnKind, LayoutRun, Presence, Store, TimelineId, TimelineKey,
+        ColumnKind, LayoutRun, Store, TimelineId, TimelineKey,
         codec::ROWS_MAX,
         stored::{LayoutPart, SegmentMeta},
     },
@@ -30,9 +31,6 @@ use crate::{
 use alloc::{boxed::Box, vec::Vec};
 use core::ops::Range;
 
-/// Under this name the database keeps [`SpillState`].
-pub const SPILL_STATE_KEY: &str = "spill";
-
 /// Rows of a segment, as far as one layout lasts.
 const SEAL_ROWS: u64 = 240;
 /// Rows of a frame: a flush interval has fewer.
@@ -40,62 +38,6 @@ const FRAME_ROWS: u64 = 240;
 /// The log is read as a whole, so its stripes are wide.
 const FRAME_STRIPE_COLUMNS: u32 = 512;
 const _: () = assert!(SEAL_ROWS as usize <= ROWS_MAX && FRAME_ROWS as usize <= ROWS_MAX);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SpillOptions {
-    pub store_uuid: [u8; 16],
-    /// A generation of the log that has grown beyond this is closed at the next checkpoint. Default 4 MiB.
-    pub log_bytes_max: u64,
-    /// Unspilled rows older than this are sealed, few as they may be. Default two hours.
-    pub seal_age_ms: i64,
-}
-
-impl SpillOptions {
-    pub const fn new(store_uuid: [u8; 16]) -> Self {
-        Self { store_uuid, log_bytes_max: 4 * 1024 * 1024, seal_age_ms: 2 * 3_600_000 }
-    }
-}
-
-/// What the database knows about the spill; put with every transaction that holds segments.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SpillState {
-    /// The log generation that holds what is not in segments; 0: none yet.
-    pub log_generation: u64,
-    pub segment_sequence_next: u64,
-    /// Above every layout number stored.
-    pub layout_next: u64,
-}
-
-impl SpillState {
-    const BYTES: usize = 32;
-    const VERSION: u64 = 1;
-
-    pub fn encode(&self) -> [u8; Self::BYTES] {
-        let mut bytes = [0; Self::BYTES];
-        let fields = [Self::VERSION, self.log_generation, self.segment_sequence_next, self.layout_next];
-        for (field, out) in fields.into_iter().zip(bytes.chunks_exact_mut(8)) {
-            out.copy_from_slice(&field.to_le_bytes());
-        }
-        bytes
-    }
-
-    pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
-        const WHAT: &str = "spill state";
-        if bytes.len() < Self::BYTES {
-            return Err(FormatError::Truncated { what: WHAT });
-        }
-        let version = u64_at(bytes, 0);
-        if version > Self::VERSION {
-            let version = u16::try_from(version).unwrap_or(u16::MAX);
-            return Err(FormatError::FromNewerVersion { what: WHAT, version });
-        }
-        Ok(Self {
-            log_generation: u64_at(bytes, 8),
-            segment_sequence_next: u64_at(bytes, 16),
-            layout_next: u64_at(bytes, 24),
-        })
-    }
-}
 
 /// Which rows a seal run takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -737,7 +679,7 @@ impl Columns for StoreColumns<'_, '_> {
         Some(self.ages[found].1).filter(|ages| *ages < self.target.column_count)
     }
 
-    fn read(&self, columns: Range<u32>, visit: &mut dyn FnMut(ColumnKind, &[u64], &[Presence]) -> bool) {
+    fn read(&self, columns: Range<u32>, visit: &mut ColumnVisit<'_>) {
         let read = self.store.columns_read(self.target.timeline, self.rows.clone(), columns, &mut |cells| {
             visit(cells.kind, cells.cells, cells.presence)
         });

@@ -1,4 +1,7 @@
-use super::{super::world::*, *};
+use super::{
+    super::{timeline_open, world::*},
+    *,
+};
 use crate::{
     labels::LabelSet,
     prng::Prng,
@@ -262,16 +265,6 @@ fn a_layout_whose_segments_were_dropped_is_put_again() {
     assert_eq!(seal(&mut spill, &mut store, &mut disk, at(START_MS), SealReason::Stop), 3);
 }
 
-#[test]
-fn the_spills_own_state_comes_back_and_a_newer_one_is_refused() {
-    let state = SpillState { log_generation: 3, segment_sequence_next: u64::MAX, layout_next: 9 };
-    let mut bytes = state.encode();
-    assert_eq!(SpillState::decode(&bytes), Ok(state));
-    assert_eq!(SpillState::decode(&bytes[..31]), Err(FormatError::Truncated { what: "spill state" }));
-    bytes[0] = 2;
-    assert_eq!(SpillState::decode(&bytes), Err(FormatError::FromNewerVersion { what: "spill state", version: 2 }));
-}
-
 /// A life with flushes, seals and checkpoints, its power cut behind every single write. Each time what was synced or
 /// committed must come back, and nothing that was never scraped; then life goes on from there, to the next cut.
 #[test]
@@ -310,6 +303,9 @@ impl World {
         let (plan, mut slab) = (plan(), Vec::new());
         let mut store = create(&mut slab, &plan);
         let (mut spill, _, _) = self.disk.recover(&mut store);
+        for key in [1, 2] {
+            timeline_open(&mut store, &mut self.disk.database, TimelineKey(key)).unwrap();
+        }
         let mut out = vec![0; OUTPUT_BYTES];
         let mut writes = 0;
         let names: Vec<LabelSet> = (0..6).map(|index| labels(&alloc::format!("m_{index}"), 1)).collect();
