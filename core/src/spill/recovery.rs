@@ -211,6 +211,8 @@ pub struct ReplayReport {
     pub rows_refused: u64,
     pub samples_refused: u64,
     pub refused_first: Option<Refused>,
+    /// Frames of a log that belongs to another data directory; nothing of them is used.
+    pub frames_foreign: u64,
     /// Frames that match their checksums and still cannot be read.
     pub frames_unreadable: u64,
 }
@@ -243,6 +245,8 @@ const BLOCK_CELLS_MAX: usize = FRAME_COLUMNS_MAX as usize;
 ///
 /// Between two frames the store may be sealed. Rows keep their numbers; the store's own layout numbers are new ones.
 pub struct Replay {
+    store_uuid: [u8; 16],
+    is_foreign: bool,
     layouts: Vec<KeptPart>,
     layout_bytes: usize,
     layout_bytes_max: usize,
@@ -258,9 +262,11 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// `layout_bytes_max` bounds the heap for layouts (some 20 bytes a series). What goes beyond it is counted as lost.
-    pub fn new(layout_bytes_max: usize) -> Self {
+    /// Frames of a generation that began under another UUID are left out. `layout_bytes_max` bounds the heap for layouts (some 20 bytes a series). What goes beyond it is counted as lost.
+    pub fn new(store_uuid: [u8; 16], layout_bytes_max: usize) -> Self {
         Self {
+            store_uuid,
+            is_foreign: false,
             layouts: Vec::new(),
             layout_bytes: 0,
             layout_bytes_max,
@@ -285,7 +291,8 @@ impl Replay {
         stored: &mut dyn Stored,
     ) -> Result<(), StoredError> {
         match frame {
-            Frame::GenerationStart(_) => {}
+            Frame::GenerationStart(start) => self.is_foreign = start.store_uuid != self.store_uuid,
+            _ if self.is_foreign => self.report.frames_foreign += 1,
             Frame::Layout { bytes } => self.keep_layout(bytes),
             Frame::Rows { column_count_total, bytes } => match self.rows(column_count_total, bytes, store, stored) {
                 Err(FormatError::Stored(error)) => return Err(error),

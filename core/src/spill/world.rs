@@ -218,7 +218,7 @@ impl Disk {
             }
         }
         found.sort_unstable_by_key(|(generation, _)| *generation);
-        let mut replay = Replay::new(1 << 20);
+        let mut replay = Replay::new(UUID, 1 << 20);
         let (mut reports, mut newest) = (Vec::new(), 0);
         let mut stored = self.database.clone();
         for (generation, bytes) in found.into_iter().filter(|(found, _)| *found + 1 >= state.log_generation) {

@@ -142,6 +142,9 @@ pub struct Spill {
     states: Vec<StateMark>,
     frames: FrameRun,
     seal: SealRun,
+    /// Timelines below these have nothing more for the run under way: so a run looks at each of them once.
+    frame_cursor: u32,
+    seal_cursor: u32,
 }
 
 impl Spill {
@@ -160,6 +163,8 @@ impl Spill {
             states: Vec::new(),
             frames: FrameRun::Idle,
             seal: SealRun::Idle,
+            frame_cursor: 0,
+            seal_cursor: 0,
         }
     }
 
@@ -205,7 +210,10 @@ impl Spill {
         assert!(out.len() >= FRAME_BYTES_MAX, "a buffer of {} bytes", out.len());
         let log = self.log.as_mut()?;
         let (mut phase, frames) = match self.frames {
-            FrameRun::Idle => (Phase::States, 0),
+            FrameRun::Idle => {
+                self.frame_cursor = 0;
+                (Phase::States, 0)
+            }
             FrameRun::Running { phase, frames } => (phase, frames),
             FrameRun::Awaiting { .. } => return None,
         };
@@ -284,7 +292,9 @@ impl Spill {
     }
 
     fn rows_frame_next(&mut self, store: &Store<'_>, out: &mut [u8]) -> Option<usize> {
-        for timeline in store.timelines() {
+        let cursor = self.frame_cursor;
+        for timeline in store.timelines().skip_while(|timeline| timeline.0 < cursor) {
+            self.frame_cursor = timeline.0;
             let key = store.timeline_key(timeline);
             let rows = store.rows(timeline);
             let index = self.mark_index(key);
@@ -369,6 +379,7 @@ impl Spill {
         if matches!(self.seal, SealRun::Idle) {
             let all = reason != SealReason::Due || ring_is_short(store);
             self.state_next = self.state;
+            self.seal_cursor = 0;
             self.seal = SealRun::Running { reason, all, put_count: 0, done: SealPhase::Segments };
         }
         let SealRun::Running { reason, all, put_count, done } = self.seal else { return None };
@@ -482,7 +493,9 @@ impl Spill {
     }
 
     fn segment_next(&mut self, store: &Store<'_>, now: Now, all: bool, out: &mut [u8]) -> Option<Made> {
-        for timeline in store.timelines() {
+        let cursor = self.seal_cursor;
+        for timeline in store.timelines().skip_while(|timeline| timeline.0 < cursor) {
+            self.seal_cursor = timeline.0;
             let key = store.timeline_key(timeline);
             let index = self.mark_index(key);
             loop {

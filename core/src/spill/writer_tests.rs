@@ -206,6 +206,45 @@ fn a_checkpoint_leaves_the_old_log_behind_and_the_new_one_holds_only_what_is_not
 }
 
 #[test]
+fn rows_flushed_while_a_checkpoint_is_being_committed_survive_a_cut_right_behind_it() {
+    let (plan, mut slab, mut other) = (plan(), Vec::new(), Vec::new());
+    let (mut store, mut disk, mut model) = (create(&mut slab, &plan), Disk::default(), Samples::new());
+    let mut spill = begin(&mut store, &mut disk);
+    let (up, mut out) = (labels("up", 1), vec![0; OUTPUT_BYTES]);
+    let mut row = |store: &mut Store<'_>, t_ms: i64| {
+        let bits = sample(&mut model, &up, t_ms, t_ms as f64);
+        scrape(store, 1, t_ms, &[(&up, bits, None)]);
+    };
+    row(&mut store, START_MS);
+    flush(&mut spill, &mut store, &mut disk);
+    while let Some(put) = spill.seal_next(&store, at(START_MS), SealReason::Checkpoint, &mut out) {
+        disk.database.put(&put);
+    }
+    spill.commit(&mut store, 9);
+    row(&mut store, START_MS + 1);
+    assert_eq!(flush(&mut spill, &mut store, &mut disk), 1, "still into the old generation");
+    // The database has committed; the daemon has not heard of it when the power goes.
+    assert_eq!(disk.database.spill_state().log_generation, spill.log_generation().unwrap() + 1);
+    let mut recovered = create(&mut other, &plan);
+    disk.recover(&mut recovered);
+    assert_eq!(all_samples(&recovered, &disk), model);
+}
+
+#[test]
+fn a_log_of_another_data_directory_is_not_replayed() {
+    let (plan, mut slab, mut other) = (plan(), Vec::new(), Vec::new());
+    let (mut store, mut disk) = (create(&mut slab, &plan), Disk::default());
+    let options = SpillOptions::new([8; 16]);
+    let mut spill = Spill::new(options, super::super::testing::EPOCH, SpillState::default(), 0);
+    seal(&mut spill, &mut store, &mut disk, at(START_MS), SealReason::Checkpoint);
+    scrape(&mut store, 1, START_MS, &[(&labels("up", 1), 7, None)]);
+    flush(&mut spill, &mut store, &mut disk);
+    let mut recovered = create(&mut other, &plan);
+    let (_, _, replayed) = disk.recover(&mut recovered);
+    assert_eq!((replayed.rows, replayed.frames_foreign), (0, 2), "{replayed:?}");
+}
+
+#[test]
 fn a_log_that_has_grown_beyond_its_bound_asks_for_a_checkpoint() {
     let (plan, mut slab) = (plan(), Vec::new());
     let (mut store, mut disk) = (create(&mut slab, &plan), Disk::default());
