@@ -722,7 +722,7 @@ fn layout_part(
 }
 
 /// Less than a quarter of the ring is left for rows that are not spilled.
-fn ring_is_short(store: &Store<'_>) -> bool {
+pub fn ring_is_short(store: &Store<'_>) -> bool {
     let pressure = store.ring_pressure();
     pressure.bytes > 0 && pressure.bytes_unspilled >= pressure.bytes / 4 * 3
 }
