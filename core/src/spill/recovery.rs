@@ -170,6 +170,19 @@ pub fn rows_stored(stored: &mut dyn Stored, key: TimelineKey) -> Result<u64, Sto
     Ok(found)
 }
 
+/// To be called after attaching to a predecessor's slab: what the database committed and the predecessor did not live to
+/// hear of is marked as spilled, so that no row is sealed twice.
+pub fn mark_stored(store: &mut Store<'_>, stored: &mut dyn Stored) -> Result<(), StoredError> {
+    stored.timelines(&mut |key, row_end| {
+        if let Some(timeline) = store.timeline_find(key)
+            && store.rows_spilled(timeline) < row_end
+        {
+            store.set_rows_spilled(timeline, row_end);
+        }
+        true
+    })
+}
+
 /// Opens a timeline so that its rows go on behind what is stored: a timeline that was forgotten in RAM would else begin
 /// with row 0 again, and its rows would be taken for copies of the stored ones. Every timeline is to be opened so.
 pub fn timeline_open(

@@ -148,8 +148,10 @@ pub struct Spill {
 }
 
 impl Spill {
-    /// `state` as the database has it (default for a new one), and the newest generation found in the log's files or in
-    /// an attached slab. The first thing to do then is a seal run for [`SealReason::Checkpoint`].
+    /// `state` as the database has it (default for a new one). `generation_seen` is the newest generation that recovery
+    /// found in the log's files; 0 after attaching to a slab: no frame is ever written before the database names its
+    /// generation, and the slab may be ahead of the database by one generation only. The first thing to do then is a seal
+    /// run for [`SealReason::Checkpoint`].
     pub fn new(options: SpillOptions, epoch: ClockEpoch, state: SpillState, generation_seen: u64) -> Self {
         Self {
             options,

@@ -1,5 +1,5 @@
 use super::{
-    super::{timeline_open, world::*},
+    super::{mark_stored, timeline_open, world::*},
     *,
 };
 use crate::{
@@ -228,6 +228,57 @@ fn rows_flushed_while_a_checkpoint_is_being_committed_survive_a_cut_right_behind
     let mut recovered = create(&mut other, &plan);
     disk.recover(&mut recovered);
     assert_eq!(all_samples(&recovered, &disk), model);
+}
+
+/// A process killed around its checkpoint's commit: the slab knows of the next generation, the database may or may not.
+#[test]
+fn a_successor_that_attaches_around_a_checkpoint_goes_on_and_loses_nothing() {
+    for database_committed in [false, true] {
+        let (plan, mut slab, mut other) = (plan(), Vec::new(), Vec::new());
+        let (mut disk, mut model, up) = (Disk::default(), Samples::new(), labels("up", 1));
+        let mut out = vec![0; OUTPUT_BYTES];
+        {
+            let mut store = create(&mut slab, &plan);
+            let mut spill = begin(&mut store, &mut disk);
+            let bits = sample(&mut model, &up, START_MS, 1.0);
+            scrape(&mut store, 1, START_MS, &[(&up, bits, None)]);
+            flush(&mut spill, &mut store, &mut disk);
+            let mut database = disk.database.clone();
+            while let Some(put) = spill.seal_next(&store, at(START_MS), SealReason::Checkpoint, &mut out) {
+                database.put(&put);
+            }
+            spill.commit(&mut store, 5);
+            let bits = sample(&mut model, &up, START_MS + 1, 2.0);
+            scrape(&mut store, 1, START_MS + 1, &[(&up, bits, None)]);
+            if database_committed {
+                disk.database = database;
+            }
+        }
+        for round in 2..4 {
+            let state = disk.database.spill_state();
+            let log_generation = state.log_generation;
+            let identity = crate::store::Identity { store_uuid: UUID, boot_id: [1; 16], log_generation };
+            let (mut store, _) = Store::attach(&mut slab, &plan, &identity).map_err(|(error, _)| error).unwrap();
+            mark_stored(&mut store, &mut disk.database).unwrap();
+            let mut spill = Spill::new(SpillOptions::new(UUID), super::super::testing::EPOCH, state, 0);
+            if round == 2 {
+                // Killed once more before the commit.
+                while spill.seal_next(&store, at(START_MS), SealReason::Checkpoint, &mut out).is_some() {}
+                spill.commit(&mut store, 5);
+                continue;
+            }
+            seal(&mut spill, &mut store, &mut disk, at(START_MS), SealReason::Checkpoint);
+            let bits = sample(&mut model, &up, START_MS + round, 3.0);
+            scrape(&mut store, 1, START_MS + round, &[(&up, bits, None)]);
+            flush(&mut spill, &mut store, &mut disk);
+            assert_eq!(all_samples(&store, &disk), model);
+            let stored = disk.database.segments.iter().map(|(meta, _)| u64::from(meta.row_count)).sum::<u64>();
+            assert_eq!(stored, 2, "no row is stored twice");
+        }
+        let mut recovered = create(&mut other, &plan);
+        disk.recover(&mut recovered);
+        assert_eq!(all_samples(&recovered, &disk), model, "database committed: {database_committed}");
+    }
 }
 
 #[test]
