@@ -337,11 +337,17 @@ fn check_copy(
     for (key, timeline) in &mut model.timelines {
         let id = store.timeline_find(TimelineKey(*key));
         let next = &after.timelines[key];
+        // A step that opens or releases a timeline may not have come that far.
+        let released = timeline.released || next.released;
         if id.is_some_and(|id| store.rows(id).end == next.next) {
             *timeline = next.clone();
         }
         timeline.open = None;
-        timeline.released |= next.released;
+        timeline.released = released;
+        // Made anew, and not yet told that its numbers go on behind what was stored.
+        if id.is_some_and(|id| store.rows(id).end == 0) && !firsts.contains_key(key) {
+            (timeline.rows, timeline.next) = (BTreeMap::new(), 0);
+        }
         if let (Some(id), Some(first), Some(first_after)) = (id, firsts.get(key), firsts_after.get(key)) {
             assert!((*first..=*first_after).contains(&store.rows(id).start), "no row left early, none came back");
         }
