@@ -36,7 +36,7 @@ use crate::{
     scrape::Metadata,
     spill::Spill,
     store::{Store, stored::Stored},
-    time::{JumpWatch, Now},
+    time::{JumpWatch, Now, Rfc3339},
 };
 use alertmanagers::Alertmanager;
 use alloc::{
@@ -57,6 +57,9 @@ use rows::StoredRows;
 use targets::{ACCEPT, FetchEvent, TargetSlot};
 use upstreams::Upstream;
 
+/// A process that has run for so long has not been brought down by its slab.
+const HEALTHY_MS: u64 = 60_000;
+
 pub struct Daemon<'m> {
     options: Options,
     settings: Settings,
@@ -76,6 +79,7 @@ pub struct Daemon<'m> {
     /// Requests to `/-/reload` that wait for the platform's word.
     reloads_waiting: Vec<RequestId>,
     reload_errors: Option<String>,
+    started: Now,
     configured_wall_ms: i64,
     counters: Counters,
     usage: Usage,
@@ -137,6 +141,7 @@ impl<'m> Daemon<'m> {
             effects: VecDeque::new(),
             reloads_waiting: Vec::new(),
             reload_errors: None,
+            started: now,
             configured_wall_ms: now.wall_ms,
             counters: Counters::default(),
             usage: Usage::default(),
@@ -192,7 +197,7 @@ impl<'m> Daemon<'m> {
             }
             Input::Settings(settings) => self.reload(now, *settings, stored),
             Input::SettingsRefused { errors } => self.reload_refused(errors),
-            Input::Usage(usage) => self.usage = usage,
+            Input::Usage(usage) => self.used(now, usage, stored),
             Input::Stop => {
                 self.stopping = true;
                 self.save_rules(now);
@@ -265,6 +270,26 @@ impl<'m> Daemon<'m> {
             self.counters.clock_jumps += 1;
             self.log(Level::Warn, "clock-jump", format_args!("the wall clock jumped by {jump_ms} ms; schedules go on by the monotonic clock"));
         }
+    }
+
+    /// The platform's figures, every few seconds.
+    fn used(&mut self, now: Now, usage: Usage, stored: &mut dyn Stored) {
+        if now.mono_ms.saturating_sub(self.started.mono_ms) >= HEALTHY_MS {
+            self.store.set_healthy();
+        }
+        if usage.dropped_until_ms != self.usage.dropped_until_ms
+            && let Some(t_ms) = usage.dropped_until_ms
+        {
+            // The quota has taken segments: layouts may have gone with them.
+            self.spill.dropped_before(t_ms.saturating_add(1));
+            self.held.refresh(stored);
+            self.log(
+                Level::Warn,
+                "quota",
+                format_args!("the disk quota is used up: samples up to {} were dropped for newer ones", Rfc3339(t_ms)),
+            );
+        }
+        self.usage = usage;
     }
 
     /// Takes a configuration over.
