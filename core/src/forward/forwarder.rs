@@ -180,6 +180,10 @@ struct Timeline {
     unreadable_count: u32,
     /// What is sent next may have been accepted before.
     uncertain: bool,
+    /// The open regions are being asked about one by one.
+    asking: bool,
+    /// While the last column of a repeated row is asked alone: the columns before it, and their samples.
+    probe: Option<(Region, u64)>,
     /// The open regions were parked and are being tried again.
     retrying: bool,
     out_of_bounds_count: u32,
@@ -190,6 +194,13 @@ impl Timeline {
     fn has_ripe(&self) -> bool {
         !self.cursor.open.is_empty() || self.cursor.row_next < self.ripe_before.min(self.held.end)
     }
+
+    /// The answer to a probe has come: takes the columns it speaks for off the stack, if they are still on top.
+    fn take_probe(&mut self) -> Option<(Region, u64)> {
+        let (before, samples) = self.probe.take()?;
+        let on_top = self.cursor.open.pop_if(|top| *top == before)?;
+        Some((on_top, samples))
+    }
 }
 
 struct InFlight {
@@ -198,6 +209,8 @@ struct InFlight {
     region: Region,
     /// What of the same rows did not fit.
     rest: Region,
+    /// The last column that has a sample in the message.
+    last_column: u32,
     samples: u64,
     bytes: u64,
     span_ms: (i64, i64),
@@ -459,7 +472,7 @@ impl Forwarder {
             let end = run.rows.end.min(cursor.row_next.saturating_add(rows_max));
             cursor.open_push(Region::whole(cursor.row_next..end));
             cursor.row_next = end;
-            timeline.retrying = false;
+            (timeline.retrying, timeline.asking) = (false, false);
         }
         let mut region = cursor.open.pop()?;
         let run = rows.run(TimelineKey(key), region.rows.start).filter(|run| run.rows.start < region.rows.end);
@@ -505,7 +518,7 @@ impl Forwarder {
     ) -> Option<Batch> {
         let mut writer = Writer::new(out);
         let (mut samples_count, mut series_count, mut span_ms) = (0_u64, 0_u64, (i64::MAX, i64::MIN));
-        let mut column_end = region.columns.end;
+        let (mut column_end, mut last_column) = (region.columns.end, region.columns.start);
         let (samples_max, external) = (self.samples_max, self.settings.external_labels.as_ref());
         let read = rows.columns(
             TimelineKey(key),
@@ -525,6 +538,7 @@ impl Forwarder {
                 }
                 samples_count += samples.len() as u64;
                 series_count += 1;
+                last_column = column;
                 for sample in samples {
                     span_ms = (span_ms.0.min(sample.t_ms), span_ms.1.max(sample.t_ms));
                 }
@@ -564,7 +578,8 @@ impl Forwarder {
             timeline: TimelineKey(key),
             rows: region.rows.clone(),
         };
-        self.in_flight = Some(InFlight { key, region, rest, samples: samples_count, bytes: bytes as u64, span_ms });
+        let (samples, bytes) = (samples_count, bytes as u64);
+        self.in_flight = Some(InFlight { key, region, rest, last_column, samples, bytes, span_ms });
         Some(batch)
     }
 
@@ -596,9 +611,18 @@ impl Forwarder {
         (self.alive, self.refused_alone_count) = (true, 0);
         self.samples_max = (self.samples_max + self.samples_max.div_ceil(16)).min(self.settings.samples_per_send_max);
         let Some(timeline) = self.take_open(&flight) else { return };
-        timeline.uncertain = false;
         timeline.out_of_bounds_count = 0;
+        if let Some((before, _)) = timeline.take_probe() {
+            // Not all of the row was held: the halves are asked, the later columns first.
+            let middle = before.columns.start + (before.columns.end - before.columns.start) / 2;
+            let (left, right) = before.split_columns(middle);
+            timeline.cursor.open_push(left);
+            timeline.cursor.open_push(right);
+        }
         timeline.cursor.open_push(flight.rest);
+        // Columns go in order and so do rows: when the first columns of a row were not held, nothing behind them is. Parts
+        // of a row that was asked about say nothing, as a sample that is the newest of its series may come twice.
+        timeline.uncertain &= timeline.asking || flight.region.columns.start > 0;
         if timeline.retrying {
             // The window is open again: everything parked gets its chance, and nothing more is parked unasked.
             timeline.retrying = !timeline.cursor.open.is_empty();
@@ -638,6 +662,7 @@ impl Forwarder {
 
     fn out_of_bounds(&mut self, now: Now, flight: InFlight) {
         self.status.messages_refused += 1;
+        (self.alive, self.refused_alone_count) = (true, 0);
         let oldest_ms = flight.span_ms.0;
         let Some(timeline) = self.take_open(&flight) else { return };
         let whole = flight.region.clone().hull(if flight.rest.is_empty() { &flight.region } else { &flight.rest });
@@ -668,23 +693,36 @@ impl Forwarder {
     }
 
     fn out_of_order(&mut self, now: Now, flight: InFlight, status: u16) {
+        // Whoever says this has looked at the samples.
+        (self.alive, self.refused_alone_count) = (true, 0);
         let is_uncertain = self.timelines.get(&flight.key).is_some_and(|timeline| timeline.uncertain);
         if !is_uncertain {
             return self.refused(now, flight, status);
         }
-        // A repeat of what was accepted before its answer was lost. Upstreams take or leave a message whole, so that a
-        // first row that is refused alone is held there already; the rows behind it are asked one by one.
+        // A repeat of what was accepted before its answer was lost, at least in part. Rows were sent in order, and of
+        // each row the columns in order: the rows are asked one by one, and of a row that is refused the last column; if
+        // that is held upstream, so are all before it.
         self.status.messages_refused += 1;
         let Some(timeline) = self.take_open(&flight) else { return };
-        let second_row = flight.region.rows.start + 1;
-        let (first, later) = flight.region.split_rows(second_row);
-        timeline.cursor.open_push(flight.rest);
-        if later.is_empty() {
-            self.status.samples_held_upstream += flight.samples;
+        timeline.asking = true;
+        if let Some((_, samples)) = timeline.take_probe() {
+            self.status.samples_held_upstream += flight.samples + samples;
             return;
         }
-        timeline.cursor.open_push(later);
-        timeline.cursor.open_push(first);
+        timeline.cursor.open_push(flight.rest);
+        if flight.region.row_count() > 1 {
+            let second_row = flight.region.rows.start + 1;
+            let (first, later) = flight.region.split_rows(second_row);
+            timeline.cursor.open_push(later);
+            timeline.cursor.open_push(first);
+        } else if flight.samples > 1 {
+            let (before, last) = flight.region.split_columns(flight.last_column);
+            timeline.probe = Some((before.clone(), flight.samples - 1));
+            timeline.cursor.open_push(before);
+            timeline.cursor.open_push(last);
+        } else {
+            self.status.samples_held_upstream += 1;
+        }
     }
 
     /// Something in the message is bad: its halves go alone.
