@@ -1,1 +1,42 @@
+//! Every limit that is not a setting: its unit, what it bounds, and what happens when it is reached.
+//!
+//! Reaching a limit is ordinary: something is evicted, refused or shed, alone, and counted.
 
+pub use crate::{labels::LABELS_BYTES_MAX, store::codec::ROWS_MAX as RUN_ROWS_MAX};
+
+/// Memory that the process may use when nothing is said: resident at its peak, plus what of the slab is not.
+pub const MEMORY_LIMIT_BYTES_DEFAULT: u64 = 16 * MIB;
+/// The daemon does not start below this: programs, SQLite and a slab that is worth having would not fit.
+pub const MEMORY_LIMIT_BYTES_MIN: u64 = 10 * MIB;
+/// The smallest slab a plan is made for; a firmware's static buffer.
+pub const SLAB_BYTES_MIN: usize = 16 * 1024;
+
+/// Code, its data, libraries' own and the stack, as measured in the running daemon.
+pub const PROGRAM_BYTES: u64 = 5 * MIB + 512 * KIB;
+/// Heap of targets, rules and alerts. A configuration that needs more is refused at start or reload.
+pub const SETTINGS_BYTES: u64 = 768 * KIB;
+/// SQLite's hard heap limit. It evicts its own pages first; then the statement fails and is tried again.
+pub const SQLITE_HEAP_BYTES: u64 = MIB;
+/// Connections served or made at once. The longest idle one is closed for a new one; without an idle one, the new one is.
+pub const CONNECTIONS_COUNT_MAX: u64 = 32;
+/// Buffers of one connection, both ways.
+pub const CONNECTION_BYTES: u64 = 16 * KIB;
+/// Heap of all queries together. The query that would pass it fails alone.
+pub const QUERIES_BYTES_MIN: u64 = MIB;
+/// Bodies, batches and segments on their way: each at most this long.
+pub const MESSAGE_BYTES_MAX: u64 = 128 * KIB;
+/// Bodies, batches and segments on their way at once.
+pub const MESSAGES_COUNT_MAX: u64 = 6;
+
+/// Newest rows of a timeline kept as plain cells. The row after them has the chunk packed first.
+pub const CHUNK_ROWS_MAX: usize = 16;
+/// Attaches to one slab without a healthy minute between. After them the next process starts from flash.
+pub const ATTACHES_COUNT_MAX: u32 = 3;
+/// Length of a small state's name. A longer one is refused.
+pub const STATE_KEY_BYTES_MAX: usize = 40;
+
+pub(crate) const KIB: u64 = 1024;
+pub(crate) const MIB: u64 = 1024 * KIB;
+
+const _: () = assert!(CHUNK_ROWS_MAX <= RUN_ROWS_MAX);
+const _: () = assert!(CHUNK_ROWS_MAX * 2 == u32::BITS as usize, "one word holds a column's presence");

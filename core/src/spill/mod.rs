@@ -1,1 +1,32 @@
-//! (see branch history)
+//! From RAM to flash and back: segments, layout parts and the tail log (docs/SPILL_FORMAT.md).
+//!
+//! Rows go twice. Soon after they are committed they go into the tail log, so that a power cut costs at most one flush
+//! interval; later they are sealed, many at a time, into segments in the database, and the log is forgotten. Only
+//! what a segment holds counts as spilled. No allocation here grows with the number of samples.
+
+mod crc;
+mod format;
+mod frame;
+mod layout;
+mod recovery;
+mod segment;
+mod state;
+mod writer;
+
+pub use crc::crc32;
+pub use format::{ClockEpoch, FormatError, SEGMENT_BYTES_MAX, TIER_RAW};
+pub use frame::{FRAME_BYTES_MAX, FRAME_HEAD_BYTES, Frame, FrameKind, GenerationStart};
+pub use layout::{LayoutHead, LayoutWriter, layout_part_read};
+pub use recovery::{Recovery, RecoveryReport, Replay, ReplayReport, TimelineOpenError, rows_stored, timeline_open};
+pub use segment::{
+    ColumnUnit, ColumnVisit, Columns, Encoded, SegmentHead, SegmentReader, SegmentSpec, SliceBytes, encode_segment,
+};
+pub use state::{SPILL_STATE_KEY, SpillOptions, SpillState};
+pub use writer::{SealReason, Spill};
+
+#[cfg(test)]
+mod golden_tests;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+pub(crate) mod world;

@@ -4,14 +4,28 @@
 //! sequence of rows: one instant shared by many columns. A layout names the columns; rows are numbered per timeline
 //! for ever.
 
+mod attach;
 pub mod codec;
+mod layouts;
+mod pools;
+mod read;
+mod ring;
+mod series;
+mod slab;
+mod state;
 pub mod stored;
+mod symbols;
+mod timelines;
+
+#[cfg(all(test, feature = "alloc"))]
+mod store_tests;
 
 pub use crate::memory::Plan;
 pub use codec::{ColumnKind, Presence};
+pub(crate) use slab::sizes;
 
 use crate::labels::LabelsRef;
-use core::{marker::PhantomData, ops::Range};
+use core::ops::Range;
 
 /// A series in RAM: an index into the slab's series table. Valid while the slab lives and the series is not released;
 /// whoever keeps one across calls checks it with its labels' hash.
@@ -78,7 +92,9 @@ pub enum Refused {
     LabelsTooLong,
     #[error("the state's name has {bytes} bytes; at most {bytes_max} are allowed")]
     StateKeyTooLong { bytes: usize, bytes_max: usize },
-    #[error("the state has {bytes} bytes; the largest slot holds {bytes_max}; keep less, or give the store more memory")]
+    #[error(
+        "the state has {bytes} bytes; the largest slot holds {bytes_max}; keep less, or give the store more memory"
+    )]
     StateTooLong { bytes: usize, bytes_max: usize },
 }
 
@@ -105,6 +121,8 @@ pub enum AttachError {
     OtherBoot,
     #[error("the slab has log generation {found}, the database {expected}")]
     OtherGeneration { found: u64, expected: u64 },
+    #[error("{attaches} processes went on with the slab and none ran healthily for a minute")]
+    NeverHealthy { attaches: u32 },
     #[error("the slab is damaged: {what} {index}")]
     Damaged { what: &'static str, index: u64 },
 }
@@ -221,188 +239,37 @@ pub struct Usage {
     pub counters: Counters,
 }
 
-/// The hot store.
+/// The hot store: everything in one slab, nothing allocated.
 pub struct Store<'m> {
-    slab: PhantomData<&'m mut [u8]>,
+    slab: slab::Slab<'m>,
+    map: slab::Map,
+    pools: pools::Pools,
+    /// A region has refused something: dead columns are dropped at the first chance.
+    pressure: bool,
+    /// There was nothing to reclaim, and nothing has been spilled or packed since.
+    reclaimed_all: bool,
+    /// The highest sequence number of a state slot.
+    state_sequence: u64,
+    /// Strangers name series; so that they cannot aim at one bucket.
+    hash_seed: u64,
 }
 
-impl<'m> Store<'m> {
-    /// Makes an empty store in the slab; what was in it is gone.
-    pub fn create(slab: &'m mut [u8], plan: &Plan, identity: Identity) -> Result<Self, StoreError> {
-        unimplemented!()
-    }
+/// What [`Counters`] are counted under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Counter {
+    EvictedRows,
+    EvictedSamples,
+    EvictedUnspilledRows,
+    EvictedUnspilledSamples,
+    RefusedSeries,
+    Duplicates,
+    CommittedRows,
+    CommittedSamples,
+    ReleasedSeries,
+}
 
-    /// Goes on with a predecessor's slab, however it ended. Everything is validated before anything is changed that a
-    /// later attempt would miss; on an error the slab comes back.
-    pub fn attach(
-        slab: &'m mut [u8],
-        plan: &Plan,
-        identity: &Identity,
-    ) -> Result<(Self, AttachReport), (AttachError, &'m mut [u8])> {
-        unimplemented!()
-    }
-
-    /// Told before the database names a new generation, so that the slab is never behind it.
-    pub fn set_log_generation(&mut self, generation: u64) {}
-    pub fn log_generation(&self) -> u64 {
-        0
-    }
-
-    // Timelines.
-
-    /// Finds or makes the timeline. A released one is taken back.
-    pub fn timeline_open(&mut self, key: TimelineKey) -> Result<TimelineId, Refused> {
-        unimplemented!()
-    }
-    pub fn timeline_find(&self, key: TimelineKey) -> Option<TimelineId> {
-        unimplemented!()
-    }
-    pub fn timeline_key(&self, timeline: TimelineId) -> TimelineKey {
-        unimplemented!()
-    }
-    /// All timelines, released ones with rows in RAM included.
-    pub fn timelines(&self) -> impl Iterator<Item = TimelineId> {
-        core::iter::empty()
-    }
-    /// No more rows will come. The timeline goes when its rows are gone; an open row is aborted.
-    pub fn timeline_release(&mut self, timeline: TimelineId) {}
-    /// After recovery: row numbers go on behind what is stored. A number below the next one changes nothing.
-    pub fn row_next_at_least(&mut self, timeline: TimelineId, row: u64) {}
-    /// After recovery: layout numbers go on behind what is stored.
-    pub fn layout_next_at_least(&mut self, layout: u64) {}
-
-    // One row.
-
-    /// Begins a row; it is staged until it is committed. Several timelines may be staging at once.
-    pub fn row_begin(&mut self, timeline: TimelineId, instant_ms: i64) -> Result<(), Refused> {
-        unimplemented!()
-    }
-    /// Puts one sample into the open row. `age_ms`: the row's instant minus the sample's own timestamp, if it has one.
-    pub fn row_put(
-        &mut self,
-        timeline: TimelineId,
-        labels: LabelsRef<'_>,
-        bits: u64,
-        age_ms: Option<i64>,
-    ) -> Result<PutOutcome, Refused> {
-        unimplemented!()
-    }
-    /// Publishes the open row by one write of its number.
-    ///
-    /// # Panics
-    ///
-    /// When no row is open: the caller lost track.
-    pub fn row_commit(&mut self, timeline: TimelineId, missing: Missing) -> RowCommitted {
-        unimplemented!()
-    }
-    /// Forgets the open row, if there is one.
-    pub fn row_abort(&mut self, timeline: TimelineId) {}
-
-    // Series.
-
-    pub fn series_count(&self) -> usize {
-        0
-    }
-    /// The labels, written into `buf` (of [`LABELS_BYTES_MAX`](crate::labels::LABELS_BYTES_MAX) bytes); `None` when the
-    /// series is gone or `buf` too short.
-    pub fn series_labels<'b>(&self, series: SeriesId, buf: &'b mut [u8]) -> Option<LabelsRef<'b>> {
-        None
-    }
-    /// [`LabelsRef::stable_hash`] of the series' labels, without reading them.
-    pub fn series_labels_hash(&self, series: SeriesId) -> Option<u64> {
-        None
-    }
-    pub fn series_find(&self, labels: LabelsRef<'_>) -> Option<SeriesId> {
-        None
-    }
-    /// All series in RAM; return `false` to stop. Takes 4 KiB of stack for the labels.
-    pub fn series_visit(&self, visit: &mut dyn FnMut(SeriesId, LabelsRef<'_>) -> bool) {}
-    /// Hull of the timestamps of the rows in RAM that have a column for this series.
-    pub fn series_time_range(&self, series: SeriesId) -> Option<(i64, i64)> {
-        None
-    }
-    /// Samples and stale markers with `start_ms <= t_ms <= end_ms`, timeline by timeline; ascending within a timeline
-    /// unless the clock went back or samples have their own timestamps.
-    pub fn series_read(&self, series: SeriesId, start_ms: i64, end_ms: i64, visit: &mut dyn FnMut(i64, u64)) {}
-
-    // Rows by number, for forwarding and for the spill.
-
-    /// Committed rows in RAM. After recovery from a damaged log there may be gaps inside.
-    pub fn rows(&self, timeline: TimelineId) -> Range<u64> {
-        0..0
-    }
-    pub fn row_instant(&self, timeline: TimelineId, row: u64) -> Option<i64> {
-        None
-    }
-    /// Visits every series that has samples in `rows`, column by column; a long run comes in several visits of at
-    /// most 256 rows, earlier rows first. Return `false` to stop.
-    pub fn rows_read(
-        &self,
-        timeline: TimelineId,
-        rows: Range<u64>,
-        visit: &mut dyn FnMut(ColumnRows<'_>) -> bool,
-    ) {
-    }
-    /// The longest run of rows that begins with the first row in RAM at or after `row` and has one layout.
-    pub fn layout_of_rows(&self, timeline: TimelineId, row: u64) -> Option<LayoutRun> {
-        None
-    }
-    /// What a column of a layout in RAM is.
-    pub fn layout_column(&self, timeline: TimelineId, layout: u64, column: u32) -> Option<(ColumnKind, SeriesId)> {
-        None
-    }
-    /// The instants of `rows` (at most 256, all in RAM), written into `instants_ms`; `None` when one is missing.
-    pub fn rows_instants(&self, timeline: TimelineId, rows: Range<u64>, instants_ms: &mut [i64]) -> Option<()> {
-        None
-    }
-    /// Visits the cells of `columns` over `rows`: at most 256 rows of one [`LayoutRun`], all in RAM. Every column is
-    /// visited, also one without a value. `false` from the visitor stops. Returns `None` when the rows are not that.
-    pub fn columns_read(
-        &self,
-        timeline: TimelineId,
-        rows: Range<u64>,
-        columns: Range<u32>,
-        visit: &mut dyn FnMut(ColumnCells<'_>) -> bool,
-    ) -> Option<()> {
-        None
-    }
-
-    // Marks of the spill.
-
-    /// Before this row everything is in stored segments.
-    pub fn rows_spilled(&self, timeline: TimelineId) -> u64 {
-        0
-    }
-    pub fn set_rows_spilled(&mut self, timeline: TimelineId, row: u64) {}
-    /// Before this row everything is in the tail log.
-    pub fn rows_logged(&self, timeline: TimelineId) -> u64 {
-        0
-    }
-    pub fn set_rows_logged(&mut self, timeline: TimelineId, row: u64) {}
-    /// Hull of the rows that left RAM before they were spilled, since [`Store::rows_lost_clear`].
-    pub fn rows_lost(&self, timeline: TimelineId) -> Range<u64> {
-        0..0
-    }
-    pub fn rows_lost_clear(&mut self, timeline: TimelineId) {}
-    /// Oldest row that leaves RAM when `bytes` more are written to the ring: what the spill should take first.
-    pub fn ring_pressure(&self) -> RingPressure {
-        RingPressure { bytes_free: 0, bytes_unspilled: 0, bytes: 0 }
-    }
-
-    // Small state.
-
-    /// Keeps bytes by name, replacing what was there in one step; empty bytes delete.
-    pub fn state_put(&mut self, key: &str, bytes: &[u8]) -> Result<(), Refused> {
-        unimplemented!()
-    }
-    pub fn state_get(&self, key: &str) -> Option<&[u8]> {
-        None
-    }
-    pub fn state_visit(&self, visit: &mut dyn FnMut(&str, &[u8])) {}
-
-    pub fn usage(&self) -> Usage {
-        unimplemented!()
-    }
+impl Counter {
+    const COUNT: usize = Self::ReleasedSeries as usize + 1;
 }
 
 /// How near the ring is to evicting rows that are not spilled.

@@ -7,7 +7,7 @@ use super::CodecError;
 const EXPONENT_MAX: u8 = 18;
 
 /// The transform that keeps a double's bits, folded so that numeric order is integer order.
-const ORDERED: u8 = 31;
+pub const ORDERED: u8 = 31;
 
 /// From here on doubles are all even; a decimal's digits stay below so that they are exact.
 const DIGITS_MAX: f64 = 9_007_199_254_740_992.0;
@@ -57,8 +57,7 @@ enum Digits {
 fn digits(value: f64, exponent: u8) -> Digits {
     let scaled = value * POWERS[usize::from(exponent)];
     let limit = if exponent == 0 { -(i64::MIN as f64) } else { DIGITS_MAX };
-    // Written so that NaN fails it.
-    if !(libm::fabs(scaled) < limit) || value.to_bits() == (-0.0_f64).to_bits() {
+    if scaled.is_nan() || libm::fabs(scaled) >= limit || value.to_bits() == (-0.0_f64).to_bits() {
         return Digits::Never;
     }
     let found = libm::rint(scaled) as i64;

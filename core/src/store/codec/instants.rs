@@ -23,7 +23,9 @@ pub fn encode_instants(instants_ms: &[i64], out: &mut [u8]) -> Result<usize, Cod
         return Err(CodecError::TooManyRows { rows: instants_ms.len() });
     }
     let mut writer = Writer::new(out);
-    integers::write(instants_ms, &mut writer)?;
+    if let Some(plan) = integers::Plan::of(instants_ms) {
+        plan.write(instants_ms, &mut writer)?;
+    }
     Ok(writer.used())
 }
 

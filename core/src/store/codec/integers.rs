@@ -1,11 +1,11 @@
 //! A run of integers behind a predictor, divided by what divides all steps, packed by the bit in groups of 16.
 //!
 //! Bytes: head (predictor in bits 0 to 2, bit 3: a divisor follows), first value (signed), divisor (unsigned), the
-//! predictor's base (signed), then the residuals: a 4-bit width code for each group of 16, low half first, and the groups'
+//! predictor's base (signed, where it has one), then the residuals: a 4-bit width code for each group of 16, low half first, and the groups'
 //! bits. All arithmetic wraps, so that any 64 bits come back.
 
 use super::{
-    CodecError, ROWS_MAX,
+    CodecError,
     bits::{Reader, Writer, packed_bytes, signed_bytes, unsigned_bytes, unzigzag, zigzag},
 };
 
@@ -38,19 +38,18 @@ impl Predictor {
         matches!(self, Self::Floor | Self::LastFloor | Self::Grid)
     }
 
-    /// Base from the steps `k` (`k[0]` is 0).
-    fn base(self, k: &[i64]) -> i64 {
+    /// The base for these steps, of which the first is 0.
+    fn base(self, steps: impl Iterator<Item = i64> + Clone) -> i64 {
         match self {
-            Self::Floor => k.iter().copied().min().unwrap_or(0),
-            Self::LastFloor => k.windows(2).map(|pair| pair[1].wrapping_sub(pair[0])).min().unwrap_or(0),
-            Self::Grid => match k {
-                [first, .., last] => {
-                    let span = i128::from(*last) - i128::from(*first);
-                    let steps = k.len() as i128 - 1;
-                    ((span + steps.div_euclid(2)).div_euclid(steps)) as i64
-                }
-                _ => 0,
-            },
+            Self::Floor => steps.min().unwrap_or(0),
+            Self::LastFloor => {
+                steps.clone().skip(1).zip(steps).map(|(step, before)| step.wrapping_sub(before)).min().unwrap_or(0)
+            }
+            Self::Grid => {
+                let (last, count) = steps.fold((0, 0), |(_, count), step| (step, count + 1));
+                let gaps = i128::from(count - 1).max(1);
+                (i128::from(last) + gaps / 2).div_euclid(gaps) as i64
+            }
             Self::Last | Self::Line => 0,
         }
     }
@@ -79,42 +78,107 @@ impl Predictor {
     }
 }
 
-/// How a run is best written, found by trying all predictors.
-struct Choice {
+/// How one run of values is best written, found by trying all predictors.
+pub struct Plan {
     predictor: Predictor,
     base: i64,
     divisor: u64,
-    bytes: usize,
-    residuals: [u64; ROWS_MAX],
+    /// What [`Plan::write`] takes.
+    pub bytes: usize,
 }
 
-/// Bytes that [`write`] takes.
-pub fn bytes(values: &[i64]) -> usize {
-    if values.is_empty() { 0 } else { choose(values).bytes }
-}
+impl Plan {
+    /// `None` for an empty run, which takes no bytes.
+    pub fn of(values: &[i64]) -> Option<Self> {
+        let first = *values.first()?;
+        let divisor =
+            values.iter().fold(0, |divisor, value| gcd(divisor, value.wrapping_sub(first).unsigned_abs())).max(1);
+        let mut best: Option<Self> = None;
+        for predictor in PREDICTORS {
+            let mut plan = Self { predictor, base: 0, divisor, bytes: 0 };
+            plan.base = predictor.base(plan.steps(values));
+            plan.bytes = plan.bytes_of(values, first);
+            if best.as_ref().is_none_or(|best| plan.bytes < best.bytes) {
+                best = Some(plan);
+            }
+        }
+        best
+    }
 
-/// Writes a run of at most [`ROWS_MAX`] values; nothing for an empty one.
-pub fn write(values: &[i64], writer: &mut Writer<'_>) -> Result<(), CodecError> {
-    let Some(first) = values.first() else { return Ok(()) };
-    let choice = choose(values);
-    let has_divisor = choice.divisor > 1;
-    writer.byte(choice.predictor as u8 | if has_divisor { HEAD_DIVISOR } else { 0 })?;
-    writer.signed(*first)?;
-    if has_divisor {
-        writer.unsigned(choice.divisor)?;
+    /// Writes the run this plan was made for.
+    pub fn write(&self, values: &[i64], writer: &mut Writer<'_>) -> Result<(), CodecError> {
+        let Some(first) = values.first() else { return Ok(()) };
+        let has_divisor = self.divisor > 1;
+        writer.byte(self.predictor as u8 | if has_divisor { HEAD_DIVISOR } else { 0 })?;
+        writer.signed(*first)?;
+        if has_divisor {
+            writer.unsigned(self.divisor)?;
+        }
+        if self.predictor.has_base() {
+            writer.signed(self.base)?;
+        }
+        let mut low_half = None;
+        self.groups(values, |group| {
+            let code = width_code(group) as u8;
+            match low_half.take() {
+                None => {
+                    low_half = Some(code);
+                    Ok(())
+                }
+                Some(low) => writer.byte(low | code << 4),
+            }
+        })?;
+        if let Some(low) = low_half {
+            writer.byte(low)?;
+        }
+        self.groups(values, |group| writer.packed(group, WIDTHS[width_code(group)]))
     }
-    if choice.predictor.has_base() {
-        writer.signed(choice.base)?;
+
+    fn bytes_of(&self, values: &[i64], first: i64) -> usize {
+        let mut bytes = 1
+            + signed_bytes(first)
+            + if self.divisor > 1 { unsigned_bytes(self.divisor) } else { 0 }
+            + if self.predictor.has_base() { signed_bytes(self.base) } else { 0 }
+            + (values.len() - 1).div_ceil(GROUP).div_ceil(2);
+        let counted = self.groups(values, |group| {
+            bytes += packed_bytes(group.len(), WIDTHS[width_code(group)]);
+            Ok(())
+        });
+        debug_assert!(counted.is_ok());
+        bytes
     }
-    let residuals = &choice.residuals[..values.len() - 1];
-    let mut codes = residuals.chunks(GROUP).map(width_code);
-    while let Some(low) = codes.next() {
-        writer.byte((low | codes.next().unwrap_or(0) << 4) as u8)?;
+
+    /// The values as multiples of the divisor, counted from the first one.
+    fn steps<'v>(&self, values: &'v [i64]) -> impl Iterator<Item = i64> + Clone + use<'v> {
+        let divisor = self.divisor;
+        let first = values[0];
+        values.iter().map(move |value| {
+            let step = value.wrapping_sub(first);
+            match divisor {
+                1 => step,
+                // The magnitude of i64::MIN is no i64; as a divisor it leaves only the steps 0 and MIN itself.
+                2..=0x7fff_ffff_ffff_ffff => step / divisor as i64,
+                _ => i64::from(step != 0),
+            }
+        })
     }
-    for group in residuals.chunks(GROUP) {
-        writer.packed(group, WIDTHS[width_code(group)])?;
+
+    /// Gives the residuals of all values but the first, group by group.
+    fn groups(&self, values: &[i64], mut give: impl FnMut(&[u64]) -> Result<(), CodecError>) -> Result<(), CodecError> {
+        let mut group = [0; GROUP];
+        let (mut before, mut before_that, mut filled) = (0, 0, 0);
+        for (row, k) in self.steps(values).enumerate().skip(1) {
+            let guess = self.predictor.guess(self.base, row, before, before_that);
+            group[filled] = self.predictor.residual(k, guess);
+            (before_that, before) = (before, k);
+            filled += 1;
+            if filled == GROUP {
+                give(&group)?;
+                filled = 0;
+            }
+        }
+        if filled > 0 { give(&group[..filled]) } else { Ok(()) }
     }
-    Ok(())
 }
 
 /// Fills `values`, whose length is the number of values written.
@@ -148,43 +212,6 @@ pub fn read(values: &mut [i64], reader: &mut Reader<'_>) -> Result<(), CodecErro
         }
     }
     Ok(())
-}
-
-fn choose(values: &[i64]) -> Choice {
-    let first = values[0];
-    let divisor = values.iter().fold(0, |divisor, value| gcd(divisor, value.wrapping_sub(first).unsigned_abs())).max(1);
-    let mut k = [0; ROWS_MAX];
-    for (k, value) in k.iter_mut().zip(values) {
-        let step = value.wrapping_sub(first);
-        // The magnitude of i64::MIN is no i64; as a divisor it leaves only the steps 0 and MIN itself.
-        *k = if divisor > i64::MAX as u64 { i64::from(step != 0) } else { step / divisor as i64 };
-    }
-    let k = &k[..values.len()];
-    let mut best: Option<Choice> = None;
-    for predictor in PREDICTORS {
-        let mut choice = Choice { predictor, base: predictor.base(k), divisor, bytes: 0, residuals: [0; ROWS_MAX] };
-        let mut before_that = 0;
-        for row in 1..k.len() {
-            let guess = predictor.guess(choice.base, row, k[row - 1], before_that);
-            choice.residuals[row - 1] = predictor.residual(k[row], guess);
-            before_that = k[row - 1];
-        }
-        choice.bytes = choice_bytes(&choice, first, k.len() - 1);
-        if best.as_ref().is_none_or(|best| choice.bytes < best.bytes) {
-            best = Some(choice);
-        }
-    }
-    best.unwrap_or_else(|| unreachable!("there are predictors to choose from"))
-}
-
-fn choice_bytes(choice: &Choice, first: i64, count: usize) -> usize {
-    let groups: usize =
-        choice.residuals[..count].chunks(GROUP).map(|group| packed_bytes(group.len(), WIDTHS[width_code(group)])).sum();
-    1 + signed_bytes(first)
-        + if choice.divisor > 1 { unsigned_bytes(choice.divisor) } else { 0 }
-        + if choice.predictor.has_base() { signed_bytes(choice.base) } else { 0 }
-        + count.div_ceil(GROUP).div_ceil(2)
-        + groups
 }
 
 fn width_code(group: &[u64]) -> usize {

@@ -116,23 +116,32 @@ pub fn encode_column(
     let mut writer = Writer::new(out);
     let coding = presence::Coding::choose(presence);
     let head = coding.head() | if kind == ColumnKind::Age { HEAD_AGE } else { 0 };
-    let integers = Integers::of(kind, values);
-    let form = Form::choose(values, integers.as_ref());
+    let mut integers = [0; ROWS_MAX];
+    let integers = &mut integers[..count];
+    let transform = match kind {
+        ColumnKind::Float => decimal::integers(values, integers),
+        ColumnKind::Age => {
+            integers.iter_mut().zip(values).for_each(|(integer, value)| *integer = *value as i64);
+            0
+        }
+    };
+    let plan = integers::Plan::of(integers);
+    let form = Form::choose(transform, integers, plan.as_ref());
     writer.byte(head | form as u8)?;
     coding.write(presence, &mut writer)?;
     match form {
         Form::Nothing | Form::Zero | Form::One => {}
-        Form::ConstantInteger => writer.signed(integers.as_ref().map_or(0, |found| found.values[0]))?,
+        Form::ConstantInteger => writer.signed(integers[0])?,
         Form::ConstantDecimal => {
-            let found = integers.as_ref().ok_or(CodecError::Damaged)?;
-            writer.byte(found.transform)?;
-            writer.signed(found.values[0])?;
+            writer.byte(transform)?;
+            writer.signed(integers[0])?;
         }
         Form::ConstantRaw => writer.bytes(&values[0].to_le_bytes())?,
         Form::Packed => {
-            let found = integers.as_ref().ok_or(CodecError::Damaged)?;
-            writer.byte(found.transform)?;
-            integers::write(&found.values[..count], &mut writer)?;
+            writer.byte(transform)?;
+            if let Some(plan) = plan {
+                plan.write(integers, &mut writer)?;
+            }
         }
         Form::Raw => {
             for value in values {
@@ -181,20 +190,20 @@ pub fn decode_column(
         Form::One => cells[..count].fill(if age { 1 } else { 1.0_f64.to_bits() }),
         Form::ConstantInteger => {
             let value = reader.signed()?;
-            cells[..count].fill(if age { value as u64 } else { decimal::bits(0, value)? });
+            cells[..count].fill(cell(age, 0, value)?);
         }
         Form::ConstantDecimal => {
-            let transform = reader.byte()?;
+            let transform = transform(age, &mut reader)?;
             let value = reader.signed()?;
-            cells[..count].fill(decimal::bits(transform, value)?);
+            cells[..count].fill(cell(age, transform, value)?);
         }
         Form::ConstantRaw => cells[..count].fill(reader.u64()?),
         Form::Packed => {
-            let transform = reader.byte()?;
+            let transform = transform(age, &mut reader)?;
             let mut values = [0; ROWS_MAX];
             integers::read(&mut values[..count], &mut reader)?;
-            for (cell, value) in cells.iter_mut().zip(&values[..count]) {
-                *cell = if age { *value as u64 } else { decimal::bits(transform, *value)? };
+            for (target, value) in cells.iter_mut().zip(&values[..count]) {
+                *target = cell(age, transform, *value)?;
             }
         }
         Form::Raw => {
@@ -205,6 +214,16 @@ pub fn decode_column(
     }
     spread(cells, presence, count);
     Ok(reader.used())
+}
+
+/// What an encoded column holds, from its head alone; `None` when there is no head or a newer version wrote it.
+pub fn column_kind(bytes: &[u8]) -> Option<ColumnKind> {
+    let head = *bytes.first()?;
+    match head & (HEAD_RESERVED | HEAD_AGE) {
+        0 => Some(ColumnKind::Float),
+        HEAD_AGE => Some(ColumnKind::Age),
+        _ => None,
+    }
 }
 
 /// Bits 0 to 2 of a column's head.
@@ -227,24 +246,20 @@ const HEAD_AGE: u8 = 1 << 5;
 const HEAD_RESERVED: u8 = 0b1100_0000;
 
 impl Form {
-    fn choose(values: &[u64], integers: Option<&Integers>) -> Self {
-        let Some(first) = values.first() else { return Self::Nothing };
-        if values.iter().all(|value| value == first) {
-            return match integers {
-                Some(found) if found.transform == 0 => match found.values[0] {
-                    0 => Self::Zero,
-                    1 => Self::One,
-                    value if bits::signed_bytes(value) <= 8 => Self::ConstantInteger,
-                    _ => Self::ConstantRaw,
-                },
-                Some(found) if bits::signed_bytes(found.values[0]) < 7 => Self::ConstantDecimal,
+    /// The shortest form for these integers, which stand for the column's values.
+    fn choose(transform: u8, integers: &[i64], plan: Option<&integers::Plan>) -> Self {
+        let (Some(plan), Some(first)) = (plan, integers.first()) else { return Self::Nothing };
+        if integers.iter().all(|integer| integer == first) {
+            return match (transform, *first) {
+                (0, 0) => Self::Zero,
+                (0, 1) => Self::One,
+                (0, value) if bits::signed_bytes(value) < 8 => Self::ConstantInteger,
+                (decimal::ORDERED, _) => Self::ConstantRaw,
+                (_, value) if bits::signed_bytes(value) < 7 => Self::ConstantDecimal,
                 _ => Self::ConstantRaw,
             };
         }
-        match integers {
-            Some(found) if 1 + integers::bytes(&found.values[..values.len()]) < 8 * values.len() => Self::Packed,
-            _ => Self::Raw,
-        }
+        if 1 + plan.bytes < 8 * integers.len() { Self::Packed } else { Self::Raw }
     }
 
     fn from_head(head: u8) -> Self {
@@ -261,22 +276,14 @@ impl Form {
     }
 }
 
-/// A column's values as integers, and how they become cells again.
-struct Integers {
-    transform: u8,
-    values: [i64; ROWS_MAX],
+/// Ages are integers already; their transform is always 0.
+fn transform(age: bool, reader: &mut Reader<'_>) -> Result<u8, CodecError> {
+    let transform = reader.byte()?;
+    if age && transform != 0 { Err(CodecError::FromNewerVersion) } else { Ok(transform) }
 }
 
-impl Integers {
-    fn of(kind: ColumnKind, cells: &[u64]) -> Option<Self> {
-        let mut found = Self { transform: 0, values: [0; ROWS_MAX] };
-        let values = &mut found.values[..cells.len()];
-        match kind {
-            ColumnKind::Age => values.iter_mut().zip(cells).for_each(|(value, cell)| *value = *cell as i64),
-            ColumnKind::Float => found.transform = decimal::integers(cells, values),
-        }
-        Some(found)
-    }
+fn cell(age: bool, transform: u8, value: i64) -> Result<u64, CodecError> {
+    if age { Ok(value as u64) } else { decimal::bits(transform, value) }
 }
 
 /// Moves the values, packed at the front, to their rows.

@@ -1,0 +1,154 @@
+//! Golden bytes: what this version writes, byte for byte, and that it reads them. They are never edited; a new version
+//! of a format gets new ones.
+
+use super::{
+    frame::{FRAME_HEAD_BYTES, finish_frame, put_start, put_state},
+    testing::{Column, EPOCH, Grid},
+    *,
+};
+use crate::{
+    labels::LabelSet,
+    store::{ColumnKind, Presence, TimelineKey},
+};
+use alloc::{vec, vec::Vec};
+
+const SEGMENT: &[u8] = include_bytes!("../../../tests/fixtures/spill/segment-v1.bin");
+const LAYOUT: &[u8] = include_bytes!("../../../tests/fixtures/spill/layout-v1.bin");
+const LOG: &[u8] = include_bytes!("../../../tests/fixtures/spill/log-v1.bin");
+
+/// A column of each form, with each presence coding.
+fn grid() -> Grid {
+    let floats = |values: &[f64]| values.iter().map(|value| value.to_bits()).collect::<Vec<u64>>();
+    let all = vec![Presence::Value; 6];
+    let column = |cells: Vec<u64>, presence: &[Presence]| Column {
+        age: None,
+        kind: ColumnKind::Float,
+        cells,
+        presence: presence.to_vec(),
+    };
+    use Presence::{Absent, Stale, Value};
+    let mut columns = vec![
+        column(floats(&[0.0; 6]), &[Absent; 6]),
+        column(floats(&[0.0; 6]), &all),
+        column(floats(&[1.0; 6]), &all),
+        column(floats(&[-42.0; 6]), &all),
+        column(floats(&[0.25; 6]), &all),
+        column(floats(&[f64::NAN; 6]), &all),
+        column(floats(&[4096.0, 8192.0, 4096.0, 12_288.0, 0.0, 4096.0]), &all),
+        Column { age: None, kind: ColumnKind::Age, cells: vec![5, 0, 7, 0, 0, 250], presence: all.clone() },
+        column(floats(&[1.25, 1.5, 1.75, 0.0, 2.25, 2.5]), &[Value, Value, Value, Stale, Value, Value]),
+        column(floats(&[0.1, -0.0, 1e300, 5e-324, f64::INFINITY, 0.3]), &[Absent, Value, Stale, Value, Absent, Value]),
+        column(vec![0xe490_7d49_cc47_93d7, 1, u64::MAX, 0x8000_0000_0000_0000, 3, 0x7ff0_0000_0000_0002], &all),
+    ];
+    columns[6].age = Some(7);
+    let instants_ms = vec![
+        1_760_000_000_003,
+        1_760_000_005_001,
+        1_760_000_010_004,
+        1_760_000_015_000,
+        1_760_000_020_002,
+        1_760_000_025_000,
+    ];
+    Grid { instants_ms, columns }
+}
+
+fn segment() -> Vec<u8> {
+    let mut out = vec![0; SEGMENT_BYTES_MAX];
+    let encoded = encode_segment(&grid().spec(100, 0..11, 8), &grid(), &mut out).unwrap();
+    assert_eq!((encoded.t_min_ms, encoded.t_max_ms), (1_759_999_999_998, 1_760_000_025_000));
+    out.truncate(encoded.bytes);
+    out
+}
+
+fn layout() -> Vec<u8> {
+    let mut out = vec![0; SEGMENT_BYTES_MAX];
+    let mut writer = LayoutWriter::new(TimelineKey(0x0a0b_0c0d_0e0f_1011), 5, 0, &mut out).unwrap();
+    for (kind, labels) in layout_columns() {
+        assert!(writer.push(kind, labels.as_ref()));
+    }
+    let used = writer.finish();
+    out.truncate(used);
+    out
+}
+
+fn layout_columns() -> [(ColumnKind, LabelSet); 4] {
+    let labels = |name, quantile| LabelSet::from_pairs([("__name__", name), ("job", "größe"), ("quantile", quantile)]);
+    [
+        (ColumnKind::Float, labels("rpc_seconds", "0.5")),
+        (ColumnKind::Float, labels("rpc_seconds", "0.99")),
+        (ColumnKind::Age, labels("rpc_seconds", "0.99")),
+        (ColumnKind::Float, labels("up", "")),
+    ]
+}
+
+fn log() -> Vec<u8> {
+    let mut log = Vec::new();
+    let mut out = vec![0; FRAME_BYTES_MAX];
+    let payload =
+        put_start(&GenerationStart { store_uuid: *b"0123456789abcdef", epoch: EPOCH }, &mut out[FRAME_HEAD_BYTES..]);
+    let used = finish_frame(FrameKind::GenerationStart, 7, 0, payload, &mut out);
+    log.extend_from_slice(&out[..used]);
+    let payload = put_state("forward/site", b"row 9", &mut out[FRAME_HEAD_BYTES..]).unwrap();
+    let used = finish_frame(FrameKind::State, 7, 1, payload, &mut out);
+    log.extend_from_slice(&out[..used]);
+    let bytes = layout();
+    out[FRAME_HEAD_BYTES..FRAME_HEAD_BYTES + bytes.len()].copy_from_slice(&bytes);
+    let used = finish_frame(FrameKind::Layout, 7, 2, bytes.len(), &mut out);
+    log.extend_from_slice(&out[..used]);
+    let bytes = segment();
+    out[FRAME_HEAD_BYTES..FRAME_HEAD_BYTES + 4].copy_from_slice(&11_u32.to_le_bytes());
+    out[FRAME_HEAD_BYTES + 4..FRAME_HEAD_BYTES + 4 + bytes.len()].copy_from_slice(&bytes);
+    let used = finish_frame(FrameKind::Rows, 7, 3, 4 + bytes.len(), &mut out);
+    log.extend_from_slice(&out[..used]);
+    log
+}
+
+#[track_caller]
+fn check(written: &[u8], golden: &[u8]) {
+    let hex: alloc::string::String = written.iter().map(|byte| alloc::format!("{byte:02x}")).collect();
+    assert!(written == golden, "this version writes other bytes: {hex}");
+}
+
+#[test]
+fn todays_writer_makes_the_golden_segment_and_the_reader_reads_it() {
+    check(&segment(), SEGMENT);
+    let mut reader = SegmentReader::default();
+    let head = reader.open(&mut SliceBytes(SEGMENT)).unwrap();
+    assert_eq!((head.epoch, head.layout, head.rows(), head.columns()), (EPOCH, 5, 100..106, 0..11));
+    for column in [0, 1, 2, 3, 4, 5, 6, 8, 9, 10] {
+        let mut samples = Vec::new();
+        reader.series(&mut SliceBytes(SEGMENT), column, &mut |t_ms, bits| samples.push((t_ms, bits))).unwrap();
+        let expected = grid().samples(column as usize, 100).into_iter().map(|(_, t_ms, bits)| (t_ms, bits));
+        assert_eq!(samples, expected.collect::<Vec<_>>(), "column {column}");
+    }
+}
+
+#[test]
+fn todays_writer_makes_the_golden_layout_part_and_the_reader_reads_it() {
+    check(&layout(), LAYOUT);
+    let mut found = Vec::new();
+    let head = layout_part_read(LAYOUT, &mut |_, kind, labels| {
+        found.push((kind, LabelSet::from(labels)));
+        true
+    });
+    let timeline = TimelineKey(0x0a0b_0c0d_0e0f_1011);
+    assert_eq!(head, Ok(LayoutHead { timeline, layout: 5, column_from: 0, column_count: 4 }));
+    let mut expected = layout_columns();
+    expected[2].1 = LabelSet::default();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn todays_writer_makes_the_golden_log_and_recovery_reads_it() {
+    check(&log(), LOG);
+    let mut buf = vec![0; FRAME_BYTES_MAX];
+    let mut recovery = Recovery::new(&mut buf, Some(7));
+    assert_eq!(recovery.feed(LOG), LOG.len());
+    let start = GenerationStart { store_uuid: *b"0123456789abcdef", epoch: EPOCH };
+    assert_eq!(recovery.next_frame(), Ok(Some(Frame::GenerationStart(start))));
+    assert_eq!(recovery.next_frame(), Ok(Some(Frame::State { key: "forward/site", bytes: b"row 9" })));
+    assert_eq!(recovery.next_frame(), Ok(Some(Frame::Layout { bytes: LAYOUT })));
+    assert_eq!(recovery.next_frame(), Ok(Some(Frame::Rows { column_count_total: 11, bytes: SEGMENT })));
+    assert_eq!(recovery.next_frame(), Ok(None));
+    assert_eq!(recovery.finish(), RecoveryReport { generation: Some(7), frames: 4, ..RecoveryReport::default() });
+}

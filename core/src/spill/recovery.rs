@@ -1,0 +1,515 @@
+//! Reads a tail log back and replays it into a fresh store.
+//!
+//! [`Recovery`] finds the whole frames of one generation in a file, whatever a power cut or rot has done to it.
+//! [`Replay`] turns them into rows. Both work in bounded memory: one frame, the newest layout of each timeline, and a
+//! block of cells.
+
+use super::{
+    format::{FRAME_MAGIC, FormatError},
+    frame::{FRAME_BYTES_MAX, FRAME_COLUMNS_MAX, FRAME_HEAD_BYTES, Frame, FrameHead},
+    layout::{LayoutHead, layout_part_read},
+    segment::{SegmentHead, SegmentReader, SliceBytes},
+};
+use crate::store::{
+    ColumnKind, Missing, Presence, Refused, STALE_NAN_BITS, Store, TimelineId, TimelineKey,
+    stored::{Stored, StoredError},
+};
+use alloc::{boxed::Box, vec::Vec};
+use core::ops::Range;
+
+/// What was found in one file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// The newest generation of which a whole frame was found.
+    pub generation: Option<u64>,
+    /// Whole frames of the generation read.
+    pub frames: u64,
+    /// Bytes in the middle that were no frame, as so many runs, and where the first one lies in the file.
+    pub damaged: u32,
+    pub damaged_first: Option<Range<u64>>,
+    /// Frames that are missing, told by the numbers of those that are there.
+    pub frames_missing: u64,
+    /// The last frame is not whole, as after a power cut.
+    pub torn: bool,
+}
+
+/// Finds frames in a file that comes piece by piece.
+///
+/// A generation ends where no whole frame of it follows. What lies behind may be zeros, or what a longer predecessor
+/// wrote in the same file, or a torn frame: none of these is an error.
+pub struct Recovery<'b> {
+    buf: &'b mut [u8],
+    start: usize,
+    end: usize,
+    /// Where `buf[0]` lies in the file.
+    offset: u64,
+    generation: Option<u64>,
+    /// Where bytes began that are no frame of the generation, and whether they look like one that broke.
+    broken: Option<(u64, bool)>,
+    sequence_next: u32,
+    report: RecoveryReport,
+}
+
+impl<'b> Recovery<'b> {
+    /// Reads the frames of `generation`. With `None` no frame is given: the report then tells which generation the file
+    /// holds.
+    ///
+    /// # Panics
+    ///
+    /// When `buf` is shorter than [`FRAME_BYTES_MAX`].
+    pub fn new(buf: &'b mut [u8], generation: Option<u64>) -> Self {
+        assert!(buf.len() >= FRAME_BYTES_MAX, "a buffer of {} bytes", buf.len());
+        let report = RecoveryReport::default();
+        Self { buf, start: 0, end: 0, offset: 0, generation, broken: None, sequence_next: 0, report }
+    }
+
+    /// Takes as much of `piece` as there is room for and returns how much that was. Then [`Recovery::next_frame`] is to be
+    /// called until it has none.
+    pub fn feed(&mut self, piece: &[u8]) -> usize {
+        if piece.len() > self.buf.len() - self.end && self.start > 0 {
+            self.buf.copy_within(self.start..self.end, 0);
+            self.offset += self.start as u64;
+            self.end -= self.start;
+            self.start = 0;
+        }
+        let taken = piece.len().min(self.buf.len() - self.end);
+        self.buf[self.end..self.end + taken].copy_from_slice(&piece[..taken]);
+        self.end += taken;
+        taken
+    }
+
+    /// The next whole frame, or `None` when more bytes are needed.
+    ///
+    /// # Errors
+    ///
+    /// A frame of a newer version: nothing of this file is to be used then.
+    pub fn next_frame(&mut self) -> Result<Option<Frame<'_>>, FormatError> {
+        while self.end - self.start >= FRAME_HEAD_BYTES {
+            let at = self.start;
+            let mut header = [0; FRAME_HEAD_BYTES];
+            header.copy_from_slice(&self.buf[at..at + FRAME_HEAD_BYTES]);
+            let head = match FrameHead::read(&header) {
+                Ok(head) => head,
+                Err(error @ FormatError::FromNewerVersion { .. }) => return Err(error),
+                Err(FormatError::NotThis { .. }) => {
+                    self.skip(false);
+                    continue;
+                }
+                Err(_) => {
+                    self.skip(true);
+                    continue;
+                }
+            };
+            let total = FRAME_HEAD_BYTES + head.payload_bytes as usize;
+            if self.end - at < total {
+                return Ok(None);
+            }
+            let payload = at + FRAME_HEAD_BYTES..at + total;
+            let whole = head.payload(&self.buf[payload.clone()]).is_ok();
+            if !whole {
+                self.skip(self.generation.is_none_or(|generation| generation == head.generation));
+                continue;
+            }
+            self.report.generation = self.report.generation.max(Some(head.generation));
+            if self.generation != Some(head.generation) {
+                self.start += total;
+                // Of another generation: the end of this one, unless more of it follows.
+                self.broken = self.broken.or(self.generation.map(|_| (self.offset + at as u64, false)));
+                continue;
+            }
+            if let Some((from, _)) = self.broken.take() {
+                let range = from..self.offset + at as u64;
+                self.report.damaged += 1;
+                self.report.damaged_first.get_or_insert(range);
+            }
+            self.report.frames_missing += u64::from(head.sequence.saturating_sub(self.sequence_next));
+            self.sequence_next = head.sequence.wrapping_add(1);
+            self.report.frames += 1;
+            self.start += total;
+            return head.payload(&self.buf[payload]).map(Some);
+        }
+        Ok(None)
+    }
+
+    /// What was found; to be called when the file is at its end.
+    pub fn finish(mut self) -> RecoveryReport {
+        // A header whose payload the file does not have.
+        if let Some(rest) = self.buf[self.start..self.end].first_chunk::<FRAME_HEAD_BYTES>()
+            && let Ok(head) = FrameHead::read(rest)
+            && self.generation.is_none_or(|generation| generation == head.generation)
+        {
+            self.broken = Some((0, true));
+        }
+        self.report.torn = matches!(self.broken, Some((_, true)));
+        self.report
+    }
+
+    /// Goes on to the next place where a frame may begin.
+    fn skip(&mut self, looks_broken: bool) {
+        let at = self.offset + self.start as u64;
+        let (_, broken) = self.broken.get_or_insert((at, false));
+        *broken |= looks_broken;
+        let rest = &self.buf[self.start + 1..self.end];
+        let magic = FRAME_MAGIC.to_le_bytes();
+        let found = rest.windows(magic.len()).position(|window| *window == magic);
+        // The last three bytes may be the beginning of a magic.
+        let step = found.unwrap_or(rest.len().saturating_sub(magic.len() - 1));
+        self.start += 1 + step;
+    }
+}
+
+/// The row behind a timeline's last stored one; 0 when nothing of it is stored.
+pub fn rows_stored(stored: &mut dyn Stored, key: TimelineKey) -> Result<u64, StoredError> {
+    let mut found = 0;
+    stored.timelines(&mut |timeline, row_end| {
+        if timeline == key {
+            found = row_end;
+        }
+        timeline != key
+    })?;
+    Ok(found)
+}
+
+/// Opens a timeline so that its rows go on behind what is stored: a timeline that was forgotten in RAM would else begin
+/// with row 0 again, and its rows would be taken for copies of the stored ones. Every timeline is to be opened so.
+pub fn timeline_open(
+    store: &mut Store<'_>,
+    stored: &mut dyn Stored,
+    key: TimelineKey,
+) -> Result<TimelineId, TimelineOpenError> {
+    let is_new = store.timeline_find(key).is_none_or(|timeline| store.rows(timeline).is_empty());
+    let row_next = if is_new { rows_stored(stored, key)? } else { 0 };
+    let timeline = store.timeline_open(key)?;
+    store.row_next_at_least(timeline, row_next);
+    Ok(timeline)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TimelineOpenError {
+    #[error("{0}")]
+    Refused(#[from] Refused),
+    #[error("what is stored of it cannot be read: {0}")]
+    Stored(StoredError),
+}
+
+impl From<StoredError> for TimelineOpenError {
+    fn from(error: StoredError) -> Self {
+        Self::Stored(error)
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReplayReport {
+    pub rows: u64,
+    pub samples: u64,
+    pub states: u64,
+    /// Rows that were stored, or replayed, already.
+    pub rows_known: u64,
+    /// Rows whose layout, or a part of the row, did not survive.
+    pub rows_lost: u64,
+    /// Rows and samples the store had no room for, and why the first one.
+    pub rows_refused: u64,
+    pub samples_refused: u64,
+    pub refused_first: Option<Refused>,
+    /// Frames that match their checksums and still cannot be read.
+    pub frames_unreadable: u64,
+}
+
+/// A layout part as the log gave it.
+struct KeptPart {
+    head: LayoutHead,
+    bytes: Box<[u8]>,
+}
+
+/// A row of which only the first columns have come.
+struct OpenRow {
+    timeline: TimelineId,
+    key: TimelineKey,
+    row: u64,
+    column_next: u32,
+    puts: Puts,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Puts {
+    taken: u64,
+    refused: u64,
+}
+
+/// Cells that are turned from columns into rows at a time.
+const BLOCK_CELLS_MAX: usize = FRAME_COLUMNS_MAX as usize;
+
+/// Puts frames into a store, in the order of the log; with two generations, the older one first.
+///
+/// Between two frames the store may be sealed. Rows keep their numbers; the store's own layout numbers are new ones.
+pub struct Replay {
+    layouts: Vec<KeptPart>,
+    layout_bytes: usize,
+    layout_bytes_max: usize,
+    reader: SegmentReader,
+    cells: Vec<u64>,
+    presence: Vec<Presence>,
+    /// Ages of the block's cells; empty when no column has some.
+    ages_ms: Vec<Option<i64>>,
+    open: Option<OpenRow>,
+    /// The row behind the last stored one, by timeline.
+    stored: Vec<(TimelineKey, u64)>,
+    report: ReplayReport,
+}
+
+impl Replay {
+    /// `layout_bytes_max` bounds the heap for layouts (some 20 bytes a series). What goes beyond it is counted as lost.
+    pub fn new(layout_bytes_max: usize) -> Self {
+        Self {
+            layouts: Vec::new(),
+            layout_bytes: 0,
+            layout_bytes_max,
+            reader: SegmentReader::default(),
+            cells: Vec::new(),
+            presence: Vec::new(),
+            ages_ms: Vec::new(),
+            open: None,
+            stored: Vec::new(),
+            report: ReplayReport::default(),
+        }
+    }
+
+    /// # Errors
+    ///
+    /// What is stored cannot be read, so that nobody knows which rows are in segments: recovery is to be given up. What
+    /// cannot be used of the frame itself is counted.
+    pub fn apply(
+        &mut self,
+        frame: Frame<'_>,
+        store: &mut Store<'_>,
+        stored: &mut dyn Stored,
+    ) -> Result<(), StoredError> {
+        match frame {
+            Frame::GenerationStart(_) => {}
+            Frame::Layout { bytes } => self.keep_layout(bytes),
+            Frame::Rows { column_count_total, bytes } => match self.rows(column_count_total, bytes, store, stored) {
+                Err(FormatError::Stored(error)) => return Err(error),
+                Err(_) => self.report.frames_unreadable += 1,
+                Ok(()) => {}
+            },
+            Frame::State { key, bytes } => match store.state_put(key, bytes) {
+                Ok(()) => self.report.states += 1,
+                Err(refused) => {
+                    self.report.refused_first.get_or_insert(refused);
+                }
+            },
+        }
+        Ok(())
+    }
+
+    /// To be called behind the last frame: a row that is not whole is forgotten.
+    pub fn finish(mut self, store: &mut Store<'_>) -> ReplayReport {
+        self.abandon(store);
+        self.report
+    }
+
+    fn keep_layout(&mut self, bytes: &[u8]) {
+        let Ok(head) = layout_part_read(bytes, &mut |_, _, _| true) else {
+            self.report.frames_unreadable += 1;
+            return;
+        };
+        // A timeline's rows come in order, so its older layouts are done with; a part given again replaces.
+        let outdated = |part: &KeptPart| {
+            part.head.timeline == head.timeline
+                && (part.head.layout != head.layout || part.head.column_from >= head.column_from)
+        };
+        self.layout_bytes -=
+            self.layouts.iter().filter(|part| outdated(part)).map(|part| part.bytes.len()).sum::<usize>();
+        self.layouts.retain(|part| !outdated(part));
+        // Beyond the bound it is left out; its rows are counted when they come.
+        if self.layout_bytes + bytes.len() <= self.layout_bytes_max {
+            self.layout_bytes += bytes.len();
+            self.layouts.push(KeptPart { head, bytes: bytes.into() });
+        }
+    }
+
+    fn rows(
+        &mut self,
+        column_count_total: u32,
+        bytes: &[u8],
+        store: &mut Store<'_>,
+        stored: &mut dyn Stored,
+    ) -> Result<(), FormatError> {
+        let head = SegmentReader::head(&mut SliceBytes(bytes))?;
+        let columns = head.columns();
+        if columns.len() > FRAME_COLUMNS_MAX as usize || columns.end > column_count_total {
+            return Err(FormatError::Damaged { what: "log frame", field: "columns" });
+        }
+        let timeline = match timeline_open(store, stored, head.timeline) {
+            Ok(timeline) => timeline,
+            Err(TimelineOpenError::Stored(error)) => return Err(error.into()),
+            Err(TimelineOpenError::Refused(refused)) => {
+                self.report.rows_refused += u64::from(head.row_count);
+                self.report.refused_first.get_or_insert(refused);
+                return Ok(());
+            }
+        };
+        let goes_on = self.open.as_ref().is_some_and(|open| {
+            open.key == head.timeline && head.rows() == (open.row..open.row + 1) && open.column_next == columns.start
+        });
+        if !goes_on {
+            self.abandon(store);
+            if columns.start > 0 {
+                // The row's first columns were in a frame that is gone, or the row is known; counted there.
+                return Ok(());
+            }
+        }
+        let known = self.rows_stored(stored, head.timeline)?.max(store.rows(timeline).end);
+        let rows = if goes_on { head.rows() } else { head.row_from.max(known)..head.rows().end };
+        self.report.rows_known += u64::from(head.row_count) - rows.clone().count() as u64;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        if !self.covers(head.layout, &columns) {
+            self.report.rows_lost += rows.count() as u64;
+            if let Some(open) = self.open.take() {
+                store.row_abort(open.timeline);
+            }
+            return Ok(());
+        }
+        let is_whole = columns == (0..column_count_total);
+        if !is_whole && rows.end - rows.start > 1 {
+            return Err(FormatError::Damaged { what: "log frame", field: "rows of a split frame" });
+        }
+        let block_rows = (BLOCK_CELLS_MAX / columns.len()).max(1) as u64;
+        let mut row = rows.start;
+        while row < rows.end {
+            let block = row..rows.end.min(row + block_rows);
+            self.read_block(bytes, &head, &block)?;
+            for row in block.clone() {
+                self.put_row(timeline, &head, &block, row, store);
+                if columns.end == column_count_total {
+                    self.commit(store);
+                }
+            }
+            row = block.end;
+        }
+        Ok(())
+    }
+
+    /// What was stored when the timeline was first met: what is sealed since is in the store's own numbers.
+    fn rows_stored(&mut self, stored: &mut dyn Stored, key: TimelineKey) -> Result<u64, StoredError> {
+        if let Some((_, rows)) = self.stored.iter().find(|(known, _)| *known == key) {
+            return Ok(*rows);
+        }
+        let rows = rows_stored(stored, key)?;
+        self.stored.push((key, rows));
+        Ok(rows)
+    }
+
+    /// Whether labels are there for all these columns.
+    fn covers(&self, layout: u64, columns: &Range<u32>) -> bool {
+        let mut next = 0;
+        for part in self.layouts.iter().filter(|part| part.head.layout == layout) {
+            if part.head.column_from > next {
+                return false;
+            }
+            next = next.max(part.head.column_from + part.head.column_count);
+        }
+        next >= columns.end
+    }
+
+    /// Fills `cells` and `presence`, row by row, with the block's rows.
+    fn read_block(&mut self, bytes: &[u8], head: &SegmentHead, block: &Range<u64>) -> Result<(), FormatError> {
+        let width = head.column_count as usize;
+        let height = (block.end - block.start) as usize;
+        let first = (block.start - head.row_from) as usize;
+        self.cells.clear();
+        self.cells.resize(width * height, 0);
+        self.presence.clear();
+        self.presence.resize(width * height, Presence::Absent);
+        self.ages_ms.clear();
+        let (cells, presence, ages_ms) = (&mut self.cells, &mut self.presence, &mut self.ages_ms);
+        self.reader.cells(&mut SliceBytes(bytes), &mut |column, unit| {
+            let index = (column - head.column_from) as usize;
+            for row in 0..height {
+                let cell = row * width + index;
+                cells[cell] = unit.cells[first + row];
+                presence[cell] = unit.presence[first + row];
+                if let Some(age_ms) = unit.age_ms(first + row) {
+                    ages_ms.resize(width * height, None);
+                    ages_ms[cell] = Some(age_ms);
+                }
+            }
+        })
+    }
+
+    /// Stages one row of the block, or the next columns of the open one.
+    fn put_row(
+        &mut self,
+        timeline: TimelineId,
+        head: &SegmentHead,
+        block: &Range<u64>,
+        row: u64,
+        store: &mut Store<'_>,
+    ) {
+        if self.open.is_none() {
+            let instant = self.reader.instants_ms()[(row - head.row_from) as usize];
+            store.row_next_at_least(timeline, row);
+            if let Err(refused) = store.row_begin(timeline, instant) {
+                self.report.rows_refused += 1;
+                self.report.refused_first.get_or_insert(refused);
+                return;
+            }
+            let puts = Puts::default();
+            self.open = Some(OpenRow { timeline, key: head.timeline, row, column_next: 0, puts });
+        }
+        let Some(open) = self.open.as_mut() else { return };
+        let width = head.column_count as usize;
+        let from = (row - block.start) as usize * width;
+        let (cells, presence) = (&self.cells[from..from + width], &self.presence[from..from + width]);
+        let (ages_ms, report) = (self.ages_ms.get(from..from + width), &mut self.report);
+        for part in self.layouts.iter().filter(|part| part.head.layout == head.layout) {
+            let read = layout_part_read(&part.bytes, &mut |column, kind, labels| {
+                // Columns given already by an earlier frame or an overlapping part.
+                if column < head.column_from || column < open.column_next {
+                    return true;
+                }
+                let index = (column - head.column_from) as usize;
+                if index >= width {
+                    return false;
+                }
+                open.column_next = column + 1;
+                let bits = match (kind, presence[index]) {
+                    (ColumnKind::Age, _) | (_, Presence::Absent) => return true,
+                    (ColumnKind::Float, Presence::Value) => cells[index],
+                    (ColumnKind::Float, Presence::Stale) => STALE_NAN_BITS,
+                };
+                match store.row_put(timeline, labels, bits, ages_ms.and_then(|ages_ms| ages_ms[index])) {
+                    Ok(_) => open.puts.taken += 1,
+                    Err(refused) => {
+                        open.puts.refused += 1;
+                        report.refused_first.get_or_insert(refused);
+                    }
+                }
+                true
+            });
+            debug_assert!(read.is_ok(), "a kept part was read before");
+        }
+    }
+
+    fn commit(&mut self, store: &mut Store<'_>) {
+        let Some(open) = self.open.take() else { return };
+        let committed = store.row_commit(open.timeline, Missing::Absent);
+        assert_eq!(committed.row, open.row, "replay keeps row numbers");
+        self.report.rows += 1;
+        self.report.samples += open.puts.taken;
+        self.report.samples_refused += open.puts.refused;
+    }
+
+    fn abandon(&mut self, store: &mut Store<'_>) {
+        if let Some(open) = self.open.take() {
+            store.row_abort(open.timeline);
+            self.report.rows_lost += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "recovery_tests.rs"]
+mod tests;

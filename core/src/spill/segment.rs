@@ -1,0 +1,557 @@
+//! A segment: some rows and columns of one timeline under one layout, with a directory so that one series is one read.
+//!
+//! Header (96 bytes), instants, directory (16 bytes a stripe), stripes. A stripe is some neighbouring columns, each
+//! behind its length. Ages are written right behind the values whose timestamps they correct, whatever column of the
+//! layout they are; that column's own place stays empty. So a series is one piece of bytes.
+
+use super::{
+    crc::crc32,
+    format::{
+        ClockEpoch, FormatError, SEGMENT_BYTES_MAX, SEGMENT_MAGIC, TIER_RAW, VERSION, i64_at, put, put_length,
+        take_length, u16_at, u32_at, u64_at,
+    },
+};
+use crate::store::{
+    ColumnKind, Presence, STALE_NAN_BITS, TimelineKey,
+    codec::{self, CodecError, ROWS_MAX},
+    stored::{SegmentBytes, StoredError},
+};
+use alloc::vec::Vec;
+use core::ops::Range;
+
+pub const HEADER_BYTES: usize = 96;
+const ENTRY_BYTES: usize = 16;
+/// Columns per stripe of a stored segment: what reading one series has to fetch and step over.
+pub const STRIPE_COLUMNS: u32 = 32;
+const WHAT: &str = "segment";
+
+/// What a segment is made of; its cells come from [`Columns`].
+#[derive(Clone, Debug)]
+pub struct SegmentSpec<'a> {
+    pub timeline: TimelineKey,
+    pub layout: u64,
+    pub row_from: u64,
+    /// One per row, at least 1 and at most [`ROWS_MAX`].
+    pub instants_ms: &'a [i64],
+    /// Columns wanted; a segment ends earlier when its bytes do not suffice.
+    pub columns: Range<u32>,
+    pub epoch: ClockEpoch,
+    /// Columns per stripe.
+    pub stripe_columns: u32,
+}
+
+/// Given kind, cells and presence of one column; returns `false` to stop.
+pub type ColumnVisit<'v> = dyn FnMut(ColumnKind, &[u64], &[Presence]) -> bool + 'v;
+
+/// Where a segment's cells come from.
+pub trait Columns {
+    /// The column of the ages that belong to this column's values.
+    fn age(&self, column: u32) -> Option<u32>;
+    /// Gives each column's cells and presence over all rows of the segment, in order. `false` from the visitor stops.
+    fn read(&self, columns: Range<u32>, visit: &mut ColumnVisit<'_>);
+}
+
+/// A segment that was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    pub bytes: usize,
+    /// The column behind the last one that fitted.
+    pub column_end: u32,
+    pub t_min_ms: i64,
+    pub t_max_ms: i64,
+}
+
+/// Writes a segment at the start of `out`, with as many of the wanted columns as fit. `None`: not even the first stripe
+/// does.
+///
+/// # Panics
+///
+/// Without rows or columns, or with more than [`ROWS_MAX`] rows: the caller lost track.
+pub fn encode_segment(spec: &SegmentSpec<'_>, source: &dyn Columns, out: &mut [u8]) -> Option<Encoded> {
+    let rows = spec.instants_ms.len();
+    assert!((1..=ROWS_MAX).contains(&rows), "a segment of {rows} rows");
+    assert!(!spec.columns.is_empty(), "a segment without columns");
+    let wanted = (spec.columns.end - spec.columns.start) as usize;
+    let capacity = out.len().min(SEGMENT_BYTES_MAX);
+    let out = &mut out[..capacity];
+    let instants_bytes = codec::encode_instants(spec.instants_ms, out.get_mut(HEADER_BYTES..)?).ok()?;
+    let directory_at = HEADER_BYTES + instants_bytes;
+    let stripes_at = directory_at + ENTRY_BYTES * wanted.div_ceil(spec.stripe_columns as usize);
+    let mut t_min_ms = spec.instants_ms.iter().copied().min().unwrap_or(0);
+    let mut t_max_ms = spec.instants_ms.iter().copied().max().unwrap_or(0);
+    let (mut at, mut column, mut stripe_count) = (stripes_at, spec.columns.start, 0);
+    while column < spec.columns.end {
+        let end = spec.columns.end.min(column.saturating_add(spec.stripe_columns));
+        let from = at;
+        let (mut fits, mut here) = (true, column);
+        source.read(column..end, &mut |kind, cells, presence| {
+            let ages = source.age(here).filter(|_| kind == ColumnKind::Float);
+            match put_column(out, at, kind, cells, presence, ages.map(|ages| (source, ages))) {
+                Some(bytes) => at += bytes,
+                None => fits = false,
+            }
+            if let Some(ages) = ages {
+                source.read(ages..ages + 1, &mut |_, cells, presence| {
+                    for ((instant, age), state) in spec.instants_ms.iter().zip(cells).zip(presence) {
+                        if *state == Presence::Value {
+                            let t_ms = instant.wrapping_sub(*age as i64);
+                            t_min_ms = t_min_ms.min(t_ms);
+                            t_max_ms = t_max_ms.max(t_ms);
+                        }
+                    }
+                    true
+                });
+            }
+            here += 1;
+            fits
+        });
+        if !fits {
+            at = from;
+            break;
+        }
+        let entry = directory_at + ENTRY_BYTES * stripe_count;
+        let crc = crc32(&out[from..at]);
+        for (field, value) in [column, from as u32, (at - from) as u32, crc].into_iter().enumerate() {
+            put(out, entry + 4 * field, &value.to_le_bytes());
+        }
+        stripe_count += 1;
+        column = end;
+    }
+    if stripe_count == 0 {
+        return None;
+    }
+    // Fewer stripes than room was left for: they move down to the directory's end.
+    let moved = stripes_at - (directory_at + ENTRY_BYTES * stripe_count);
+    out.copy_within(stripes_at..at, stripes_at - moved);
+    for stripe in 0..stripe_count {
+        let offset_at = directory_at + ENTRY_BYTES * stripe + 4;
+        let offset = u32_at(out, offset_at) - moved as u32;
+        put(out, offset_at, &offset.to_le_bytes());
+    }
+    let bytes = at - moved;
+    let index_crc = crc32(&out[HEADER_BYTES..directory_at + ENTRY_BYTES * stripe_count]);
+    let head = SegmentHead {
+        timeline: spec.timeline,
+        layout: spec.layout,
+        row_from: spec.row_from,
+        row_count: rows as u32,
+        column_from: spec.columns.start,
+        column_count: column - spec.columns.start,
+        epoch: spec.epoch,
+        t_min_ms,
+        t_max_ms,
+        bytes: bytes as u32,
+        instants_bytes: instants_bytes as u32,
+        stripe_count: stripe_count as u32,
+        index_crc,
+    };
+    head.put(out);
+    Some(Encoded { bytes, column_end: column, t_min_ms, t_max_ms })
+}
+
+/// Length, then the column, then its ages; `None` when that does not fit.
+fn put_column(
+    out: &mut [u8],
+    at: usize,
+    kind: ColumnKind,
+    cells: &[u64],
+    presence: &[Presence],
+    ages: Option<(&dyn Columns, u32)>,
+) -> Option<usize> {
+    let room = out.get_mut(at..)?;
+    let body = room.get_mut(1..)?;
+    let mut used = match kind {
+        ColumnKind::Float => codec::encode_column(kind, cells, presence, body).ok()?,
+        ColumnKind::Age => 0,
+    };
+    if let Some((source, ages)) = ages {
+        let mut age_bytes = None;
+        source.read(ages..ages + 1, &mut |kind, cells, presence| {
+            age_bytes = codec::encode_column(kind, cells, presence, &mut body[used..]).ok();
+            true
+        });
+        used += age_bytes?;
+    }
+    if used < 0x80 {
+        room[0] = used as u8;
+        return Some(1 + used);
+    }
+    // A length of two bytes: no column reaches the 16 KiB that would need three.
+    if room.len() < used + 2 {
+        return None;
+    }
+    room.copy_within(1..=used, 2);
+    put_length(room, used).map(|length_bytes| length_bytes + used)
+}
+
+/// A segment's fixed fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SegmentHead {
+    pub timeline: TimelineKey,
+    pub layout: u64,
+    pub row_from: u64,
+    pub row_count: u32,
+    pub column_from: u32,
+    pub column_count: u32,
+    pub epoch: ClockEpoch,
+    /// Hull of the instants and of the samples' own timestamps.
+    pub t_min_ms: i64,
+    pub t_max_ms: i64,
+    /// Of the whole segment.
+    pub bytes: u32,
+    instants_bytes: u32,
+    stripe_count: u32,
+    index_crc: u32,
+}
+
+impl SegmentHead {
+    fn put(&self, out: &mut [u8]) {
+        put(out, 0, &SEGMENT_MAGIC.to_le_bytes());
+        put(out, 4, &VERSION.to_le_bytes());
+        out[6] = TIER_RAW;
+        out[7] = u8::from(self.epoch.trusted);
+        put(out, 8, &self.timeline.0.to_le_bytes());
+        put(out, 16, &self.layout.to_le_bytes());
+        put(out, 24, &self.row_from.to_le_bytes());
+        put(out, 32, &self.row_count.to_le_bytes());
+        put(out, 36, &self.column_from.to_le_bytes());
+        put(out, 40, &self.column_count.to_le_bytes());
+        put(out, 44, &self.bytes.to_le_bytes());
+        put(out, 48, &self.epoch.boot_hash.to_le_bytes());
+        put(out, 56, &self.epoch.wall_offset_ms.to_le_bytes());
+        put(out, 64, &self.t_min_ms.to_le_bytes());
+        put(out, 72, &self.t_max_ms.to_le_bytes());
+        put(out, 80, &self.instants_bytes.to_le_bytes());
+        put(out, 84, &self.stripe_count.to_le_bytes());
+        put(out, 88, &self.index_crc.to_le_bytes());
+        let crc = crc32(&out[..92]);
+        put(out, 92, &crc.to_le_bytes());
+    }
+
+    /// Reads and checks the header; `length` is what the whole segment has.
+    fn read(header: &[u8; HEADER_BYTES], length: usize) -> Result<Self, FormatError> {
+        if u32_at(header, 0) != SEGMENT_MAGIC {
+            return Err(FormatError::NotThis { what: WHAT });
+        }
+        if u32_at(header, 92) != crc32(&header[..92]) {
+            return Err(FormatError::Checksum { what: "segment header" });
+        }
+        let version = u16_at(header, 4);
+        if version > VERSION {
+            return Err(FormatError::FromNewerVersion { what: WHAT, version });
+        }
+        let damaged = |field| Err(FormatError::Damaged { what: WHAT, field });
+        if header[6] != TIER_RAW {
+            return damaged("tier");
+        }
+        let head = Self {
+            timeline: TimelineKey(u64_at(header, 8)),
+            layout: u64_at(header, 16),
+            row_from: u64_at(header, 24),
+            row_count: u32_at(header, 32),
+            column_from: u32_at(header, 36),
+            column_count: u32_at(header, 40),
+            bytes: u32_at(header, 44),
+            epoch: ClockEpoch {
+                boot_hash: u64_at(header, 48),
+                wall_offset_ms: i64_at(header, 56),
+                trusted: header[7] & 1 == 1,
+            },
+            t_min_ms: i64_at(header, 64),
+            t_max_ms: i64_at(header, 72),
+            instants_bytes: u32_at(header, 80),
+            stripe_count: u32_at(header, 84),
+            index_crc: u32_at(header, 88),
+        };
+        if head.bytes as usize != length {
+            return Err(FormatError::Truncated { what: WHAT });
+        }
+        if head.row_count == 0 || head.row_count as usize > ROWS_MAX || head.row_end().is_none() {
+            return damaged("row count");
+        }
+        if head.column_count == 0 || head.column_from.checked_add(head.column_count).is_none() {
+            return damaged("column count");
+        }
+        if head.index_bytes() > (length - HEADER_BYTES) as u64 || length > SEGMENT_BYTES_MAX {
+            return damaged("length");
+        }
+        Ok(head)
+    }
+
+    fn row_end(&self) -> Option<u64> {
+        self.row_from.checked_add(u64::from(self.row_count))
+    }
+
+    pub fn rows(&self) -> Range<u64> {
+        self.row_from..self.row_from + u64::from(self.row_count)
+    }
+
+    pub fn columns(&self) -> Range<u32> {
+        self.column_from..self.column_from + self.column_count
+    }
+
+    fn index_bytes(&self) -> u64 {
+        u64::from(self.instants_bytes) + ENTRY_BYTES as u64 * u64::from(self.stripe_count)
+    }
+}
+
+/// A segment that lies in memory.
+pub struct SliceBytes<'a>(pub &'a [u8]);
+
+impl SegmentBytes for SliceBytes<'_> {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn read_at(&mut self, offset: usize, buf: &mut [u8]) -> Result<(), StoredError> {
+        let past = StoredError { reason: "a read reaches past the segment's end" };
+        let end = offset.checked_add(buf.len()).ok_or(past)?;
+        buf.copy_from_slice(self.0.get(offset..end).ok_or(past)?);
+        Ok(())
+    }
+}
+
+/// Reads segments one after the other, with scratch that is kept: at most one segment's bytes and 256 rows.
+#[derive(Default)]
+pub struct SegmentReader {
+    instants_ms: Vec<i64>,
+    /// `(column_from, offset, length, crc)` as the directory has it.
+    directory: Vec<u8>,
+    stripe: Vec<u8>,
+    unit: ColumnUnit,
+}
+
+/// One column's samples: slices of one length, without the rows that have nothing.
+pub struct ColumnSamples<'a> {
+    pub column: u32,
+    pub rows: &'a [u64],
+    pub t_ms: &'a [i64],
+    /// A stale marker is [`STALE_NAN_BITS`].
+    pub bits: &'a [u64],
+}
+
+impl SegmentReader {
+    /// Reads the header alone.
+    pub fn head(bytes: &mut dyn SegmentBytes) -> Result<SegmentHead, FormatError> {
+        let length = bytes.len();
+        if length < HEADER_BYTES {
+            return Err(FormatError::Truncated { what: WHAT });
+        }
+        let mut header = [0; HEADER_BYTES];
+        bytes.read_at(0, &mut header)?;
+        SegmentHead::read(&header, length)
+    }
+
+    /// Reads header, instants and directory.
+    pub fn open(&mut self, bytes: &mut dyn SegmentBytes) -> Result<SegmentHead, FormatError> {
+        let head = Self::head(bytes)?;
+        self.directory.resize(head.index_bytes() as usize, 0);
+        bytes.read_at(HEADER_BYTES, &mut self.directory)?;
+        if crc32(&self.directory) != head.index_crc {
+            return Err(FormatError::Checksum { what: "segment index" });
+        }
+        let rows = head.row_count as usize;
+        self.instants_ms.resize(rows, 0);
+        let used = codec::decode_instants(&self.directory, rows, &mut self.instants_ms)?;
+        if used != head.instants_bytes as usize {
+            return Err(FormatError::Damaged { what: WHAT, field: "instants" });
+        }
+        self.directory.drain(..used);
+        Ok(head)
+    }
+
+    /// Of the segment opened last, one per row.
+    pub fn instants_ms(&self) -> &[i64] {
+        &self.instants_ms
+    }
+
+    /// Gives one column's samples and stale markers, by row. Opens the segment and reads one stripe.
+    ///
+    /// # Errors
+    ///
+    /// A segment that cannot be read. Nothing was given then.
+    pub fn series(
+        &mut self,
+        bytes: &mut dyn SegmentBytes,
+        column: u32,
+        visit: &mut dyn FnMut(i64, u64),
+    ) -> Result<(), FormatError> {
+        let head = self.open(bytes)?;
+        if !head.columns().contains(&column) {
+            return Ok(());
+        }
+        let stripe = (0..head.stripe_count as usize).rev().find(|stripe| self.entry(*stripe).0 <= column);
+        let stripe = stripe.ok_or(FormatError::Damaged { what: WHAT, field: "directory" })?;
+        let columns = self.stripe_read(bytes, &head, stripe)?;
+        let mut rest = &self.stripe[..];
+        for _ in columns.start..column.min(columns.end) {
+            take_column(&mut rest)?;
+        }
+        let encoded = take_column(&mut rest)?;
+        let rows = head.row_count as usize;
+        self.unit.decode(encoded, rows)?;
+        for row in 0..rows {
+            if let Some((t_ms, bits)) = self.unit.sample(row, self.instants_ms[row]) {
+                visit(t_ms, bits);
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives every column that has samples in `rows`, in order. `false` from the visitor stops.
+    ///
+    /// # Errors
+    ///
+    /// A segment that cannot be read; columns before the damaged stripe were given.
+    pub fn columns(
+        &mut self,
+        bytes: &mut dyn SegmentBytes,
+        rows: Range<u64>,
+        visit: &mut dyn FnMut(ColumnSamples<'_>) -> bool,
+    ) -> Result<(), FormatError> {
+        let head = self.open(bytes)?;
+        let wanted = row_indices(&head, &rows);
+        let (mut row_numbers, mut t_ms, mut bits) = (Vec::new(), Vec::new(), Vec::new());
+        for stripe in 0..head.stripe_count as usize {
+            let columns = self.stripe_read(bytes, &head, stripe)?;
+            let mut rest = &self.stripe[..];
+            for column in columns {
+                self.unit.decode(take_column(&mut rest)?, head.row_count as usize)?;
+                row_numbers.clear();
+                t_ms.clear();
+                bits.clear();
+                for row in wanted.clone() {
+                    if let Some((found_ms, found)) = self.unit.sample(row, self.instants_ms[row]) {
+                        row_numbers.push(head.row_from + row as u64);
+                        t_ms.push(found_ms);
+                        bits.push(found);
+                    }
+                }
+                let samples = ColumnSamples { column, rows: &row_numbers, t_ms: &t_ms, bits: &bits };
+                if !bits.is_empty() && !visit(samples) {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives every column over all rows, in order.
+    pub fn cells(
+        &mut self,
+        bytes: &mut dyn SegmentBytes,
+        visit: &mut dyn FnMut(u32, &ColumnUnit),
+    ) -> Result<(), FormatError> {
+        let head = self.open(bytes)?;
+        for stripe in 0..head.stripe_count as usize {
+            let columns = self.stripe_read(bytes, &head, stripe)?;
+            let mut rest = &self.stripe[..];
+            for column in columns {
+                self.unit.decode(take_column(&mut rest)?, head.row_count as usize)?;
+                visit(column, &self.unit);
+            }
+        }
+        Ok(())
+    }
+
+    /// `(column_from, offset, length, crc)`.
+    fn entry(&self, stripe: usize) -> (u32, u32, u32, u32) {
+        let at = ENTRY_BYTES * stripe;
+        let field = |index: usize| u32_at(&self.directory, at + 4 * index);
+        (field(0), field(1), field(2), field(3))
+    }
+
+    /// Fetches and checks one stripe; returns its columns.
+    fn stripe_read(
+        &mut self,
+        bytes: &mut dyn SegmentBytes,
+        head: &SegmentHead,
+        stripe: usize,
+    ) -> Result<Range<u32>, FormatError> {
+        let damaged = FormatError::Damaged { what: WHAT, field: "directory" };
+        let (from, offset, length, crc) = self.entry(stripe);
+        let next = stripe + 1;
+        let end = if next < head.stripe_count as usize { self.entry(next).0 } else { head.columns().end };
+        let first = head.column_from;
+        if (stripe == 0 && from != first) || from >= end || from < first || end > head.columns().end {
+            return Err(damaged);
+        }
+        // Each column takes a byte at least, so that a damaged count cannot send us far.
+        if u64::from(offset) + u64::from(length) > u64::from(head.bytes) || (end - from) > length {
+            return Err(damaged);
+        }
+        self.stripe.resize(length as usize, 0);
+        bytes.read_at(offset as usize, &mut self.stripe)?;
+        if crc32(&self.stripe) != crc { Err(FormatError::Checksum { what: "stripe" }) } else { Ok(from..end) }
+    }
+}
+
+fn row_indices(head: &SegmentHead, rows: &Range<u64>) -> Range<usize> {
+    let index = |row: u64| row.saturating_sub(head.row_from).min(u64::from(head.row_count)) as usize;
+    index(rows.start)..index(rows.end)
+}
+
+fn take_column<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], FormatError> {
+    let damaged = FormatError::Damaged { what: WHAT, field: "column length" };
+    let length = take_length(rest).ok_or(damaged)?;
+    let (column, tail) = rest.split_at_checked(length).ok_or(damaged)?;
+    *rest = tail;
+    Ok(column)
+}
+
+/// One column of a segment, decoded: its values, and their ages where it has some.
+#[derive(Default)]
+pub struct ColumnUnit {
+    pub cells: Vec<u64>,
+    pub presence: Vec<Presence>,
+    ages: Vec<u64>,
+    /// Empty without ages.
+    ages_presence: Vec<Presence>,
+}
+
+impl ColumnUnit {
+    fn decode(&mut self, encoded: &[u8], rows: usize) -> Result<(), FormatError> {
+        self.cells.resize(rows, 0);
+        self.presence.resize(rows, Presence::Absent);
+        self.ages_presence.clear();
+        if encoded.is_empty() {
+            // The place of an age column.
+            self.presence.fill(Presence::Absent);
+            return Ok(());
+        }
+        let used = codec::decode_column(encoded, rows, &mut self.cells, &mut self.presence)?;
+        let rest = &encoded[used..];
+        if codec::column_kind(encoded) != Some(ColumnKind::Float) {
+            return Err(FormatError::Damaged { what: WHAT, field: "column kind" });
+        }
+        if rest.is_empty() {
+            return Ok(());
+        }
+        if codec::column_kind(rest) != Some(ColumnKind::Age) {
+            return Err(FormatError::Damaged { what: WHAT, field: "age kind" });
+        }
+        self.ages.resize(rows, 0);
+        self.ages_presence.resize(rows, Presence::Absent);
+        let used = codec::decode_column(rest, rows, &mut self.ages, &mut self.ages_presence)?;
+        if used == rest.len() { Ok(()) } else { Err(FormatError::Codec(CodecError::Damaged)) }
+    }
+
+    /// Milliseconds by which the row's sample is older than its instant.
+    pub fn age_ms(&self, row: usize) -> Option<i64> {
+        (self.ages_presence.get(row) == Some(&Presence::Value)).then(|| self.ages[row] as i64)
+    }
+
+    /// Time and bits of the row's sample; a stale marker is [`STALE_NAN_BITS`].
+    fn sample(&self, row: usize, instant_ms: i64) -> Option<(i64, u64)> {
+        let bits = match self.presence[row] {
+            Presence::Absent => return None,
+            Presence::Value => self.cells[row],
+            Presence::Stale => STALE_NAN_BITS,
+        };
+        Some((instant_ms.wrapping_sub(self.age_ms(row).unwrap_or(0)), bits))
+    }
+}
+
+#[cfg(test)]
+#[path = "segment_tests.rs"]
+mod tests;

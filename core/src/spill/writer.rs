@@ -1,0 +1,758 @@
+//! Decides which rows go to flash next, and in which bytes.
+//!
+//! Two runs, independent of each other. *Frames*: `frame_next` until it has none, then `Output::LogSync` and `log_sync`,
+//! in the end `log_synced`. *Seal*: `seal_next` until it has none, then `Output::Commit` and `commit`, in the end
+//! `committed`. A run that has gone out moves the store's marks only when its completion says that it worked;
+//! otherwise the next run gives the same rows again, which recovery and database take as one.
+//!
+//! The log's generations, and why a cut at any write loses nothing that was synced: docs/SPILL_FORMAT.md, "Generations".
+
+use super::{
+    format::{ClockEpoch, SEGMENT_BYTES_MAX},
+    frame::{
+        FRAME_BYTES_MAX, FRAME_COLUMNS_MAX, FRAME_HEAD_BYTES, FrameKind, GenerationStart, ROWS_PREFIX_BYTES,
+        finish_frame, put_start, put_state,
+    },
+    layout::LayoutWriter,
+    segment::{ColumnVisit, Columns, Encoded, STRIPE_COLUMNS, SegmentSpec, encode_segment},
+    state::{SPILL_STATE_KEY, SpillOptions, SpillState},
+};
+use crate::{
+    daemon::output::Put,
+    labels::LABELS_BYTES_MAX,
+    prng::stable_hash,
+    store::{
+        ColumnKind, LayoutRun, Store, TimelineId, TimelineKey,
+        codec::ROWS_MAX,
+        stored::{LayoutPart, SegmentMeta},
+    },
+    time::Now,
+};
+use alloc::{boxed::Box, vec::Vec};
+use core::ops::Range;
+
+/// Rows of a segment, as far as one layout lasts.
+const SEAL_ROWS: u64 = 240;
+/// Rows of a frame: a flush interval has fewer.
+const FRAME_ROWS: u64 = 240;
+/// The log is read as a whole, so its stripes are wide.
+const FRAME_STRIPE_COLUMNS: u32 = 512;
+const _: () = assert!(SEAL_ROWS as usize <= ROWS_MAX && FRAME_ROWS as usize <= ROWS_MAX);
+
+/// Which rows a seal run takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SealReason {
+    /// Timelines with a full segment's rows, or with old ones, or all when RAM runs out.
+    Due,
+    /// Everything; then a new generation of the log begins. At start, and whenever `checkpoint_due`.
+    Checkpoint,
+    /// Everything: the process is about to end.
+    Stop,
+}
+
+/// How far one timeline has got in the runs under way.
+struct Mark {
+    key: TimelineKey,
+    /// Rows before this one are in frames of the run.
+    logged: u64,
+    /// Columns of row `logged` that are in frames: a row wider than a frame.
+    log_column: u32,
+    /// Rows before this one are in segments of the run.
+    sealed: u64,
+    /// Columns of the rows from `sealed` on that are in segments.
+    seal_column: u32,
+    /// How many rows those are.
+    seal_rows: u64,
+}
+
+/// How much of one layout is where.
+struct LayoutMark {
+    key: TimelineKey,
+    layout: u64,
+    /// Columns in the current generation of the log, and in the database; what a run under way adds is kept apart.
+    logged: u32,
+    logging: u32,
+    stored: u32,
+    storing: u32,
+    /// Newest sample in a segment of this layout.
+    t_max_ms: i64,
+    /// Which columns' ages are in which column, ascending by the former, as far as `ages_until`.
+    ages: Vec<(u32, u32)>,
+    ages_until: u32,
+}
+
+/// Which version of a small state is where, by hash of its bytes.
+struct StateMark {
+    key: Box<str>,
+    logged: Option<u64>,
+    logging: Option<u64>,
+    stored: Option<u64>,
+    storing: Option<u64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    States,
+    Rows,
+}
+
+enum FrameRun {
+    Idle,
+    Running {
+        phase: Phase,
+        frames: u32,
+    },
+    /// Given out, and this sync decides.
+    Awaiting {
+        token: u64,
+    },
+}
+
+enum SealRun {
+    Idle,
+    Running { reason: SealReason, all: bool, put_count: u64, done: SealPhase },
+    Awaiting { token: u64, reason: SealReason },
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum SealPhase {
+    Segments,
+    States,
+    Finished,
+}
+
+struct Log {
+    generation: u64,
+    sequence: u32,
+    bytes: u64,
+    start_pending: bool,
+}
+
+pub struct Spill {
+    options: SpillOptions,
+    epoch: ClockEpoch,
+    /// As the database has it, and as the seal run under way will have it.
+    state: SpillState,
+    state_next: SpillState,
+    generation_seen: u64,
+    /// `None` until the first checkpoint: nothing is logged before recovery's rows are safe.
+    log: Option<Log>,
+    marks: Vec<Mark>,
+    layouts: Vec<LayoutMark>,
+    states: Vec<StateMark>,
+    frames: FrameRun,
+    seal: SealRun,
+}
+
+impl Spill {
+    /// `state` as the database has it (default for a new one), and the newest generation found in the log's files or in
+    /// an attached slab. The first thing to do then is a seal run for [`SealReason::Checkpoint`].
+    pub fn new(options: SpillOptions, epoch: ClockEpoch, state: SpillState, generation_seen: u64) -> Self {
+        Self {
+            options,
+            epoch,
+            state,
+            state_next: state,
+            generation_seen: generation_seen.max(state.log_generation),
+            log: None,
+            marks: Vec::new(),
+            layouts: Vec::new(),
+            states: Vec::new(),
+            frames: FrameRun::Idle,
+            seal: SealRun::Idle,
+        }
+    }
+
+    /// The clock as it is known now; written into every segment from here on.
+    pub fn set_epoch(&mut self, epoch: ClockEpoch) {
+        self.epoch = epoch;
+    }
+
+    /// What the database names.
+    pub fn state(&self) -> SpillState {
+        self.state
+    }
+
+    /// The generation that frames belong to; `None` before the first checkpoint.
+    pub fn log_generation(&self) -> Option<u64> {
+        self.log.as_ref().map(|log| log.generation)
+    }
+
+    /// Bytes given out for the current generation.
+    pub fn log_bytes(&self) -> u64 {
+        self.log.as_ref().map_or(0, |log| log.bytes)
+    }
+
+    pub fn checkpoint_due(&self) -> bool {
+        self.log.as_ref().is_none_or(|log| log.bytes > self.options.log_bytes_max)
+    }
+
+    /// Whether a seal run for [`SealReason::Due`] would have rows to take.
+    pub fn seal_due(&self, store: &Store<'_>, now: Now) -> bool {
+        let all = ring_is_short(store);
+        store.timelines().any(|timeline| {
+            let from = store.rows_spilled(timeline).max(store.rows(timeline).start);
+            self.is_due(store, timeline, from, now, all)
+        })
+    }
+
+    // Frames.
+
+    /// Writes the next frame into `out` (of [`FRAME_BYTES_MAX`] bytes, for `Output::LogAppend`) and returns its length:
+    /// the generation's start, changed states, then committed rows that are not in the log. `None`: nothing is left, no
+    /// generation is open, or a run is waiting for its sync.
+    pub fn frame_next(&mut self, store: &Store<'_>, out: &mut [u8]) -> Option<usize> {
+        assert!(out.len() >= FRAME_BYTES_MAX, "a buffer of {} bytes", out.len());
+        let log = self.log.as_mut()?;
+        let (mut phase, frames) = match self.frames {
+            FrameRun::Idle => (Phase::States, 0),
+            FrameRun::Running { phase, frames } => (phase, frames),
+            FrameRun::Awaiting { .. } => return None,
+        };
+        let mut made = None;
+        if core::mem::take(&mut log.start_pending) {
+            let start = GenerationStart { store_uuid: self.options.store_uuid, epoch: self.epoch };
+            let payload = put_start(&start, &mut out[FRAME_HEAD_BYTES..]);
+            made = Some(self.frame(FrameKind::GenerationStart, payload, out));
+        } else if phase == Phase::States {
+            made = self.state_frame_next(store, out);
+        }
+        if made.is_none() {
+            phase = Phase::Rows;
+            made = self.rows_frame_next(store, out);
+        }
+        self.frames = match frames + u32::from(made.is_some()) {
+            0 => FrameRun::Idle,
+            frames => FrameRun::Running { phase, frames },
+        };
+        made
+    }
+
+    /// Writes one small state as a frame at once, for records that must be on the medium before anything is done
+    /// because of them. Empty bytes delete. `None`: no generation is open, or the state does not fit a frame.
+    pub fn state_frame(&mut self, key: &str, bytes: &[u8], out: &mut [u8]) -> Option<usize> {
+        self.log.as_ref()?;
+        let payload = put_state(key, bytes, out.get_mut(FRAME_HEAD_BYTES..)?)?;
+        (FRAME_HEAD_BYTES + payload <= FRAME_BYTES_MAX).then(|| self.frame(FrameKind::State, payload, out))
+    }
+
+    /// The frames given so far end with the `Output::LogSync` of this token.
+    pub fn log_sync(&mut self, token: u64) {
+        if matches!(self.frames, FrameRun::Running { .. }) {
+            self.frames = FrameRun::Awaiting { token };
+        }
+    }
+
+    /// `Input::LogSynced`. A token other than that of the run is a state's; it changes nothing here.
+    pub fn log_synced(&mut self, store: &mut Store<'_>, token: u64, ok: bool) {
+        if !matches!(self.frames, FrameRun::Awaiting { token: awaited } if awaited == token) {
+            return;
+        }
+        self.frames = FrameRun::Idle;
+        for mark in &mut self.marks {
+            let Some(timeline) = store.timeline_find(mark.key) else { continue };
+            if ok && mark.logged > store.rows_logged(timeline) {
+                store.set_rows_logged(timeline, mark.logged);
+            }
+            (mark.logged, mark.log_column) = (0, 0);
+        }
+        for layout in &mut self.layouts {
+            layout.logged = if ok { layout.logging } else { 0 };
+            layout.logging = layout.logged;
+        }
+        for state in &mut self.states {
+            state.logged = if ok { state.logging } else { None };
+            state.logging = state.logged;
+        }
+        self.prune(store);
+    }
+
+    fn frame(&mut self, kind: FrameKind, payload: usize, out: &mut [u8]) -> usize {
+        let Some(log) = self.log.as_mut() else { unreachable!("frames are made while a generation is open") };
+        let bytes = finish_frame(kind, log.generation, log.sequence, payload, out);
+        log.sequence = log.sequence.wrapping_add(1);
+        log.bytes += bytes as u64;
+        bytes
+    }
+
+    fn state_frame_next(&mut self, store: &Store<'_>, out: &mut [u8]) -> Option<usize> {
+        let states = &mut self.states;
+        let payload = changed_state(store, states, |mark| &mut mark.logging, &mut |key, bytes| {
+            put_state(key, bytes, &mut out[FRAME_HEAD_BYTES..FRAME_BYTES_MAX])
+        })??;
+        Some(self.frame(FrameKind::State, payload, out))
+    }
+
+    fn rows_frame_next(&mut self, store: &Store<'_>, out: &mut [u8]) -> Option<usize> {
+        for timeline in store.timelines() {
+            let key = store.timeline_key(timeline);
+            let rows = store.rows(timeline);
+            let index = self.mark_index(key);
+            loop {
+                let mark = &self.marks[index];
+                let from =
+                    mark.logged.max(store.rows_logged(timeline)).max(store.rows_spilled(timeline)).max(rows.start);
+                let Some(run) = store.layout_of_rows(timeline, from).filter(|_| from < rows.end) else { break };
+                if run.columns == 0 {
+                    self.marks[index].logged = run.rows.end;
+                    continue;
+                }
+                let layout = self.layout_of(store, timeline, key, &run);
+                let logged = self.layouts[layout].logging;
+                if logged < run.columns {
+                    let room = &mut out[FRAME_HEAD_BYTES..FRAME_BYTES_MAX];
+                    let Some((payload, end)) = layout_part(store, timeline, key, &run, logged, room) else { break };
+                    self.layouts[layout].logging = end;
+                    return Some(self.frame(FrameKind::Layout, payload, out));
+                }
+                let Some(payload) = self.rows_frame(store, timeline, key, index, &run, out) else { break };
+                return Some(self.frame(FrameKind::Rows, payload, out));
+            }
+        }
+        None
+    }
+
+    /// Rows of one run as a frame's payload: fewer rows rather than fewer columns, and part of one row where even that
+    /// is too wide.
+    fn rows_frame(
+        &mut self,
+        store: &Store<'_>,
+        timeline: TimelineId,
+        key: TimelineKey,
+        index: usize,
+        run: &LayoutRun,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        let mark = &self.marks[index];
+        // When the row left RAM between two frames of it, the next one begins anew.
+        let column_from = if mark.logged == run.rows.start { mark.log_column } else { 0 };
+        let is_wide = run.columns > FRAME_COLUMNS_MAX;
+        let mut count = if column_from > 0 || is_wide { 1 } else { (run.rows.end - run.rows.start).min(FRAME_ROWS) };
+        let room = &mut out[FRAME_HEAD_BYTES..FRAME_BYTES_MAX];
+        room[..ROWS_PREFIX_BYTES].copy_from_slice(&run.columns.to_le_bytes());
+        loop {
+            let rows = run.rows.start..run.rows.start + count;
+            let columns = column_from..run.columns.min(column_from.saturating_add(FRAME_COLUMNS_MAX));
+            let target = Target {
+                timeline,
+                key,
+                layout: run.layout,
+                column_count: run.columns,
+                stripe_columns: FRAME_STRIPE_COLUMNS,
+            };
+            let encoded = self.encode(store, &target, rows.clone(), columns, &mut room[ROWS_PREFIX_BYTES..]);
+            let is_whole = encoded.is_some_and(|encoded| encoded.column_end == run.columns);
+            if !is_whole && count > 1 {
+                count /= 2;
+                continue;
+            }
+            let encoded = encoded?;
+            let mark = &mut self.marks[index];
+            (mark.logged, mark.log_column) = if is_whole { (rows.end, 0) } else { (rows.start, encoded.column_end) };
+            return Some(ROWS_PREFIX_BYTES + encoded.bytes);
+        }
+    }
+
+    // Sealing.
+
+    /// Writes the next row for the database into `out` (of [`SEGMENT_BYTES_MAX`] bytes, for `Output::Put`): layout
+    /// parts before the segments that need them, small states that have changed, at last the spill's own state. All of a
+    /// run goes into one transaction. `None`: nothing is left, or a run is waiting for its commit.
+    pub fn seal_next<'o>(
+        &mut self,
+        store: &Store<'_>,
+        now: Now,
+        reason: SealReason,
+        out: &'o mut [u8],
+    ) -> Option<Put<'o>> {
+        assert!(out.len() >= SEGMENT_BYTES_MAX, "a buffer of {} bytes", out.len());
+        if matches!(self.seal, SealRun::Idle) {
+            let all = reason != SealReason::Due || ring_is_short(store);
+            self.state_next = self.state;
+            self.seal = SealRun::Running { reason, all, put_count: 0, done: SealPhase::Segments };
+        }
+        let SealRun::Running { reason, all, put_count, done } = self.seal else { return None };
+        if done == SealPhase::Segments {
+            match self.segment_next(store, now, all, out) {
+                Some(made) => {
+                    self.seal = SealRun::Running { reason, all, put_count: put_count + 1, done };
+                    return Some(made.put(out));
+                }
+                None if put_count == 0 && reason == SealReason::Due => {
+                    self.seal = SealRun::Idle;
+                    return None;
+                }
+                None => {}
+            }
+        }
+        if done != SealPhase::Finished {
+            self.seal = SealRun::Running { reason, all, put_count: put_count + 1, done: SealPhase::States };
+            let states = &mut self.states;
+            let found = changed_state(store, states, |mark| &mut mark.storing, &mut |key, bytes| {
+                let used = key.len() + bytes.len();
+                let room = out.get_mut(..used)?;
+                room[..key.len()].copy_from_slice(key.as_bytes());
+                room[key.len()..].copy_from_slice(bytes);
+                Some((key.len(), used))
+            });
+            if let Some(Some((key_bytes, used))) = found {
+                let (key, bytes) = out[..used].split_at(key_bytes);
+                // The store's keys are texts; what came out of one is one.
+                return core::str::from_utf8(key).ok().map(|key| Put::State { key, bytes });
+            }
+            self.seal = SealRun::Running { reason, all, put_count: put_count + 1, done: SealPhase::Finished };
+            if reason == SealReason::Checkpoint {
+                self.state_next.log_generation = self.generation_seen + 1;
+            }
+            let bytes = &mut out[..SpillState::BYTES];
+            bytes.copy_from_slice(&self.state_next.encode());
+            return Some(Put::State { key: SPILL_STATE_KEY, bytes });
+        }
+        None
+    }
+
+    /// What `seal_next` gave ends with the `Output::Commit` of this token. The slab hears of a new generation first.
+    pub fn commit(&mut self, store: &mut Store<'_>, token: u64) {
+        if let SealRun::Running { reason, .. } = self.seal {
+            if reason == SealReason::Checkpoint {
+                store.set_log_generation(self.state_next.log_generation);
+            }
+            self.seal = SealRun::Awaiting { token, reason };
+        }
+    }
+
+    /// `Input::Committed`; another token changes nothing here.
+    pub fn committed(&mut self, store: &mut Store<'_>, token: u64, ok: bool) {
+        let SealRun::Awaiting { token: awaited, reason } = self.seal else { return };
+        if awaited != token {
+            return;
+        }
+        self.seal = SealRun::Idle;
+        for mark in &mut self.marks {
+            let Some(timeline) = store.timeline_find(mark.key) else { continue };
+            if ok && mark.sealed > store.rows_spilled(timeline) {
+                store.set_rows_spilled(timeline, mark.sealed);
+            }
+            (mark.sealed, mark.seal_column, mark.seal_rows) = (0, 0, 0);
+        }
+        for layout in &mut self.layouts {
+            layout.stored = if ok { layout.storing } else { 0 };
+            layout.storing = layout.stored;
+        }
+        for state in &mut self.states {
+            state.stored = if ok { state.storing } else { None };
+            state.storing = state.stored;
+        }
+        if ok {
+            self.state = self.state_next;
+            if reason == SealReason::Checkpoint {
+                self.generation_begin(store);
+            }
+        }
+        self.prune(store);
+    }
+
+    /// Segments that end before this instant have been dropped, and with them the layouts that no segment names: those
+    /// are put again with the next segment that needs them.
+    pub fn dropped_before(&mut self, t_ms: i64) {
+        for layout in self.layouts.iter_mut().filter(|layout| layout.t_max_ms < t_ms) {
+            (layout.stored, layout.storing) = (0, 0);
+        }
+    }
+
+    /// The database names the new generation: what is not in segments goes into it once more.
+    fn generation_begin(&mut self, store: &mut Store<'_>) {
+        self.generation_seen = self.state.log_generation;
+        self.log = Some(Log { generation: self.state.log_generation, sequence: 0, bytes: 0, start_pending: true });
+        self.frames = FrameRun::Idle;
+        for mark in &mut self.marks {
+            (mark.logged, mark.log_column) = (0, 0);
+        }
+        let timelines: Vec<TimelineId> = store.timelines().collect();
+        for timeline in timelines {
+            let spilled = store.rows_spilled(timeline);
+            store.set_rows_logged(timeline, spilled);
+        }
+        for layout in &mut self.layouts {
+            (layout.logged, layout.logging) = (0, 0);
+        }
+        for state in &mut self.states {
+            (state.logged, state.logging) = (None, None);
+        }
+    }
+
+    fn segment_next(&mut self, store: &Store<'_>, now: Now, all: bool, out: &mut [u8]) -> Option<Made> {
+        for timeline in store.timelines() {
+            let key = store.timeline_key(timeline);
+            let index = self.mark_index(key);
+            loop {
+                let mark = &self.marks[index];
+                let from = mark.sealed.max(store.rows_spilled(timeline)).max(store.rows(timeline).start);
+                if mark.seal_column == 0 && !self.is_due(store, timeline, from, now, all) {
+                    break;
+                }
+                let Some(run) = store.layout_of_rows(timeline, from) else { break };
+                if run.columns == 0 {
+                    self.marks[index].sealed = run.rows.end;
+                    continue;
+                }
+                let layout = self.layout_of(store, timeline, key, &run);
+                let stored = self.layouts[layout].storing;
+                if stored < run.columns {
+                    let Some((bytes, end)) = layout_part(store, timeline, key, &run, stored, out) else { break };
+                    self.layouts[layout].storing = end;
+                    let (column_from, column_count) = (stored, end - stored);
+                    return Some(Made::Layout { key, layout: run.layout, column_from, column_count, bytes });
+                }
+                let mark = &mut self.marks[index];
+                if mark.seal_column > 0
+                    && (run.rows.start != mark.sealed || run.rows.end < mark.sealed + mark.seal_rows)
+                {
+                    // The rows left RAM between two segments of them: what is left begins anew.
+                    mark.seal_column = 0;
+                }
+                let count =
+                    if mark.seal_column > 0 { mark.seal_rows } else { (run.rows.end - run.rows.start).min(SEAL_ROWS) };
+                let rows = run.rows.start..run.rows.start + count;
+                let column_from = mark.seal_column;
+                let target = Target {
+                    timeline,
+                    key,
+                    layout: run.layout,
+                    column_count: run.columns,
+                    stripe_columns: STRIPE_COLUMNS,
+                };
+                let Some(encoded) = self.encode(store, &target, rows.clone(), column_from..run.columns, out) else {
+                    break;
+                };
+                let mark = &mut self.marks[index];
+                if encoded.column_end == run.columns {
+                    (mark.sealed, mark.seal_column, mark.seal_rows) = (rows.end, 0, 0);
+                } else {
+                    (mark.sealed, mark.seal_column, mark.seal_rows) = (rows.start, encoded.column_end, count);
+                }
+                let layout = &mut self.layouts[layout];
+                layout.t_max_ms = layout.t_max_ms.max(encoded.t_max_ms);
+                let sequence = self.state_next.segment_sequence_next;
+                self.state_next.segment_sequence_next += 1;
+                self.state_next.layout_next = self.state_next.layout_next.max(run.layout.saturating_add(1));
+                let meta = SegmentMeta {
+                    sequence,
+                    timeline: key,
+                    layout: run.layout,
+                    row_from: rows.start,
+                    row_count: count as u32,
+                    column_from,
+                    column_count: encoded.column_end - column_from,
+                    t_min_ms: encoded.t_min_ms,
+                    t_max_ms: encoded.t_max_ms,
+                };
+                return Some(Made::Segment { meta, bytes: encoded.bytes });
+            }
+        }
+        None
+    }
+
+    /// Whether the rows from `from` on are to be sealed now.
+    fn is_due(&self, store: &Store<'_>, timeline: TimelineId, from: u64, now: Now, all: bool) -> bool {
+        let rows = store.rows(timeline);
+        let count = rows.end.saturating_sub(from.max(rows.start));
+        let is_old = || {
+            let instant = store.row_instant(timeline, from);
+            instant.is_some_and(|instant| now.wall_ms.saturating_sub(instant) >= self.options.seal_age_ms)
+        };
+        count > 0 && (all || count >= SEAL_ROWS || is_old())
+    }
+
+    fn encode(
+        &self,
+        store: &Store<'_>,
+        target: &Target,
+        rows: Range<u64>,
+        columns: Range<u32>,
+        out: &mut [u8],
+    ) -> Option<Encoded> {
+        let mut instants = [0; ROWS_MAX];
+        let instants_ms = &mut instants[..(rows.end - rows.start) as usize];
+        store.rows_instants(target.timeline, rows.clone(), instants_ms)?;
+        let spec = SegmentSpec {
+            timeline: target.key,
+            layout: target.layout,
+            row_from: rows.start,
+            instants_ms,
+            columns,
+            epoch: self.epoch,
+            stripe_columns: target.stripe_columns,
+        };
+        let ages = self.layouts.iter().find(|mark| mark.layout == target.layout).map_or(&[][..], |mark| &mark.ages);
+        encode_segment(&spec, &StoreColumns { store, target, rows, ages }, out)
+    }
+
+    fn mark_index(&mut self, key: TimelineKey) -> usize {
+        self.marks.iter().position(|mark| mark.key == key).unwrap_or_else(|| {
+            self.marks.push(Mark { key, logged: 0, log_column: 0, sealed: 0, seal_column: 0, seal_rows: 0 });
+            self.marks.len() - 1
+        })
+    }
+
+    /// The mark of a run's layout, which knows the ages of all the run's columns.
+    fn layout_of(&mut self, store: &Store<'_>, timeline: TimelineId, key: TimelineKey, run: &LayoutRun) -> usize {
+        let index = self.layout_index(key, run.layout);
+        let mark = &mut self.layouts[index];
+        for age in mark.ages_until..run.columns {
+            let Some((ColumnKind::Age, series)) = store.layout_column(timeline, run.layout, age) else { continue };
+            // Nearly always the column before.
+            let values = (0..age)
+                .rev()
+                .find(|column| store.layout_column(timeline, run.layout, *column) == Some((ColumnKind::Float, series)));
+            if let Some(values) = values {
+                let at = mark.ages.partition_point(|(column, _)| *column < values);
+                mark.ages.insert(at, (values, age));
+            }
+        }
+        mark.ages_until = mark.ages_until.max(run.columns);
+        index
+    }
+
+    fn layout_index(&mut self, key: TimelineKey, layout: u64) -> usize {
+        self.layouts.iter().position(|mark| mark.layout == layout).unwrap_or_else(|| {
+            let t_max_ms = i64::MIN;
+            let (ages, ages_until) = (Vec::new(), 0);
+            let (logged, logging, stored, storing) = (0, 0, 0, 0);
+            self.layouts.push(LayoutMark { key, layout, logged, logging, stored, storing, t_max_ms, ages, ages_until });
+            self.layouts.len() - 1
+        })
+    }
+
+    /// Forgets what the store has forgotten, between runs, so that the marks never outgrow the store's tables.
+    fn prune(&mut self, store: &Store<'_>) {
+        if matches!(self.frames, FrameRun::Idle) && matches!(self.seal, SealRun::Idle) {
+            self.marks.retain(|mark| store.timeline_find(mark.key).is_some());
+            self.layouts.retain(|mark| {
+                let timeline = store.timeline_find(mark.key);
+                timeline.is_some_and(|timeline| store.layout_column(timeline, mark.layout, 0).is_some())
+            });
+        }
+    }
+}
+
+/// A row for the database that lies in the output buffer.
+enum Made {
+    Layout { key: TimelineKey, layout: u64, column_from: u32, column_count: u32, bytes: usize },
+    Segment { meta: SegmentMeta, bytes: usize },
+}
+
+impl Made {
+    fn put(self, out: &[u8]) -> Put<'_> {
+        match self {
+            Self::Layout { key, layout, column_from, column_count, bytes } => {
+                Put::Layout(LayoutPart { timeline: key, layout, column_from, column_count, bytes: &out[..bytes] })
+            }
+            Self::Segment { meta, bytes } => Put::Segment { meta, bytes: &out[..bytes] },
+        }
+    }
+}
+
+/// Whose rows are encoded, and how.
+struct Target {
+    timeline: TimelineId,
+    key: TimelineKey,
+    layout: u64,
+    /// Of the whole run.
+    column_count: u32,
+    stripe_columns: u32,
+}
+
+/// The cells of some rows in the store.
+struct StoreColumns<'s, 'm> {
+    store: &'s Store<'m>,
+    target: &'s Target,
+    rows: Range<u64>,
+    /// Which columns' ages are in which column, ascending by the former.
+    ages: &'s [(u32, u32)],
+}
+
+impl Columns for StoreColumns<'_, '_> {
+    fn age(&self, column: u32) -> Option<u32> {
+        let found = self.ages.binary_search_by_key(&column, |(values, _)| *values).ok()?;
+        // A layout that has grown since names ages that these rows do not have.
+        Some(self.ages[found].1).filter(|ages| *ages < self.target.column_count)
+    }
+
+    fn read(&self, columns: Range<u32>, visit: &mut ColumnVisit<'_>) {
+        let read = self.store.columns_read(self.target.timeline, self.rows.clone(), columns, &mut |cells| {
+            visit(cells.kind, cells.cells, cells.presence)
+        });
+        assert!(read.is_some(), "rows {:?} were in RAM a moment ago", self.rows);
+    }
+}
+
+/// Writes the layout's columns from `column_from` on, as many as fit; returns the length and the column behind.
+fn layout_part(
+    store: &Store<'_>,
+    timeline: TimelineId,
+    key: TimelineKey,
+    run: &LayoutRun,
+    column_from: u32,
+    out: &mut [u8],
+) -> Option<(usize, u32)> {
+    let mut writer = LayoutWriter::new(key, run.layout, column_from, out).ok()?;
+    let mut labels = [0; LABELS_BYTES_MAX];
+    for column in column_from..run.columns {
+        let (kind, series) = store.layout_column(timeline, run.layout, column)?;
+        if !writer.push(kind, store.series_labels(series, &mut labels)?) {
+            break;
+        }
+    }
+    let end = column_from + writer.column_count();
+    Some((writer.finish(), end))
+}
+
+/// Less than a quarter of the ring is left for rows that are not spilled.
+fn ring_is_short(store: &Store<'_>) -> bool {
+    let pressure = store.ring_pressure();
+    pressure.bytes > 0 && pressure.bytes_unspilled >= pressure.bytes / 4 * 3
+}
+
+/// Gives the first small state whose bytes are not what `which` remembers, and remembers them; one that is gone is given
+/// with empty bytes.
+fn changed_state<R>(
+    store: &Store<'_>,
+    marks: &mut Vec<StateMark>,
+    which: fn(&mut StateMark) -> &mut Option<u64>,
+    give: &mut dyn FnMut(&str, &[u8]) -> R,
+) -> Option<R> {
+    let mut given = None;
+    store.state_visit(&mut |key, bytes| {
+        if given.is_some() {
+            return;
+        }
+        let hash = stable_hash(bytes);
+        let index = marks.iter().position(|mark| *mark.key == *key).unwrap_or_else(|| {
+            let key = key.into();
+            marks.push(StateMark { key, logged: None, logging: None, stored: None, storing: None });
+            marks.len() - 1
+        });
+        let known = which(&mut marks[index]);
+        if *known != Some(hash) {
+            *known = Some(hash);
+            given = Some(give(key, bytes));
+        }
+    });
+    if given.is_some() {
+        return given;
+    }
+    let gone = stable_hash(&[]);
+    for mark in marks.iter_mut().filter(|mark| store.state_get(&mark.key).is_none()) {
+        let known = which(mark);
+        if known.is_some_and(|known| known != gone) {
+            *known = Some(gone);
+            return Some(give(&mark.key, &[]));
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+#[path = "writer_tests.rs"]
+mod tests;

@@ -1,0 +1,516 @@
+//! The ring: packed chunks of up to 16 rows, oldest first, in one circular run of bytes.
+//!
+//! Positions count bytes since the slab was made and never go back; a chunk lies in one piece. A chunk is written behind
+//! the head and exists from the one write that moves the head over it; the tail moves over the oldest one, spilled or
+//! not, when room is needed. `evicted_unspilled` counts what was lost so.
+//!
+//! A chunk, little-endian: magic u32, length u32 (a multiple of 8), checksum u32, timeline u32, layout u32, columns u32,
+//! rows u32, samples u32, first row u64, smallest and largest timestamp i64, position of the timeline's next chunk u64
+//! (outside the checksum), length of the instants u32, 0 u32; then the instants, for each stripe of 8 columns its offset
+//! from the chunk's start u32, and the columns one after the other.
+
+use super::{
+    ColumnKind, Counter, Presence, RingPressure, Store, TimelineId,
+    codec::{self, column_bytes_max, instants_bytes_max},
+    layouts::Column,
+    pools::Pool,
+    sizes::{NODE_COLUMNS, PAGE_COLUMNS},
+    slab::{Checksum, NONE, NOWHERE},
+};
+use crate::limits::CHUNK_ROWS_MAX;
+use core::ops::Range;
+
+const MAGIC_CHUNK: u32 = u32::from_le_bytes(*b"HFch");
+/// Bytes up to the ring's end that no chunk fits in, or a chunk forgotten before its turn: magic and length count, the
+/// rest is nothing.
+const MAGIC_FILLER: u32 = u32::from_le_bytes(*b"HFfi");
+
+const LENGTH: usize = 4;
+const CHECKSUM: usize = 8;
+const CHECKED_HEAD: Range<usize> = 12..56;
+const NEXT: usize = 56;
+const CHECKED_BODY: usize = 64;
+const HEAD_BYTES: usize = 72;
+
+/// A chunk's head.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Chunk {
+    /// Where it lies in the slab.
+    at: usize,
+    length: u64,
+    pub(super) timeline: u32,
+    pub(super) layout: u32,
+    pub(super) columns: u32,
+    pub(super) rows: usize,
+    pub(super) samples: u32,
+    pub(super) first_row: u64,
+    pub(super) t_min_ms: i64,
+    pub(super) t_max_ms: i64,
+    pub(super) next: u64,
+    instants_bytes: usize,
+}
+
+impl Chunk {
+    pub(super) fn row_range(&self) -> Range<u64> {
+        self.first_row..self.first_row + self.rows as u64
+    }
+}
+
+/// One column's cells over the rows of a chunk.
+#[derive(Clone, Copy)]
+pub(super) struct Cells {
+    pub(super) cells: [u64; CHUNK_ROWS_MAX],
+    pub(super) presence: [Presence; CHUNK_ROWS_MAX],
+}
+
+impl Cells {
+    pub(super) const ABSENT: Self = Self { cells: [0; CHUNK_ROWS_MAX], presence: [Presence::Absent; CHUNK_ROWS_MAX] };
+}
+
+impl Store<'_> {
+    /// Packs the raw rows of a timeline into the ring, if there are any, and drops dead columns from its layout.
+    pub(super) fn chunk_close(&mut self, timeline: u32) {
+        let rows = self.rows_open(timeline);
+        if rows == 0 {
+            return;
+        }
+        let layout = self.timeline_layout(timeline);
+        let measured = self.chunk_measure(timeline, layout, rows);
+        let length = measured.length() as u64;
+        if length > u64::from(self.map.plan.ring_bytes) {
+            self.rows_evicted(timeline, self.row_first(timeline)..self.row_next(timeline), measured.samples);
+        } else {
+            self.ring_make_piece(length);
+            let position = self.ring_head();
+            self.chunk_write(position, timeline, layout, rows, &measured);
+            self.set_ring_head(position + length);
+            self.chunk_link(position);
+        }
+        self.chunk_finish(timeline);
+        self.reclaimed_all = false;
+        self.layout_drop_dead(timeline, layout, rows);
+        // A timeline without a chunk that fits the ring, released meanwhile, is not dropped here: its caller does that.
+    }
+
+    /// The rows are in the ring, or lost: the raw ones go. Done again at attach when the predecessor ended before it.
+    pub(super) fn chunk_finish(&mut self, timeline: u32) {
+        let rows = self.rows_open(timeline);
+        let layout = self.timeline_layout(timeline);
+        if rows > 0 && layout != NONE {
+            let columns = self.layout_columns(layout);
+            let mut node = self.layout_first_node(layout);
+            let mut index = 0;
+            while node != NONE && index < columns {
+                let mut mask = 0;
+                for offset in 0..(columns - index).min(NODE_COLUMNS as u32) as usize {
+                    let raw = self.column_raw(Column::new(node, offset));
+                    let value = raw.is_some_and(|raw| self.raw_state(raw, rows - 1) == Presence::Value);
+                    mask |= u32::from(value) << offset;
+                }
+                self.node_set_previous(node, mask);
+                index += NODE_COLUMNS as u32;
+                node = self.node_next(node);
+            }
+        }
+        let row = self.row_next(timeline);
+        self.set_row_first(timeline, row);
+    }
+
+    /// Gives the timeline a layout without the columns that held nothing in the chunk just closed, once an eighth are
+    /// dead, or any when room is short.
+    fn layout_drop_dead(&mut self, timeline: u32, layout: u32, rows: usize) {
+        let rows_mask = u32::MAX >> (32 - 2 * rows);
+        let is_dead =
+            |store: &Self, column| store.column_raw(column).is_none_or(|raw| store.raw_presence(raw) & rows_mask == 0);
+        let (mut dead, columns) = (0_u32, self.layout_columns(layout));
+        self.layout_each(layout, |store, column| dead += u32::from(is_dead(store, column)));
+        let enough = if self.pressure { dead > 0 } else { dead > 0 && dead >= columns / 8 };
+        if !enough || !self.layout_may_be_renewed() {
+            return;
+        }
+        if let Some(copy) = self.layout_copy(layout, |store, column| !is_dead(store, column)) {
+            self.timeline_set_layout(timeline, copy);
+            self.layout_free_pages(layout, Some(copy));
+            self.layout_drop_unused(layout);
+        }
+    }
+
+    /// Leaves a layout to every timeline that may yet be opened.
+    fn layout_may_be_renewed(&self) -> bool {
+        let plan = &self.map.plan;
+        let with_layout = (0..plan.timelines_count).filter(|timeline| self.timeline_layout(*timeline) != NONE).count();
+        plan.layouts_count - self.pool_used(Pool::Layouts) > plan.timelines_count - with_layout as u32
+    }
+
+    fn chunk_measure(&self, timeline: u32, layout: u32, rows: usize) -> Measured {
+        let mut instants = [0; CHUNK_ROWS_MAX];
+        for (row, instant) in instants[..rows].iter_mut().enumerate() {
+            *instant = self.raw_instant(timeline, row);
+        }
+        let mut scratch = [0; instants_bytes_max(CHUNK_ROWS_MAX)];
+        let encoded = codec::encode_instants(&instants[..rows], &mut scratch);
+        let instants_bytes = encoded.expect("the buffer holds any instants of a chunk");
+        let columns = self.layout_columns(layout);
+        let mut measured = Measured {
+            columns,
+            columns_bytes: 0,
+            instants_bytes,
+            samples: 0,
+            t_min_ms: instants[..rows].iter().copied().min().unwrap_or(0),
+            t_max_ms: instants[..rows].iter().copied().max().unwrap_or(0),
+        };
+        let mut scratch = [0; column_bytes_max(CHUNK_ROWS_MAX)];
+        let mut column = self.layout_column_at(layout, 0);
+        for index in 0..columns {
+            let here = column.expect("a layout has as many columns as it says");
+            let (kind, cells) = (self.column_kind(here), self.raw_cells(here, rows));
+            measured.columns_bytes += encode(kind, &cells, rows, &mut scratch);
+            let present = cells.presence[..rows].iter().filter(|state| **state != Presence::Absent).count();
+            match kind {
+                ColumnKind::Float => measured.samples += present as u32,
+                ColumnKind::Age => {
+                    for row in (0..rows).filter(|row| cells.presence[*row] == Presence::Value) {
+                        let t_ms = instants[row].saturating_sub(cells.cells[row] as i64);
+                        measured.t_min_ms = measured.t_min_ms.min(t_ms);
+                        measured.t_max_ms = measured.t_max_ms.max(t_ms);
+                    }
+                }
+            }
+            column = (index + 1 < columns).then(|| self.column_after(here));
+        }
+        measured
+    }
+
+    fn chunk_write(&mut self, position: u64, timeline: u32, layout: u32, rows: usize, measured: &Measured) {
+        let at = self.map.ring_at(position);
+        let mut instants = [0; CHUNK_ROWS_MAX];
+        for (row, instant) in instants[..rows].iter_mut().enumerate() {
+            *instant = self.raw_instant(timeline, row);
+        }
+        let mut scratch = [0; instants_bytes_max(CHUNK_ROWS_MAX)];
+        let encoded = codec::encode_instants(&instants[..rows], &mut scratch);
+        let used = encoded.expect("the buffer holds any instants of a chunk");
+        assert_eq!(used, measured.instants_bytes, "instants are encoded to the same bytes twice");
+        self.slab.put_bytes(at + HEAD_BYTES, &scratch[..used]);
+
+        let directory = at + HEAD_BYTES + used;
+        let mut end = directory + measured.directory_bytes();
+        let mut scratch = [0; column_bytes_max(CHUNK_ROWS_MAX)];
+        let mut column = self.layout_column_at(layout, 0);
+        for index in 0..measured.columns as usize {
+            let here = column.expect("a layout has as many columns as it says");
+            if index % PAGE_COLUMNS == 0 {
+                self.slab.put_u32(directory + 4 * (index / PAGE_COLUMNS), (end - at) as u32);
+            }
+            let used = encode(self.column_kind(here), &self.raw_cells(here, rows), rows, &mut scratch);
+            self.slab.put_bytes(end, &scratch[..used]);
+            end += used;
+            column = (index + 1 < measured.columns as usize).then(|| self.column_after(here));
+        }
+        let length = measured.length();
+        assert!(end <= at + length, "a chunk measured {length} bytes and took {}", end - at);
+        self.slab.fill(end..at + length, 0);
+
+        let mut head = [0; HEAD_BYTES];
+        let words = [MAGIC_CHUNK, length as u32, 0, timeline, layout, measured.columns, rows as u32, measured.samples];
+        for (bytes, word) in head.chunks_exact_mut(4).zip(words) {
+            bytes.copy_from_slice(&word.to_le_bytes());
+        }
+        head[32..40].copy_from_slice(&self.row_first(timeline).to_le_bytes());
+        head[40..48].copy_from_slice(&measured.t_min_ms.to_le_bytes());
+        head[48..56].copy_from_slice(&measured.t_max_ms.to_le_bytes());
+        head[NEXT..NEXT + 8].copy_from_slice(&NOWHERE.to_le_bytes());
+        head[64..68].copy_from_slice(&(measured.instants_bytes as u32).to_le_bytes());
+        self.slab.put_bytes(at, &head);
+        let checksum = self.chunk_checksum(at, length);
+        self.slab.put_u32(at + CHECKSUM, checksum);
+    }
+
+    /// Links a chunk that has come behind the head, and counts it.
+    fn chunk_link(&mut self, position: u64) {
+        let chunk = self.chunk(position);
+        let newest = self.chunk_newest(chunk.timeline);
+        if newest != NOWHERE {
+            self.slab.put_u64(self.map.ring_at(newest) + NEXT, position);
+        }
+        self.timeline_add_chunk(chunk.timeline, position);
+        self.layout_count_chunk(chunk.layout, 1);
+    }
+
+    fn chunk_checksum(&self, at: usize, length: usize) -> u32 {
+        let head = self.slab.bytes(at + CHECKED_HEAD.start, CHECKED_HEAD.len());
+        let body = self.slab.bytes(at + CHECKED_BODY, length - CHECKED_BODY);
+        Checksum::new().add(head).add(body).finish()
+    }
+
+    /// Moves the head to where `length` bytes fit in one piece, evicting what is in the way.
+    fn ring_make_piece(&mut self, length: u64) {
+        let ring_bytes = u64::from(self.map.plan.ring_bytes);
+        let to_end = ring_bytes - self.ring_head() % ring_bytes;
+        if to_end < length {
+            self.ring_make_room(to_end);
+            let at = self.map.ring_at(self.ring_head());
+            self.slab.put_u32(at, MAGIC_FILLER);
+            self.slab.put_u32(at + LENGTH, to_end as u32);
+            self.set_ring_head(self.ring_head() + to_end);
+        }
+        self.ring_make_room(length);
+    }
+
+    fn ring_make_room(&mut self, bytes: u64) {
+        while self.ring_head() + bytes - self.ring_tail() > u64::from(self.map.plan.ring_bytes) {
+            self.ring_evict();
+        }
+    }
+
+    /// Takes the oldest chunk out of the ring.
+    fn ring_evict(&mut self) {
+        let tail = self.ring_tail();
+        let at = self.map.ring_at(tail);
+        let length = u64::from(self.slab.u32(at + LENGTH));
+        if self.slab.u32(at) == MAGIC_FILLER {
+            self.set_ring_tail(tail + length);
+            return;
+        }
+        let chunk = self.chunk(tail);
+        assert!(self.chunk_oldest(chunk.timeline) == tail, "the ring's oldest chunk is its timeline's oldest");
+        self.chunk_forget(&chunk, |store| store.set_ring_tail(tail + chunk.length));
+    }
+
+    /// Takes a timeline's oldest chunk out of RAM by one write, and what only it kept there.
+    fn chunk_forget(&mut self, chunk: &Chunk, publish: impl FnOnce(&mut Self)) {
+        self.rows_evicted(chunk.timeline, chunk.row_range(), chunk.samples);
+        self.timeline_remove_chunk(chunk.timeline, chunk.next);
+        publish(self);
+        self.layout_count_chunk(chunk.layout, -1);
+        self.layout_drop_unused(chunk.layout);
+        self.timeline_drop_unused(chunk.timeline);
+    }
+
+    /// Makes room for newcomers: forgets the oldest rows of one timeline, up to the end of a layout that it no longer
+    /// uses, if they are all spilled. False when there is nothing of that kind.
+    pub(super) fn reclaim(&mut self) -> bool {
+        if self.reclaimed_all {
+            return false;
+        }
+        for timeline in 0..self.map.plan.timelines_count {
+            let Some(oldest) = self.timeline_used(timeline).then(|| self.chunks(timeline).next()).flatten() else {
+                continue;
+            };
+            let spilled = self.rows_spilled(TimelineId(timeline));
+            let of_oldest = |chunk: &Chunk| chunk.layout == oldest.layout;
+            let whole = self.chunks(timeline).take_while(of_oldest).all(|chunk| chunk.row_range().end <= spilled);
+            if oldest.layout == self.timeline_layout(timeline) || !whole {
+                continue;
+            }
+            // The timeline goes with its last chunk when it was released.
+            while self.timeline_used(timeline) {
+                let Some(chunk) = self.chunks(timeline).next().filter(of_oldest) else { break };
+                let at = chunk.at;
+                self.chunk_forget(&chunk, |store| store.slab.publish_u32(at, MAGIC_FILLER));
+            }
+            return true;
+        }
+        self.reclaimed_all = true;
+        false
+    }
+
+    /// Counts rows that leave RAM. Of a chunk that is spilled in part, the samples are counted by the share of its rows.
+    fn rows_evicted(&mut self, timeline: u32, rows: Range<u64>, samples: u32) {
+        let count = rows.end - rows.start;
+        self.count(Counter::EvictedRows, count);
+        self.count(Counter::EvictedSamples, u64::from(samples));
+        let unspilled = self.rows_spilled(TimelineId(timeline)).clamp(rows.start, rows.end)..rows.end;
+        let unspilled_count = unspilled.end - unspilled.start;
+        if unspilled_count > 0 {
+            self.count(Counter::EvictedUnspilledRows, unspilled_count);
+            let share = (u64::from(samples) * unspilled_count).div_ceil(count);
+            self.count(Counter::EvictedUnspilledSamples, share);
+            self.rows_lose(timeline, unspilled);
+        }
+    }
+
+    /// How near the ring is to evicting rows that are not spilled.
+    pub fn ring_pressure(&self) -> RingPressure {
+        let bytes = u64::from(self.map.plan.ring_bytes);
+        let bytes_free = bytes - (self.ring_head() - self.ring_tail());
+        let mut position = self.ring_tail();
+        while position < self.ring_head() {
+            let at = self.map.ring_at(position);
+            if self.slab.u32(at) == MAGIC_CHUNK {
+                let chunk = self.chunk(position);
+                if chunk.row_range().end > self.rows_spilled(TimelineId(chunk.timeline)) {
+                    break;
+                }
+            }
+            position += u64::from(self.slab.u32(at + LENGTH));
+        }
+        RingPressure { bytes_free, bytes_unspilled: self.ring_head() - position, bytes }
+    }
+
+    // Reading chunks.
+
+    pub(super) fn chunk(&self, position: u64) -> Chunk {
+        let at = self.map.ring_at(position);
+        assert!(self.slab.u32(at) == MAGIC_CHUNK, "a chunk lies at ring position {position}");
+        Chunk {
+            at,
+            length: u64::from(self.slab.u32(at + LENGTH)),
+            timeline: self.slab.u32(at + 12),
+            layout: self.slab.u32(at + 16),
+            columns: self.slab.u32(at + 20),
+            rows: self.slab.u32(at + 24) as usize,
+            samples: self.slab.u32(at + 28),
+            first_row: self.slab.u64(at + 32),
+            t_min_ms: self.slab.i64(at + 40),
+            t_max_ms: self.slab.i64(at + 48),
+            next: self.slab.u64(at + NEXT),
+            instants_bytes: self.slab.u32(at + 64) as usize,
+        }
+    }
+
+    /// The chunks of a timeline, oldest first.
+    pub(super) fn chunks(&self, timeline: u32) -> impl Iterator<Item = Chunk> {
+        let mut position = self.chunk_oldest(timeline);
+        core::iter::from_fn(move || {
+            if position == NOWHERE {
+                return None;
+            }
+            let chunk = self.chunk(position);
+            position = chunk.next;
+            Some(chunk)
+        })
+    }
+
+    pub(super) fn chunk_instants(&self, chunk: &Chunk) -> [i64; CHUNK_ROWS_MAX] {
+        let mut instants = [0; CHUNK_ROWS_MAX];
+        let bytes = self.slab.bytes(chunk.at + HEAD_BYTES, chunk.instants_bytes);
+        codec::decode_instants(bytes, chunk.rows, &mut instants).expect("a chunk's bytes are checked at attach");
+        instants
+    }
+
+    /// Cells of the 8 columns of a stripe, up to and with the one at `last`, given to `visit` in order.
+    pub(super) fn chunk_stripe(&self, chunk: &Chunk, stripe: usize, last: usize, mut visit: impl FnMut(usize, &Cells)) {
+        let columns = (chunk.columns as usize).saturating_sub(stripe * PAGE_COLUMNS).min(last + 1);
+        if columns == 0 {
+            return;
+        }
+        let entry = chunk.at + HEAD_BYTES + chunk.instants_bytes + 4 * stripe;
+        let offset = self.slab.u32(entry) as usize;
+        let mut bytes = self.slab.bytes(chunk.at + offset, chunk.length as usize - offset);
+        let mut cells = Cells::ABSENT;
+        for index in 0..columns {
+            let decoded = codec::decode_column(bytes, chunk.rows, &mut cells.cells, &mut cells.presence);
+            bytes = &bytes[decoded.expect("a chunk's bytes are checked at attach")..];
+            visit(index, &cells);
+        }
+    }
+
+    /// One column over the rows of a chunk; all absent when the chunk is older than the column.
+    pub(super) fn chunk_column(&self, chunk: &Chunk, index: u32) -> Cells {
+        let (stripe, place) = (index as usize / PAGE_COLUMNS, index as usize % PAGE_COLUMNS);
+        let mut found = Cells::ABSENT;
+        if index < chunk.columns {
+            self.chunk_stripe(chunk, stripe, place, |_, cells| found = *cells);
+        }
+        found
+    }
+
+    /// One column over the raw rows.
+    pub(super) fn raw_cells(&self, column: Column, rows: usize) -> Cells {
+        let mut found = Cells::ABSENT;
+        if let Some(raw) = self.column_raw(column) {
+            for row in 0..rows {
+                found.presence[row] = self.raw_state(raw, row);
+                found.cells[row] = self.raw_cell(raw, row);
+            }
+        }
+        found
+    }
+
+    // Attach.
+
+    /// Checks every chunk and links it. `Err` gives the position of the damaged one.
+    pub(super) fn ring_restore(&mut self) -> Result<RingFound, u64> {
+        let (mut position, head) = (self.ring_tail(), self.ring_head());
+        let ring_bytes = u64::from(self.map.plan.ring_bytes);
+        let mut found = RingFound::default();
+        if head.checked_sub(position).is_none_or(|used| used > ring_bytes) {
+            return Err(position);
+        }
+        while position < head {
+            if !position.is_multiple_of(8) {
+                return Err(position);
+            }
+            let at = self.map.ring_at(position);
+            let length = u64::from(self.slab.u32(at + LENGTH));
+            let to_end = ring_bytes - position % ring_bytes;
+            if length < 8 || !length.is_multiple_of(8) || length > to_end || length > head - position {
+                return Err(position);
+            }
+            match self.slab.u32(at) {
+                MAGIC_FILLER => {}
+                MAGIC_CHUNK if length >= HEAD_BYTES as u64 => {
+                    let chunk = self.chunk_checked(position).ok_or(position)?;
+                    self.slab.put_u64(at + NEXT, NOWHERE);
+                    self.chunk_link(position);
+                    found.rows += chunk.rows as u64;
+                    found.samples += u64::from(chunk.samples);
+                }
+                _ => return Err(position),
+            }
+            position += length;
+        }
+        Ok(found)
+    }
+
+    fn chunk_checked(&self, position: u64) -> Option<Chunk> {
+        let chunk = self.chunk(position);
+        let length = chunk.length as usize;
+        if self.chunk_checksum(chunk.at, length) != self.slab.u32(chunk.at + CHECKSUM) {
+            return None;
+        }
+        let stripes = (chunk.columns as usize).div_ceil(PAGE_COLUMNS);
+        let directory_end = HEAD_BYTES + chunk.instants_bytes + 4 * stripes;
+        let newest = self.timeline_used(chunk.timeline).then(|| self.chunk_newest(chunk.timeline))?;
+        let in_order = newest == NOWHERE || self.chunk(newest).row_range().end <= chunk.first_row;
+        let fits = (1..=CHUNK_ROWS_MAX).contains(&chunk.rows)
+            && directory_end <= length
+            && in_order
+            && self.layout_fits(chunk.layout, chunk.timeline, chunk.columns)
+            && chunk.row_range().end <= self.row_next(chunk.timeline);
+        fits.then_some(chunk)
+    }
+}
+
+/// What attach found in the ring.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct RingFound {
+    pub(super) rows: u64,
+    pub(super) samples: u64,
+}
+
+/// What packing a chunk will give.
+struct Measured {
+    columns: u32,
+    columns_bytes: usize,
+    instants_bytes: usize,
+    samples: u32,
+    t_min_ms: i64,
+    t_max_ms: i64,
+}
+
+impl Measured {
+    fn directory_bytes(&self) -> usize {
+        4 * (self.columns as usize).div_ceil(PAGE_COLUMNS)
+    }
+
+    fn length(&self) -> usize {
+        (HEAD_BYTES + self.instants_bytes + self.directory_bytes() + self.columns_bytes).next_multiple_of(8)
+    }
+}
+
+fn encode(kind: ColumnKind, cells: &Cells, rows: usize, out: &mut [u8]) -> usize {
+    let encoded = codec::encode_column(kind, &cells.cells[..rows], &cells.presence[..rows], out);
+    encoded.expect("the buffer holds any column of a chunk")
+}

@@ -1,0 +1,259 @@
+//! The slab's bytes, and where its regions and their records lie.
+//!
+//! Every change goes through [`Slab`]. A successor may find the slab as it was between any two of its writes, so the
+//! order of writes is the store's journal: what is not yet named by a published number or link does not exist.
+
+use crate::memory::Plan;
+use core::{
+    ops::Range,
+    sync::atomic::{Ordering, compiler_fence},
+};
+
+/// "Nothing" among record numbers.
+pub(super) const NONE: u32 = u32::MAX;
+/// "Nothing" among ring positions.
+pub(super) const NOWHERE: u64 = u64::MAX;
+
+#[cfg(test)]
+pub(super) type AfterWrite<'m> = &'m mut dyn FnMut(&[u8]);
+
+pub(super) struct Slab<'m> {
+    bytes: &'m mut [u8],
+    /// Tests look at the slab after every write.
+    #[cfg(test)]
+    pub(super) after_write: Option<AfterWrite<'m>>,
+}
+
+impl<'m> Slab<'m> {
+    pub(super) fn new(bytes: &'m mut [u8]) -> Self {
+        Self {
+            bytes,
+            #[cfg(test)]
+            after_write: None,
+        }
+    }
+
+    pub(super) fn into_bytes(self) -> &'m mut [u8] {
+        self.bytes
+    }
+
+    pub(super) fn bytes(&self, at: usize, length: usize) -> &[u8] {
+        &self.bytes[at..at + length]
+    }
+
+    pub(super) fn u16(&self, at: usize) -> u16 {
+        u16::from_le_bytes(self.array(at))
+    }
+
+    pub(super) fn u32(&self, at: usize) -> u32 {
+        u32::from_le_bytes(self.array(at))
+    }
+
+    pub(super) fn u64(&self, at: usize) -> u64 {
+        u64::from_le_bytes(self.array(at))
+    }
+
+    pub(super) fn i64(&self, at: usize) -> i64 {
+        self.u64(at) as i64
+    }
+
+    fn array<const N: usize>(&self, at: usize) -> [u8; N] {
+        let mut array = [0; N];
+        array.copy_from_slice(&self.bytes[at..at + N]);
+        array
+    }
+
+    pub(super) fn put_u32(&mut self, at: usize, value: u32) {
+        self.put_bytes(at, &value.to_le_bytes());
+    }
+
+    pub(super) fn put_u64(&mut self, at: usize, value: u64) {
+        self.put_bytes(at, &value.to_le_bytes());
+    }
+
+    pub(super) fn put_bytes(&mut self, at: usize, bytes: &[u8]) {
+        self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
+        self.written();
+    }
+
+    pub(super) fn fill(&mut self, range: Range<usize>, byte: u8) {
+        self.bytes[range].fill(byte);
+        self.written();
+    }
+
+    /// A write that makes earlier ones count: the compiler may move neither those behind it nor later ones before it.
+    /// A process that is killed leaves its memory as its instructions did, so that is enough.
+    pub(super) fn publish_u32(&mut self, at: usize, value: u32) {
+        compiler_fence(Ordering::SeqCst);
+        self.put_u32(at, value);
+        compiler_fence(Ordering::SeqCst);
+    }
+
+    /// As [`Self::publish_u32`]. On a 32-bit host this is two writes; the numbers so published count rows and bytes, and
+    /// their upper halves change once in 2³².
+    pub(super) fn publish_u64(&mut self, at: usize, value: u64) {
+        compiler_fence(Ordering::SeqCst);
+        self.put_u64(at, value);
+        compiler_fence(Ordering::SeqCst);
+    }
+
+    #[cfg(not(test))]
+    fn written(&mut self) {}
+
+    #[cfg(test)]
+    fn written(&mut self) {
+        if let Some(after_write) = &mut self.after_write {
+            after_write(self.bytes);
+        }
+    }
+}
+
+/// Sizes of the records, in bytes; the budget multiplies them.
+pub(crate) mod sizes {
+    use crate::limits::{CHUNK_ROWS_MAX, STATE_KEY_BYTES_MAX};
+
+    pub const HEADER_BYTES: usize = 256;
+    pub const SERIES_BYTES: usize = 24;
+    pub const CELL_BYTES: usize = 16;
+    pub const TIMELINE_BYTES: usize = 96 + 8 * CHUNK_ROWS_MAX;
+    pub const LAYOUT_BYTES: usize = 32;
+    /// Columns in one node of a layout: one bit each in a word.
+    pub const NODE_COLUMNS: usize = 32;
+    pub const NODE_BYTES: usize = 40 + 8 * NODE_COLUMNS;
+    /// Columns in one page of raw rows, and in one stripe of a chunk.
+    pub const PAGE_COLUMNS: usize = 8;
+    pub const PAGE_BYTES: usize = 8 + 4 * PAGE_COLUMNS + 8 * PAGE_COLUMNS * CHUNK_ROWS_MAX;
+    pub const STATE_HEAD_BYTES: usize = 24 + STATE_KEY_BYTES_MAX;
+}
+
+/// Where each region begins.
+#[derive(Clone, Copy)]
+pub(super) struct Map {
+    pub(super) plan: Plan,
+    timelines: usize,
+    layouts: usize,
+    nodes: usize,
+    pages: usize,
+    series: usize,
+    series_buckets: usize,
+    cells: usize,
+    symbol_buckets: usize,
+    state: [usize; 3],
+    pub(super) ring: usize,
+    pub(super) bytes: usize,
+}
+
+impl Map {
+    pub(super) fn new(plan: &Plan) -> Self {
+        let mut end = sizes::HEADER_BYTES;
+        let mut take = |bytes: usize| {
+            let start = end;
+            end += bytes.next_multiple_of(8);
+            start
+        };
+        let bucket_bytes = plan.series_count as usize * 4;
+        let map = Self {
+            plan: *plan,
+            timelines: take(plan.timelines_count as usize * sizes::TIMELINE_BYTES),
+            layouts: take(plan.layouts_count as usize * sizes::LAYOUT_BYTES),
+            nodes: take(plan.layout_nodes_count as usize * sizes::NODE_BYTES),
+            pages: take(plan.raw_pages_count as usize * sizes::PAGE_BYTES),
+            series: take(plan.series_count as usize * sizes::SERIES_BYTES),
+            series_buckets: take(bucket_bytes),
+            cells: take(plan.label_cells_count as usize * sizes::CELL_BYTES),
+            symbol_buckets: take(bucket_bytes),
+            state: plan.state.map(|class| take(class.bytes())),
+            ring: take(plan.ring_bytes as usize),
+            bytes: 0,
+        };
+        Self { bytes: end, ..map }
+    }
+
+    pub(super) fn timeline(&self, id: u32) -> usize {
+        record(self.timelines, id, self.plan.timelines_count, sizes::TIMELINE_BYTES)
+    }
+
+    pub(super) fn layout(&self, id: u32) -> usize {
+        record(self.layouts, id, self.plan.layouts_count, sizes::LAYOUT_BYTES)
+    }
+
+    pub(super) fn node(&self, id: u32) -> usize {
+        record(self.nodes, id, self.plan.layout_nodes_count, sizes::NODE_BYTES)
+    }
+
+    pub(super) fn page(&self, id: u32) -> usize {
+        record(self.pages, id, self.plan.raw_pages_count, sizes::PAGE_BYTES)
+    }
+
+    pub(super) fn series(&self, id: u32) -> usize {
+        record(self.series, id, self.plan.series_count, sizes::SERIES_BYTES)
+    }
+
+    pub(super) fn cell(&self, id: u32) -> usize {
+        record(self.cells, id, self.plan.label_cells_count, sizes::CELL_BYTES)
+    }
+
+    pub(super) fn series_bucket(&self, hash: u64) -> usize {
+        self.series_buckets + bucket(hash, self.plan.series_count)
+    }
+
+    pub(super) fn symbol_bucket(&self, hash: u64) -> usize {
+        self.symbol_buckets + bucket(hash, self.plan.series_count)
+    }
+
+    pub(super) fn buckets(&self) -> [Range<usize>; 2] {
+        let bytes = self.plan.series_count as usize * 4;
+        [self.series_buckets, self.symbol_buckets].map(|start| start..start + bytes)
+    }
+
+    /// One of the two copies of a state slot.
+    pub(super) fn state(&self, class: usize, slot: u32, copy: usize) -> usize {
+        let bytes_each = sizes::STATE_HEAD_BYTES + self.plan.state[class].bytes_each as usize;
+        self.state[class] + (slot as usize * 2 + copy) * bytes_each
+    }
+
+    /// Where a ring position lies.
+    pub(super) fn ring_at(&self, position: u64) -> usize {
+        self.ring + (position % u64::from(self.plan.ring_bytes)) as usize
+    }
+}
+
+fn record(start: usize, id: u32, count: u32, bytes: usize) -> usize {
+    assert!(id < count, "record {id} of {count}");
+    start + id as usize * bytes
+}
+
+fn bucket(hash: u64, count: u32) -> usize {
+    (((hash >> 32) * u64::from(count)) >> 32) as usize * 4
+}
+
+/// A check against torn and foreign bytes, eight at a time; not against forgery.
+#[derive(Clone, Copy)]
+pub(super) struct Checksum(u64);
+
+impl Checksum {
+    pub(super) fn new() -> Self {
+        Self(0x9e37_79b9_7f4a_7c15)
+    }
+
+    pub(super) fn add(mut self, bytes: &[u8]) -> Self {
+        let (words, rest) = bytes.as_chunks::<8>();
+        for word in words {
+            self = self.add_word(u64::from_le_bytes(*word));
+        }
+        if !rest.is_empty() {
+            let mut last = [0; 8];
+            last[..rest.len()].copy_from_slice(rest);
+            self = self.add_word(u64::from_le_bytes(last));
+        }
+        self.add_word(bytes.len() as u64)
+    }
+
+    fn add_word(self, word: u64) -> Self {
+        Self((self.0 ^ word).wrapping_mul(0xff51_afd7_ed55_8ccd).rotate_left(29))
+    }
+
+    pub(super) fn finish(self) -> u32 {
+        (crate::prng::mix(self.0) >> 32) as u32
+    }
+}

@@ -1,0 +1,472 @@
+//! Timelines, and the one row that each may be staging.
+//!
+//! ```text
+//!            row_begin                row_commit: row_next + 1
+//!   at rest ──────────► row is staged ──────────────────────► at rest
+//!      ▲                    │ row_abort
+//!      └────────────────────┘
+//! ```
+//!
+//! Rows `row_first .. row_next` are committed and lie raw in the current layout's pages; the staged row lies behind them
+//! and counts for nothing. One write of `row_next` commits it, one write of `row_first` hands the rows to the ring.
+
+use super::{
+    ColumnKind, Counter, Missing, Presence, PutOutcome, Refused, RegionName, RowCommitted, STALE_NAN_BITS, SeriesId,
+    Store, TimelineId, TimelineKey,
+    layouts::{Column, RawColumn},
+    sizes,
+    slab::{NONE, NOWHERE},
+};
+use crate::{
+    labels::{LABELS_BYTES_MAX, LabelsRef},
+    limits::CHUNK_ROWS_MAX,
+};
+use core::ops::Range;
+
+const KEY: usize = 0;
+const FLAGS: usize = 8;
+const USED: u32 = 1;
+const RELEASED: u32 = 2;
+/// The current layout, or none once released.
+const LAYOUT: usize = 12;
+const ROW_NEXT: usize = 16;
+const ROW_FIRST: usize = 24;
+const SPILLED: usize = 32;
+const LOGGED: usize = 40;
+const LOST_FROM: usize = 48;
+const LOST_TO: usize = 56;
+// Made anew at attach: the chunks in the ring, and whether a row is staged.
+const CHUNK_OLDEST: usize = 64;
+const CHUNK_NEWEST: usize = 72;
+const STAGED: usize = 80;
+const STAGED_NEW: usize = 84;
+const CHUNKS: usize = 88;
+const INSTANTS: usize = 96;
+
+impl Store<'_> {
+    /// Finds or makes the timeline. A released one is taken back.
+    ///
+    /// # Errors
+    ///
+    /// No room for one more, and no rows of an ended one that are spilled and could make room.
+    pub fn timeline_open(&mut self, key: TimelineKey) -> Result<TimelineId, Refused> {
+        let mut opened = self.timeline_try_open(key);
+        while opened.is_err() && self.reclaim() {
+            opened = self.timeline_try_open(key);
+        }
+        opened
+    }
+
+    fn timeline_try_open(&mut self, key: TimelineKey) -> Result<TimelineId, Refused> {
+        let timeline = match self.timeline_find(key) {
+            Some(TimelineId(timeline)) => timeline,
+            None => self.timeline_make(key)?,
+        };
+        let at = self.map.timeline(timeline);
+        if self.timeline_layout(timeline) == NONE {
+            match self.layout_make(timeline) {
+                Ok(layout) => self.slab.publish_u32(at + LAYOUT, layout),
+                Err(refused) => {
+                    self.timeline_drop_unused(timeline);
+                    return Err(refused);
+                }
+            }
+        }
+        self.slab.publish_u32(at + FLAGS, USED);
+        Ok(TimelineId(timeline))
+    }
+
+    pub fn timeline_find(&self, key: TimelineKey) -> Option<TimelineId> {
+        self.timelines().find(|timeline| self.timeline_key(*timeline) == key)
+    }
+
+    pub fn timeline_key(&self, timeline: TimelineId) -> TimelineKey {
+        TimelineKey(self.slab.u64(self.map.timeline(timeline.0) + KEY))
+    }
+
+    /// All timelines, released ones with rows in RAM included.
+    pub fn timelines(&self) -> impl Iterator<Item = TimelineId> {
+        (0..self.map.plan.timelines_count).filter(|timeline| self.timeline_used(*timeline)).map(TimelineId)
+    }
+
+    /// No more rows will come. The timeline goes when its rows are gone; an open row is aborted.
+    pub fn timeline_release(&mut self, timeline: TimelineId) {
+        let TimelineId(timeline) = timeline;
+        if !self.timeline_used(timeline) {
+            return;
+        }
+        let at = self.map.timeline(timeline);
+        self.slab.put_u32(at + STAGED, 0);
+        self.slab.publish_u32(at + FLAGS, USED | RELEASED);
+        self.chunk_close(timeline);
+        let layout = self.timeline_layout(timeline);
+        if layout != NONE {
+            self.slab.publish_u32(at + LAYOUT, NONE);
+            self.reclaimed_all = false;
+            self.layout_free_pages(layout, None);
+            self.layout_drop_unused(layout);
+        }
+        self.timeline_drop_unused(timeline);
+    }
+
+    /// After recovery: row numbers go on behind what is stored. A number below the next one changes nothing. An open row
+    /// is aborted.
+    pub fn row_next_at_least(&mut self, timeline: TimelineId, row: u64) {
+        let TimelineId(timeline) = timeline;
+        if !self.timeline_used(timeline) || row <= self.row_next(timeline) {
+            return;
+        }
+        let at = self.map.timeline(timeline);
+        self.slab.put_u32(at + STAGED, 0);
+        self.chunk_close(timeline);
+        // First before next: a first row behind the next one is put right at attach.
+        self.slab.publish_u64(at + ROW_FIRST, row);
+        self.slab.publish_u64(at + ROW_NEXT, row);
+    }
+
+    /// Begins a row; it is staged until it is committed. Several timelines may be staging at once.
+    pub fn row_begin(&mut self, timeline: TimelineId, instant_ms: i64) -> Result<(), Refused> {
+        let TimelineId(timeline) = timeline;
+        if !self.timeline_used(timeline) || self.timeline_released(timeline) {
+            return Err(Refused::NoTimeline);
+        }
+        if self.row_is_staged(timeline) {
+            return Err(Refused::RowOpen);
+        }
+        if self.rows_open(timeline) == CHUNK_ROWS_MAX {
+            self.chunk_close(timeline);
+        }
+        let (at, row) = (self.map.timeline(timeline), self.rows_open(timeline));
+        self.layout_clear_row(self.timeline_layout(timeline), row);
+        self.slab.put_u64(at + INSTANTS + 8 * row, instant_ms as u64);
+        self.slab.put_u32(at + STAGED_NEW, 0);
+        self.slab.put_u32(at + STAGED, 1);
+        Ok(())
+    }
+
+    /// Puts one sample into the open row. `age_ms`: the row's instant minus the sample's own timestamp, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// A full region refuses a new series, and only that. Before it does, rows of ended series that are spilled make
+    /// room.
+    pub fn row_put(
+        &mut self,
+        timeline: TimelineId,
+        labels: LabelsRef<'_>,
+        bits: u64,
+        age_ms: Option<i64>,
+    ) -> Result<PutOutcome, Refused> {
+        let TimelineId(timeline) = timeline;
+        if !self.timeline_used(timeline) || !self.row_is_staged(timeline) {
+            return Err(Refused::NoRowOpen);
+        }
+        if labels.is_empty() {
+            return Err(Refused::NoLabels);
+        }
+        if labels.as_bytes().len() > LABELS_BYTES_MAX {
+            return Err(Refused::LabelsTooLong);
+        }
+        let mut put = self.row_put_checked(timeline, labels, bits, age_ms.unwrap_or(0));
+        while matches!(put, Err(Refused::Full { .. })) && self.reclaim() {
+            put = self.row_put_checked(timeline, labels, bits, age_ms.unwrap_or(0));
+        }
+        match put {
+            Err(Refused::Full { .. }) => self.count(Counter::RefusedSeries, 1),
+            Ok(PutOutcome::Duplicate { .. }) => self.count(Counter::Duplicates, 1),
+            _ => {}
+        }
+        put
+    }
+
+    fn row_put_checked(
+        &mut self,
+        timeline: u32,
+        labels: LabelsRef<'_>,
+        bits: u64,
+        age_ms: i64,
+    ) -> Result<PutOutcome, Refused> {
+        let row = self.rows_open(timeline);
+        let layout = self.timeline_layout(timeline);
+        let hash = labels.stable_hash();
+        let series = match self.series_find_hashed(labels, hash) {
+            Some(series) => series,
+            None => self.series_make(labels, hash)?,
+        };
+        let (value, age) = self.series_columns_in(series, layout);
+        let known = value.is_some();
+        if let Some(raw) = value.and_then(|column| self.column_raw(column))
+            && self.raw_state(raw, row) != Presence::Absent
+        {
+            return Ok(PutOutcome::Duplicate { same_value: self.raw_cell(raw, row) == bits });
+        }
+        let columns = self.columns_for(layout, series, value, age, age_ms);
+        let (value, age) = match columns {
+            Ok(columns) => columns,
+            Err(refused) => {
+                if self.series_column(series).is_none() {
+                    self.series_drop(series);
+                }
+                return Err(refused);
+            }
+        };
+        if let Some(age) = age {
+            self.raw_put(age, row, age_ms as u64);
+            self.raw_set_presence(age, row, Presence::Value);
+        }
+        let state = if bits == STALE_NAN_BITS { Presence::Stale } else { Presence::Value };
+        self.raw_put(value, row, bits);
+        self.raw_set_presence(value, row, state);
+        if known {
+            return Ok(PutOutcome::Known);
+        }
+        let at = self.map.timeline(timeline) + STAGED_NEW;
+        self.slab.put_u32(at, self.slab.u32(at) + 1);
+        Ok(PutOutcome::New)
+    }
+
+    /// The raw columns that a sample goes to, made where they are missing; the age's only when there is an age.
+    fn columns_for(
+        &mut self,
+        layout: u32,
+        series: SeriesId,
+        value: Option<Column>,
+        age: Option<Column>,
+        age_ms: i64,
+    ) -> Result<(RawColumn, Option<RawColumn>), Refused> {
+        let value = match value {
+            Some(column) => column,
+            None => self.layout_append(layout, series, ColumnKind::Float, true)?,
+        };
+        let value = self.column_raw_make(value)?;
+        if age_ms == 0 {
+            return Ok((value, None));
+        }
+        let age = match age {
+            Some(column) => column,
+            None => self.layout_append(layout, series, ColumnKind::Age, true)?,
+        };
+        Ok((value, Some(self.column_raw_make(age)?)))
+    }
+
+    /// Publishes the open row by one write of its number.
+    ///
+    /// # Panics
+    ///
+    /// When no row is open: the caller lost track.
+    pub fn row_commit(&mut self, timeline: TimelineId, missing: Missing) -> RowCommitted {
+        let TimelineId(timeline) = timeline;
+        assert!(self.row_is_staged(timeline), "timeline {timeline} has no open row to commit");
+        let (at, row) = (self.map.timeline(timeline), self.rows_open(timeline));
+        let (mut samples, mut stale) = (0, 0);
+        self.layout_each(self.timeline_layout(timeline), |store, column| {
+            let (ColumnKind::Float, Some(raw)) = (store.column_kind(column), store.column_raw(column)) else { return };
+            match store.raw_state(raw, row) {
+                Presence::Value => samples += 1,
+                Presence::Stale => stale += 1,
+                Presence::Absent if missing == Missing::Stale => {
+                    let before = match row.checked_sub(1) {
+                        Some(before) => store.raw_state(raw, before) == Presence::Value,
+                        None => store.column_previous(column),
+                    };
+                    if before {
+                        store.raw_set_presence(raw, row, Presence::Stale);
+                        stale += 1;
+                    }
+                }
+                Presence::Absent => {}
+            }
+        });
+        let number = self.row_next(timeline);
+        let new_series = self.slab.u32(at + STAGED_NEW);
+        self.count(Counter::CommittedRows, 1);
+        self.count(Counter::CommittedSamples, u64::from(samples + stale));
+        self.slab.put_u32(at + STAGED, 0);
+        self.slab.publish_u64(at + ROW_NEXT, number + 1);
+        RowCommitted { row: number, samples, stale, new_series }
+    }
+
+    /// Forgets the open row, if there is one.
+    pub fn row_abort(&mut self, timeline: TimelineId) {
+        if self.timeline_used(timeline.0) {
+            self.slab.put_u32(self.map.timeline(timeline.0) + STAGED, 0);
+        }
+    }
+
+    // Marks of the spill.
+
+    /// Before this row everything is in stored segments.
+    pub fn rows_spilled(&self, timeline: TimelineId) -> u64 {
+        self.slab.u64(self.map.timeline(timeline.0) + SPILLED)
+    }
+
+    pub fn set_rows_spilled(&mut self, timeline: TimelineId, row: u64) {
+        self.slab.put_u64(self.map.timeline(timeline.0) + SPILLED, row);
+        self.reclaimed_all = false;
+    }
+
+    /// Before this row everything is in the tail log.
+    pub fn rows_logged(&self, timeline: TimelineId) -> u64 {
+        self.slab.u64(self.map.timeline(timeline.0) + LOGGED)
+    }
+
+    pub fn set_rows_logged(&mut self, timeline: TimelineId, row: u64) {
+        self.slab.put_u64(self.map.timeline(timeline.0) + LOGGED, row);
+    }
+
+    /// Hull of the rows that left RAM before they were spilled, since [`Store::rows_lost_clear`].
+    pub fn rows_lost(&self, timeline: TimelineId) -> Range<u64> {
+        let at = self.map.timeline(timeline.0);
+        match self.slab.u64(at + LOST_FROM) {
+            NOWHERE => 0..0,
+            from => from..self.slab.u64(at + LOST_TO),
+        }
+    }
+
+    pub fn rows_lost_clear(&mut self, timeline: TimelineId) {
+        self.slab.put_u64(self.map.timeline(timeline.0) + LOST_FROM, NOWHERE);
+    }
+
+    pub(super) fn rows_lose(&mut self, timeline: u32, rows: Range<u64>) {
+        let at = self.map.timeline(timeline);
+        let lost = self.rows_lost(TimelineId(timeline));
+        let (from, to) = match lost.is_empty() {
+            true => (rows.start, rows.end),
+            false => (lost.start.min(rows.start), lost.end.max(rows.end)),
+        };
+        self.slab.put_u64(at + LOST_TO, to);
+        self.slab.put_u64(at + LOST_FROM, from);
+    }
+
+    // What the other parts of the store ask.
+
+    pub(super) fn timeline_used(&self, timeline: u32) -> bool {
+        timeline < self.map.plan.timelines_count && self.slab.u32(self.map.timeline(timeline) + FLAGS) & USED != 0
+    }
+
+    pub(super) fn timeline_released(&self, timeline: u32) -> bool {
+        self.slab.u32(self.map.timeline(timeline) + FLAGS) & RELEASED != 0
+    }
+
+    /// The current layout, or [`NONE`].
+    pub(super) fn timeline_layout(&self, timeline: u32) -> u32 {
+        match self.timeline_used(timeline) {
+            true => self.slab.u32(self.map.timeline(timeline) + LAYOUT),
+            false => NONE,
+        }
+    }
+
+    pub(super) fn timeline_set_layout(&mut self, timeline: u32, layout: u32) {
+        self.slab.publish_u32(self.map.timeline(timeline) + LAYOUT, layout);
+    }
+
+    /// Position of the oldest chunk in the ring, or [`NOWHERE`].
+    pub(super) fn chunk_oldest(&self, timeline: u32) -> u64 {
+        self.slab.u64(self.map.timeline(timeline) + CHUNK_OLDEST)
+    }
+
+    pub(super) fn chunk_newest(&self, timeline: u32) -> u64 {
+        self.slab.u64(self.map.timeline(timeline) + CHUNK_NEWEST)
+    }
+
+    /// The timeline got a chunk in the ring.
+    pub(super) fn timeline_add_chunk(&mut self, timeline: u32, position: u64) {
+        let at = self.map.timeline(timeline);
+        if self.chunk_oldest(timeline) == NOWHERE {
+            self.slab.put_u64(at + CHUNK_OLDEST, position);
+        }
+        self.slab.put_u64(at + CHUNK_NEWEST, position);
+        self.slab.put_u32(at + CHUNKS, self.slab.u32(at + CHUNKS) + 1);
+    }
+
+    /// The timeline lost its oldest chunk; `next` is the one after it.
+    pub(super) fn timeline_remove_chunk(&mut self, timeline: u32, next: u64) {
+        let at = self.map.timeline(timeline);
+        self.slab.put_u64(at + CHUNK_OLDEST, next);
+        if next == NOWHERE {
+            self.slab.put_u64(at + CHUNK_NEWEST, NOWHERE);
+        }
+        self.slab.put_u32(at + CHUNKS, self.slab.u32(at + CHUNKS) - 1);
+    }
+
+    /// Row after the last committed one.
+    pub(super) fn row_next(&self, timeline: u32) -> u64 {
+        self.slab.u64(self.map.timeline(timeline) + ROW_NEXT)
+    }
+
+    /// First of the rows that lie raw.
+    pub(super) fn row_first(&self, timeline: u32) -> u64 {
+        self.slab.u64(self.map.timeline(timeline) + ROW_FIRST)
+    }
+
+    pub(super) fn set_row_first(&mut self, timeline: u32, row: u64) {
+        self.slab.publish_u64(self.map.timeline(timeline) + ROW_FIRST, row);
+    }
+
+    /// Rows that lie raw, at most 16.
+    pub(super) fn rows_open(&self, timeline: u32) -> usize {
+        (self.row_next(timeline) - self.row_first(timeline)) as usize
+    }
+
+    /// Instant of a raw row, counted from the first one.
+    pub(super) fn raw_instant(&self, timeline: u32, row: usize) -> i64 {
+        self.slab.i64(self.map.timeline(timeline) + INSTANTS + 8 * row)
+    }
+
+    fn row_is_staged(&self, timeline: u32) -> bool {
+        self.slab.u32(self.map.timeline(timeline) + STAGED) != 0
+    }
+
+    fn timeline_make(&mut self, key: TimelineKey) -> Result<u32, Refused> {
+        let free = (0..self.map.plan.timelines_count).find(|timeline| !self.timeline_used(*timeline));
+        let Some(timeline) = free else { return Err(self.full(RegionName::Timelines)) };
+        let at = self.map.timeline(timeline);
+        self.slab.fill(at..at + sizes::TIMELINE_BYTES, 0);
+        self.slab.put_u64(at + KEY, key.0);
+        self.slab.put_u32(at + LAYOUT, NONE);
+        self.slab.put_u64(at + LOST_FROM, NOWHERE);
+        self.slab.put_u64(at + CHUNK_OLDEST, NOWHERE);
+        self.slab.put_u64(at + CHUNK_NEWEST, NOWHERE);
+        self.slab.publish_u32(at + FLAGS, USED | RELEASED);
+        Ok(timeline)
+    }
+
+    /// Frees a released timeline without rows.
+    pub(super) fn timeline_drop_unused(&mut self, timeline: u32) {
+        let at = self.map.timeline(timeline);
+        let empty = self.slab.u32(at + CHUNKS) == 0 && self.rows_open(timeline) == 0;
+        if empty && self.timeline_released(timeline) && self.timeline_layout(timeline) == NONE {
+            self.slab.publish_u32(at + FLAGS, 0);
+        }
+    }
+
+    // Attach.
+
+    /// Forgets what is made anew, and counts the rows that were staged.
+    pub(super) fn timelines_forget_chunks(&mut self) -> u32 {
+        let mut staged = 0;
+        for timeline in 0..self.map.plan.timelines_count {
+            let at = self.map.timeline(timeline);
+            staged += u32::from(self.timeline_used(timeline) && self.row_is_staged(timeline));
+            self.slab.put_u32(at + STAGED, 0);
+            self.slab.put_u32(at + CHUNKS, 0);
+            self.slab.put_u64(at + CHUNK_OLDEST, NOWHERE);
+            self.slab.put_u64(at + CHUNK_NEWEST, NOWHERE);
+        }
+        staged
+    }
+
+    /// Checks a timeline's numbers, and finishes [`Store::row_next_at_least`].
+    pub(super) fn timeline_check(&mut self, timeline: u32) -> Option<()> {
+        let at = self.map.timeline(timeline);
+        if self.row_first(timeline) > self.row_next(timeline) {
+            let row = self.row_first(timeline);
+            self.slab.publish_u64(at + ROW_NEXT, row);
+        }
+        let layout = self.slab.u32(at + LAYOUT);
+        let layout_fits = layout == NONE || self.layout_fits(layout, timeline, 0);
+        let rows = self.row_next(timeline) - self.row_first(timeline);
+        let open = layout != NONE || self.timeline_released(timeline);
+        (rows <= CHUNK_ROWS_MAX as u64 && layout_fits && open && (rows == 0 || layout != NONE)).then_some(())
+    }
+}
