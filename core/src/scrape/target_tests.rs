@@ -15,12 +15,15 @@ use std::{
     vec::Vec,
 };
 
+/// Instant, and bits and age by series.
+type Row = (i64, BTreeMap<String, (u64, Option<i64>)>);
+
 /// Committed rows by series, as text.
 #[derive(Default)]
 struct Model {
     keys: Vec<TimelineKey>,
-    open: BTreeMap<u32, (i64, BTreeMap<String, (u64, Option<i64>)>)>,
-    rows: Vec<(i64, BTreeMap<String, (u64, Option<i64>)>)>,
+    open: BTreeMap<u32, Row>,
+    rows: Vec<Row>,
     known: BTreeSet<String>,
     released: Vec<TimelineId>,
     /// New series beyond this many are refused.
