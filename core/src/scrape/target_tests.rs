@@ -3,8 +3,11 @@
 use super::{spec::tests, *};
 use crate::{
     daemon::settings::JobSettings,
-    labels::LabelsRef,
-    store::{Missing, PutOutcome, Refused, RegionName, RowCommitted, STALE_NAN_BITS, TimelineId, TimelineKey},
+    labels::{LabelSet, LabelsRef},
+    store::{
+        Identity, Missing, Plan, PutOutcome, Refused, RegionName, RowCommitted, STALE_NAN_BITS, Store, TimelineId,
+        TimelineKey,
+    },
     time::Now,
 };
 use std::{
@@ -423,4 +426,44 @@ fn values_named_stale_from_outside_are_plain_nan() {
     let mut world = World::new(|_| {});
     world.scrape("a NaN\n");
     assert_eq!(world.row(), ["a NaN"]);
+}
+
+#[test]
+fn the_real_store_holds_what_a_target_wrote() {
+    let mut slab = vec![0; 256 * 1024];
+    let plan = Plan::for_slab(slab.len()).unwrap();
+    let identity = Identity { store_uuid: [1; 16], boot_id: [2; 16], log_generation: 0 };
+    let mut store = Store::create(&mut slab, &plan, identity).unwrap();
+    let mut now = Now { mono_ms: 1_000_000, wall_ms: 1_700_000_000_000 };
+    let mut target = Target::new(TargetSpec::new(&tests::job(), &tests::target(&[])), 0, now);
+    target.scrape_at_once(now);
+    let mut meta = Metadata::new(10_000);
+    // The third scrape fails in its middle.
+    for body in ["a 1\nold 5 1699999999000\n", "a 2\n", "a 3\nbroken\n", "a 4\n"] {
+        let wait_ms = target.due_mono_ms().saturating_sub(now.mono_ms);
+        now = Now { mono_ms: now.mono_ms + wait_ms, wall_ms: now.wall_ms + wait_ms as i64 };
+        target.start(now).unwrap();
+        target.head(now, 200, "text/plain", &mut store, &mut meta);
+        let (first, second) = body.as_bytes().split_at(body.len() / 2);
+        for piece in [first, second] {
+            target.body(now, piece, &mut store, &mut meta);
+        }
+        target.end(now, &mut store, &mut meta);
+    }
+    let read = |metric: &str| {
+        let labels = [("__name__", metric), ("instance", "h:9100"), ("job", "node")];
+        let series = store.series_find(LabelSet::from_pairs(labels).as_ref()).unwrap();
+        let mut values = Vec::new();
+        store.series_read(series, 0, i64::MAX, &mut |t_ms, bits| {
+            let value = if bits == STALE_NAN_BITS { "stale".into() } else { f64::from_bits(bits).to_string() };
+            values.push((t_ms - 1_700_000_000_000, value));
+        });
+        values
+    };
+    let text = |values: Vec<(i64, String)>| values.into_iter().map(|(_, value)| value).collect::<Vec<_>>();
+    assert_eq!(text(read("a")), ["1", "2", "stale", "4"]);
+    assert_eq!(text(read("up")), ["1", "1", "0", "1"]);
+    assert_eq!(text(read("scrape_series_added")), ["2", "0", "0", "0"]);
+    assert_eq!(read("old")[0], (-1_000, "5".into()));
+    assert_eq!(target.status().counters.scrapes_failed, 1);
 }
