@@ -24,6 +24,8 @@ pub mod store;
 #[cfg(feature = "alloc")]
 pub mod math;
 #[cfg(feature = "alloc")]
+pub mod number;
+#[cfg(feature = "alloc")]
 pub mod retry;
 
 #[cfg(feature = "alloc")]

@@ -39,6 +39,100 @@ impl JumpWatch {
     }
 }
 
+/// An instant as RFC 3339 in UTC, with milliseconds where there are any.
+#[derive(Clone, Copy, Debug)]
+pub struct Rfc3339(pub i64);
+
+impl core::fmt::Display for Rfc3339 {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let (days, in_day_ms) = (self.0.div_euclid(DAY_MS), self.0.rem_euclid(DAY_MS));
+        let (year, month, day) = civil_from_days(days);
+        let (hour, minute, second) = (in_day_ms / 3_600_000, in_day_ms / 60_000 % 60, in_day_ms / 1000 % 60);
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")?;
+        match in_day_ms % 1000 {
+            0 => f.write_str("Z"),
+            ms => write!(f, ".{ms:03}Z"),
+        }
+    }
+}
+
+pub const DAY_MS: i64 = 86_400_000;
+
+/// Reads RFC 3339 with any number of fraction digits; below a millisecond is cut off.
+pub fn parse_rfc3339_ms(text: &str) -> Option<i64> {
+    let number = |from: usize, to: usize| -> Option<i64> {
+        let digits = text.get(from..to)?;
+        digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
+    };
+    let separators = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
+    if !separators.iter().all(|(at, byte)| text.as_bytes().get(*at).is_some_and(|b| b.eq_ignore_ascii_case(byte))) {
+        return None;
+    }
+    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+    let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
+    if !(1..=12).contains(&month)
+        || day < 1
+        || day > days_in_month(year, month)
+        || hour > 23
+        || minute > 59
+        || second > 59
+    {
+        return None;
+    }
+    let mut rest = text.get(19..)?;
+    let mut ms = 0;
+    if let Some(fraction) = rest.strip_prefix('.') {
+        let digits = fraction.bytes().take_while(u8::is_ascii_digit).count();
+        if digits == 0 {
+            return None;
+        }
+        for index in 0..3 {
+            ms = ms * 10
+                + fraction.as_bytes().get(index).filter(|_| index < digits).map_or(0, |byte| i64::from(byte - b'0'));
+        }
+        rest = &fraction[digits..];
+    }
+    let zone_ms = match rest.as_bytes() {
+        [b'Z' | b'z'] => 0,
+        [sign @ (b'+' | b'-'), h1, h2, b':', m1, m2] if [h1, h2, m1, m2].iter().all(|byte| byte.is_ascii_digit()) => {
+            let two = |tens: &u8, ones: &u8| i64::from(tens - b'0') * 10 + i64::from(ones - b'0');
+            let offset = two(h1, h2) * 3_600_000 + two(m1, m2) * 60_000;
+            if *sign == b'+' { offset } else { -offset }
+        }
+        _ => return None,
+    };
+    let seconds = hour * 3600 + minute * 60 + second;
+    Some(days_from_civil(year, month, day) * DAY_MS + seconds * 1000 + ms - zone_ms)
+}
+
+/// Days since 1970-01-01 in the proleptic Gregorian calendar, counted in years that begin in March.
+pub fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+    let shifted = year - i64::from(month <= 2);
+    let (era, year_of_era) = (shifted.div_euclid(400), shifted.rem_euclid(400));
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
+}
+
+/// Year, month 1..=12 and day 1..=31 of a count of days since 1970-01-01.
+pub fn civil_from_days(days: i64) -> (i64, i64, i64) {
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let month = (month_from_march + 2) % 12 + 1;
+    (era * 400 + year_of_era + i64::from(month <= 2), month, day_of_year - (153 * month_from_march + 2) / 5 + 1)
+}
+
+pub fn days_in_month(year: i64, month: i64) -> i64 {
+    match month {
+        4 | 6 | 9 | 11 => 30,
+        2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
+        2 => 28,
+        _ => 31,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,5 +144,36 @@ mod tests {
         assert_eq!(watch.observe(Now { mono_ms: 6_000, wall_ms: 1_007_999 }), Some(1_000));
         assert_eq!(watch.observe(Now { mono_ms: 7_000, wall_ms: 0 }), Some(-1_008_999));
         assert_eq!(watch.observe(Now { mono_ms: 8_000, wall_ms: 1_000 }), None);
+    }
+
+    #[test]
+    fn dates_survive_there_and_back_over_four_centuries() {
+        for days in -150_000..150_000 {
+            let (year, month, day) = civil_from_days(days);
+            assert_eq!(days_from_civil(year, month, day), days);
+            assert!((1..=days_in_month(year, month)).contains(&day));
+        }
+    }
+
+    #[test]
+    fn rfc_3339_is_read_and_written() {
+        let mut text = heapless::String::<64>::new();
+        core::fmt::Write::write_fmt(&mut text, format_args!("{} {}", Rfc3339(1_435_781_451_781), Rfc3339(0))).unwrap();
+        assert_eq!(text, "2015-07-01T20:10:51.781Z 1970-01-01T00:00:00Z");
+        assert_eq!(parse_rfc3339_ms("2015-07-01T20:10:51.7819Z"), Some(1_435_781_451_781));
+        assert_eq!(parse_rfc3339_ms("1969-12-31T23:59:59Z"), Some(-1_000));
+        for broken in [
+            "",
+            "2015-07-01",
+            "2015-13-01T00:00:00Z",
+            "2015-02-29T00:00:00Z",
+            "2015-07-01T24:00:00Z",
+            "2015-07-01T20:10:51",
+            "2015-07-01T20:10:51.Z",
+            "2015-07-01T20:10:51+0200",
+            "2015-07-01 20:10:51Z",
+        ] {
+            assert_eq!(parse_rfc3339_ms(broken), None, "{broken}");
+        }
     }
 }

@@ -74,10 +74,18 @@ pub enum Output<'b> {
 
 /// Rows of the database.
 pub enum Put<'b> {
-    Segment { meta: crate::store::stored::SegmentMeta, bytes: &'b [u8] },
+    Segment {
+        meta: crate::store::stored::SegmentMeta,
+        bytes: &'b [u8],
+    },
     Layout(crate::store::stored::LayoutPart<'b>),
     /// Small state by name: replaces; empty bytes delete.
-    State { key: &'b str, bytes: &'b [u8] },
+    State {
+        key: &'b str,
+        bytes: &'b [u8],
+    },
     /// Segments (and the layouts that no segment names any more) that end before this instant are dropped.
-    DropBefore { t_ms: i64 },
+    DropBefore {
+        t_ms: i64,
+    },
 }

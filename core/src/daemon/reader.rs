@@ -4,6 +4,7 @@
 //! stays. A stored unit that cannot be read is left out and counted; the answer is made of the rest.
 
 use crate::{
+    forward::Run,
     labels::{LabelSet, LabelsRef, Matcher},
     promql::source::{Part, Selected, Source, SourceError},
     spill::{FormatError, SegmentReader, layout_part_read},
@@ -42,6 +43,8 @@ impl Damage {
 /// One series over a run of rows, for forwarding: slices of one length, ascending by row.
 #[derive(Clone, Copy, Debug)]
 pub struct SeriesRows<'a> {
+    /// The column in the layout of these rows.
+    pub column: u32,
     pub labels: LabelsRef<'a>,
     pub rows: &'a [u64],
     pub t_ms: &'a [i64],
@@ -116,8 +119,13 @@ impl<'a, 'm> Reader<'a, 'm> {
                 let end = rows.end.min(run.rows.end);
                 let mut go_on = true;
                 self.store.rows_read(timeline, from..end, &mut |column| {
-                    let given =
-                        SeriesRows { labels: column.labels, rows: column.rows, t_ms: column.t_ms, bits: column.bits };
+                    let given = SeriesRows {
+                        column: column.column,
+                        labels: column.labels,
+                        rows: column.rows,
+                        t_ms: column.t_ms,
+                        bits: column.bits,
+                    };
                     go_on = visit(given);
                     go_on
                 });
@@ -141,6 +149,30 @@ impl<'a, 'm> Reader<'a, 'm> {
             }
         }
         Ok(())
+    }
+
+    /// The first stored rows at or after `row`, as far as the segments that begin with them reach: one run for the
+    /// forwarders.
+    pub fn stored_rows(&mut self, key: TimelineKey, row: u64) -> Result<Option<Run>, StoredError> {
+        let mut run: Option<(u64, Run)> = None;
+        self.stored.rows(key, row, &mut |meta, _| {
+            let columns = meta.column_from + meta.column_count;
+            match &mut run {
+                None => {
+                    let rows = row.max(meta.row_from)..meta.row_from + u64::from(meta.row_count);
+                    let (first_ms, last_ms) = (meta.t_min_ms, meta.t_max_ms);
+                    run = Some((meta.row_from, Run { rows, column_count: columns, first_ms, last_ms }));
+                }
+                Some((row_from, run)) if *row_from == meta.row_from => {
+                    run.column_count = run.column_count.max(columns);
+                    run.first_ms = run.first_ms.min(meta.t_min_ms);
+                    run.last_ms = run.last_ms.max(meta.t_max_ms);
+                }
+                Some(_) => return false,
+            }
+            true
+        })?;
+        Ok(run.map(|(_, run)| run))
     }
 
     /// Gives the first stored rows in `rows`, as far as the segments that begin with them reach; returns the row behind, or
@@ -182,8 +214,8 @@ impl<'a, 'm> Reader<'a, 'm> {
                 }
                 let read = segments.columns(bytes, taken.clone(), &mut |samples| {
                     if let Ok(at) = labels.binary_search_by_key(&samples.column, |(column, _)| *column) {
-                        let (rows, t_ms, bits) = (samples.rows, samples.t_ms, samples.bits);
-                        go_on = visit(SeriesRows { labels: labels[at].1.as_ref(), rows, t_ms, bits });
+                        let (column, rows, t_ms, bits) = (samples.column, samples.rows, samples.t_ms, samples.bits);
+                        go_on = visit(SeriesRows { column, labels: labels[at].1.as_ref(), rows, t_ms, bits });
                     }
                     go_on
                 });

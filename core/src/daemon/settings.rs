@@ -101,7 +101,9 @@ pub struct Options {
     /// Name and value of every flag, as `/api/v1/status/flags` gives them.
     pub flags: Vec<(String, String)>,
     pub storage_path: String,
-    /// Spread of schedules and jitter; random at start, fixed in the simulator.
+    /// The whole process' budget, for the page and our own metrics.
+    pub memory_limit_bytes: u64,
+    /// Places schedules and jitter: the same after a restart, another on every node (made from the store's UUID).
     pub seed: u64,
     pub started_wall_ms: i64,
 }

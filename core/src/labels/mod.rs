@@ -8,6 +8,8 @@ mod matcher;
 #[cfg(feature = "alloc")]
 mod pattern;
 #[cfg(feature = "alloc")]
+pub(crate) use pattern::search_regex;
+#[cfg(feature = "alloc")]
 pub use {
     matcher::{MatchOp, Matcher},
     pattern::{Pattern, PatternError},

@@ -5,7 +5,10 @@
 
 use alloc::{boxed::Box, format, string::String, vec::Vec};
 use core::fmt;
-use regex_automata::{Input, meta, util::syntax};
+use regex_automata::{
+    Input, meta,
+    util::{interpolate, syntax},
+};
 
 /// Compiled size of one pattern. A larger one is refused by name.
 const PATTERN_BYTES_MAX: usize = 1024 * 1024;
@@ -33,8 +36,14 @@ pub struct Pattern {
 enum Kind {
     Literals(Box<[Box<str>]>),
     /// `prefix.*` (or `.+`): starts with the text, and has at least `more` bytes behind it.
-    Prefix { text: Box<str>, more: usize },
-    Suffix { text: Box<str>, more: usize },
+    Prefix {
+        text: Box<str>,
+        more: usize,
+    },
+    Suffix {
+        text: Box<str>,
+        more: usize,
+    },
     Automaton(Box<meta::Regex>),
 }
 
@@ -43,16 +52,7 @@ impl Pattern {
         if let Some(kind) = plain(text) {
             return Ok(Self { kind });
         }
-        let refused = |reason: String| PatternError { pattern: text.into(), reason: reason.into() };
-        let translated = translate(text);
-        let regex = meta::Builder::new()
-            .configure(meta::Config::new().nfa_size_limit(Some(PATTERN_BYTES_MAX)).utf8_empty(true))
-            .syntax(syntax::Config::new().dot_matches_new_line(true))
-            .build(&format!("^(?:{translated})$"))
-            .map_err(|error| match error.syntax_error() {
-                Some(syntax) => refused(last_line(&format!("{syntax}"))),
-                None => refused(String::from("expression too large")),
-            })?;
+        let regex = compile(text, |translated| format!("^(?:{translated})$"))?;
         Ok(Self { kind: Kind::Automaton(Box::new(regex)) })
     }
 
@@ -65,6 +65,25 @@ impl Pattern {
         }
     }
 
+    /// The template with `$1`, `${1}`, `$name` and `$$` replaced by what the groups took from `text`, as Go expands it;
+    /// nothing where `text` does not match.
+    pub fn expand(&self, text: &str, template: &str) -> Option<String> {
+        let mut expanded = String::new();
+        let Kind::Automaton(regex) = &self.kind else {
+            let whole = |group: usize, out: &mut String| out.push_str(if group == 0 { text } else { "" });
+            return self.matches(text).then(|| {
+                interpolate::string(template, whole, |_| None, &mut expanded);
+                expanded
+            });
+        };
+        let mut captures = regex.create_captures();
+        regex.captures(Input::new(text), &mut captures);
+        captures.is_match().then(|| {
+            captures.interpolate_string_into(text, template, &mut expanded);
+            expanded
+        })
+    }
+
     /// The texts that match, where they are a short list; lets an index look them up.
     pub fn literals(&self) -> Option<&[Box<str>]> {
         match &self.kind {
@@ -72,6 +91,24 @@ impl Pattern {
             _ => None,
         }
     }
+}
+
+/// A pattern of Go's that is searched for anywhere in a text, with its groups.
+pub(crate) fn search_regex(text: &str) -> Result<meta::Regex, PatternError> {
+    // Outside of labels, Go's dot does not match a newline; `(?s)` in the pattern changes that.
+    compile(text, |translated| format!("(?-s:{translated})"))
+}
+
+fn compile(text: &str, wrap: impl Fn(String) -> String) -> Result<meta::Regex, PatternError> {
+    let refused = |reason: String| PatternError { pattern: text.into(), reason: reason.into() };
+    meta::Builder::new()
+        .configure(meta::Config::new().nfa_size_limit(Some(PATTERN_BYTES_MAX)).utf8_empty(true))
+        .syntax(syntax::Config::new().dot_matches_new_line(true))
+        .build(&wrap(translate(text)))
+        .map_err(|error| match error.syntax_error() {
+            Some(syntax) => refused(last_line(&format!("{syntax}"))),
+            None => refused(String::from("expression too large")),
+        })
 }
 
 fn last_line(text: &str) -> String {
@@ -223,6 +260,23 @@ mod tests {
         check("[[:alpha:]]+", &["ab"], &["1"]);
         check("a{2,3}", &["aa", "aaa"], &["a", "aaaa"]);
         check("é.", &["éx", "éé"], &["é"]);
+    }
+
+    #[test]
+    fn a_template_takes_what_the_groups_took() {
+        let check = |pattern: &str, text: &str, template: &str, expected: Option<&str>| {
+            assert_eq!(
+                Pattern::new(pattern).unwrap().expand(text, template).as_deref(),
+                expected,
+                "{pattern} {template}"
+            );
+        };
+        check("(.*):(.*)", "host:80", "$2 at ${1}x $$ $1x", Some("80 at hostx $ "));
+        check("(?P<name>[a-z]+)[0-9]*", "eth0", "${name}", Some("eth"));
+        check("eth.*", "eth0", "if-$0$1", Some("if-eth0"));
+        check("(a)", "b", "$1", None);
+        check("a", "b", "$1", None);
+        check("(a)?b", "b", "x$1", Some("x"));
     }
 
     #[test]

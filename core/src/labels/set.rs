@@ -383,9 +383,17 @@ mod tests {
 
     #[test]
     fn foreign_bytes_are_checked() {
-        for bytes in [&[1][..], &[1, b'a'], &[1, b'a', 0], &[0, 1, b'a'], &[1, b'a', 2, b'b'], &[1, 0xff, 1, b'a'],
-            &[1, b'b', 1, b'x', 1, b'a', 1, b'x'], &[1, b'a', 1, b'x', 1, b'a', 1, b'x'], &[0xff, 0xff, 0xff, 1]]
-        {
+        for bytes in [
+            &[1][..],
+            &[1, b'a'],
+            &[1, b'a', 0],
+            &[0, 1, b'a'],
+            &[1, b'a', 2, b'b'],
+            &[1, 0xff, 1, b'a'],
+            &[1, b'b', 1, b'x', 1, b'a', 1, b'x'],
+            &[1, b'a', 1, b'x', 1, b'a', 1, b'x'],
+            &[0xff, 0xff, 0xff, 1],
+        ] {
             assert_eq!(LabelsRef::decode(bytes), Err(LabelsError::Broken), "{bytes:?}");
         }
         assert_eq!(LabelsRef::decode(&[]), Ok(LabelsRef::EMPTY));

@@ -198,6 +198,11 @@ impl<'m> Store<'m> {
         samples as u64
     }
 
+    /// Gives the slab back as it is, for a successor to attach to.
+    pub fn into_slab(self) -> &'m mut [u8] {
+        self.slab.into_bytes()
+    }
+
     /// This process has run for a while: whatever ended its predecessors, it is not in the slab. Without that, the slab
     /// is attached [`ATTACHES_COUNT_MAX`] times and then left alone.
     pub fn set_healthy(&mut self) {

@@ -1,0 +1,313 @@
+//! What the daemon tells about itself as JSON: targets, rules, alerts, and the status pages.
+
+use super::{
+    Daemon,
+    answer::{Answer, write_labels},
+    input::RequestId,
+    settings::JobKind,
+};
+use crate::{
+    api::{ApiError, Json, Params},
+    number::GoFloat,
+    rules::{Alert, Group, Rule},
+    store::{RegionName, stored::Stored},
+    time::{Now, Rfc3339},
+};
+use alloc::{format, vec::Vec};
+
+/// The Prometheus whose behaviour is served: Grafana switches features on it.
+pub const PROMETHEUS_VERSION: &str = "3.5.3";
+pub const HOLDFAST_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Go's zero time, which Prometheus gives for what has not happened yet.
+const NEVER: &str = "0001-01-01T00:00:00Z";
+
+impl Daemon<'_> {
+    pub(super) fn rules_status(&self, now: Now, request: RequestId, params: &Params) -> Result<Answer, ApiError> {
+        let kind = params.get("type");
+        if !matches!(kind, "" | "alert" | "record") {
+            return Err(ApiError::bad_data(format!("invalid parameter \"type\": not supported value {kind:?}")));
+        }
+        let named = |name: &str, value: &str| {
+            let mut wanted = params.all(name).peekable();
+            wanted.peek().is_none() || wanted.any(|one| one == value)
+        };
+        let exclude_alerts = matches!(params.get("exclude_alerts"), "true" | "1");
+        let _ = now;
+        Ok(Answer::success(request, |json| {
+            json.object(|json| {
+                json.key("groups").array(|json| {
+                    for group in self.rules.groups() {
+                        if !named("rule_group[]", group.name()) || !named("file[]", group.file()) {
+                            continue;
+                        }
+                        let rules: Vec<&Rule> = group
+                            .rules()
+                            .iter()
+                            .filter(|rule| kind.is_empty() || rule.is_alert() == (kind == "alert"))
+                            .filter(|rule| named("rule_name[]", rule.name()))
+                            .collect();
+                        let filtered = params.all("rule_name[]").next().is_some() || !kind.is_empty();
+                        if !(filtered && rules.is_empty()) {
+                            write_group(json, group, &rules, exclude_alerts);
+                        }
+                    }
+                });
+            });
+        }))
+    }
+
+    pub(super) fn alerts_status(&self, request: RequestId) -> Answer {
+        Answer::success(request, |json| {
+            json.object(|json| {
+                json.key("alerts").array(|json| {
+                    for rule in self.rules.groups().iter().flat_map(Group::rules) {
+                        for alert in rule.active_alerts() {
+                            write_alert(json, alert);
+                        }
+                    }
+                });
+            });
+        })
+    }
+
+    pub(super) fn alertmanagers_status(&self, request: RequestId) -> Answer {
+        Answer::success(request, |json| {
+            json.object(|json| {
+                json.key("activeAlertmanagers").array(|json| {
+                    for peer in &self.alertmanagers {
+                        json.object(|json| {
+                            json.key("url").display(format_args!("{}{}", peer.url, crate::notify::payload::PATH));
+                        });
+                    }
+                });
+                json.key("droppedAlertmanagers").array(|_| {});
+            });
+        })
+    }
+
+    pub(super) fn buildinfo(&self, request: RequestId) -> Answer {
+        Answer::success(request, |json| {
+            json.object(|json| {
+                json.key("version").text(PROMETHEUS_VERSION);
+                json.key("revision").text("holdfast");
+                json.key("branch").text("main");
+                json.key("buildUser").text("");
+                json.key("buildDate").text("");
+                json.key("goVersion").text("");
+                json.key("holdfast").text(HOLDFAST_VERSION);
+            });
+        })
+    }
+
+    pub(super) fn runtime_info(&self, now: Now, request: RequestId) -> Answer {
+        Answer::success(request, |json| {
+            json.object(|json| {
+                json.key("startTime").display(Rfc3339(self.options.started_wall_ms));
+                json.key("CWD").text("");
+                json.key("serverTime").display(Rfc3339(now.wall_ms));
+                json.key("reloadConfigSuccess").plain(self.reload_errors.is_none());
+                json.key("lastConfigTime").display(Rfc3339(self.configured_wall_ms));
+                json.key("corruptionCount").plain(self.counters.damaged_units);
+                json.key("goroutineCount").plain(1);
+                json.key("GOMAXPROCS").plain(1);
+                json.key("GOGC").text("");
+                json.key("GODEBUG").text("");
+                json.key("storageRetention").text(&self.retention_text());
+            });
+        })
+    }
+
+    pub(super) fn retention_text(&self) -> alloc::string::String {
+        let time = self.options.retention_ms.map(|ms| format!("{}s", ms / 1000));
+        let size = self.options.retention_bytes.map(|bytes| format!("{bytes}B"));
+        match (time, size) {
+            (Some(time), Some(size)) => format!("{time} or {size}"),
+            (Some(text), None) | (None, Some(text)) => text,
+            (None, None) => "by size".into(),
+        }
+    }
+
+    pub(super) fn tsdb_status(&self, request: RequestId) -> Answer {
+        let usage = self.store.usage();
+        Answer::success(request, |json| {
+            json.object(|json| {
+                json.key("headStats").object(|json| {
+                    json.key("numSeries").plain(self.store.series_count());
+                    json.key("numSamples").plain(usage.counters.committed_samples);
+                });
+                for list in
+                    ["seriesCountByMetricName", "labelValueCountByLabelName", "memoryInBytesByLabelName", "seriesCountByLabelValuePair"]
+                {
+                    json.key(list).array(|_| {});
+                }
+            });
+        })
+    }
+
+    /// What the built-in page shows.
+    pub(super) fn holdfast_status(&mut self, now: Now, request: RequestId, stored: &mut dyn Stored) -> Answer {
+        let usage = self.store.usage();
+        let lags: Vec<_> = self.forward_lags(stored);
+        Answer::success(request, |json| {
+            json.object(|json| {
+                json.key("version").text(HOLDFAST_VERSION);
+                json.key("hostname").text(&self.options.hostname);
+                json.key("host");
+                match self.targets.iter().map(|slot| slot.target.spec()).find(|spec| spec.kind == JobKind::Host) {
+                    Some(spec) => json.object(|json| {
+                        json.key("job").text(spec.labels.get("job").unwrap_or(""));
+                        json.key("instance").text(spec.labels.get("instance").unwrap_or(""));
+                    }),
+                    None => json.plain("null"),
+                };
+                json.key("started_ms").plain(self.options.started_wall_ms);
+                json.key("now_ms").plain(now.wall_ms);
+                json.key("memory").object(|json| {
+                    json.key("limit_bytes").plain(self.options.memory_limit_bytes);
+                    json.key("resident_bytes").plain(self.usage.resident_bytes);
+                    json.key("resident_peak_bytes").plain(self.usage.resident_bytes_peak);
+                    json.key("regions").array(|json| {
+                        for region in usage.regions {
+                            json.object(|json| {
+                                json.key("name").text(region.region.name());
+                                json.key("used").plain(region.used);
+                                json.key("total").plain(region.total);
+                                json.key("bytes").plain(region.bytes);
+                                // The page's names.
+                                json.key("used_bytes").plain(region.used * region.bytes / region.total.max(1));
+                                json.key("total_bytes").plain(region.bytes);
+                            });
+                        }
+                    });
+                });
+                json.key("disk").object(|json| {
+                    json.key("used_bytes").plain(self.usage.disk_bytes);
+                    json.key("quota_bytes").plain(self.options.retention_bytes.unwrap_or(0));
+                    match self.oldest_ms {
+                        Some(oldest_ms) => json.key("oldest_ms").plain(oldest_ms),
+                        None => json.key("oldest_ms").plain("null"),
+                    };
+                });
+                json.key("store").object(|json| {
+                    json.key("series").plain(self.store.series_count());
+                    let series_max = usage.regions.iter().find(|region| region.region == RegionName::Series);
+                    json.key("series_max").plain(series_max.map_or(0, |region| region.total));
+                    let rows_in_ram: u64 = self
+                        .store
+                        .timelines()
+                        .map(|timeline| self.store.rows(timeline))
+                        .map(|rows| rows.end - rows.start)
+                        .sum();
+                    json.key("rows_in_ram").plain(rows_in_ram);
+                    json.key("samples_appended").plain(usage.counters.committed_samples);
+                    json.key("refused_series").plain(usage.counters.refused_series);
+                    json.key("evicted_unspilled_samples").plain(usage.counters.evicted_unspilled_samples);
+                });
+                json.key("forward").array(|json| {
+                    for (upstream, lag) in self.upstreams.iter().zip(&lags) {
+                                                json.object(|json| {
+                            json.key("name").text(&upstream.settings.name);
+                            json.key("url").text(&upstream.settings.url);
+                            json.key("lag_rows").plain(lag.rows);
+                            json.key("lag_ms").plain(lag.oldest_ms.map_or(0, |oldest_ms| (now.wall_ms - oldest_ms).max(0)));
+                            json.key("sent_samples").plain(upstream.forwarder.status().samples_sent);
+                            json.key("last_error");
+                            if upstream.last_error.is_empty() {
+                                json.plain("null");
+                            } else {
+                                json.text(&upstream.last_error);
+                            }
+                        });
+                    }
+                });
+                json.key("notices").array(|json| {
+                    for notice in self.notices() {
+                        json.text(&notice);
+                    }
+                });
+            });
+        })
+    }
+}
+
+fn write_group(json: &mut Json, group: &Group, rules: &[&Rule], exclude_alerts: bool) {
+    json.object(|json| {
+        json.key("name").text(group.name());
+        json.key("file").text(group.file());
+        json.key("rules").array(|json| {
+            for rule in rules {
+                write_rule(json, rule, exclude_alerts);
+            }
+        });
+        json.key("interval").plain(group.interval_ms() as f64 / 1000.0);
+        json.key("limit").plain(group.limit());
+        json.key("evaluationTime").plain(group.evaluation_time_ms() as f64 / 1000.0);
+        write_time(json, "lastEvaluation", group.last_evaluation_ms());
+    });
+}
+
+fn write_rule(json: &mut Json, rule: &Rule, exclude_alerts: bool) {
+    json.object(|json| {
+        if rule.is_alert() {
+            json.key("state").text(rule.state_text());
+        }
+        json.key("name").text(rule.name());
+        json.key("query").text(rule.query());
+        if rule.is_alert() {
+            json.key("duration").plain(rule.for_ms() as f64 / 1000.0);
+            json.key("keepFiringFor").plain(rule.keep_firing_for_ms() as f64 / 1000.0);
+        }
+        if rule.is_alert() || !rule.labels().is_empty() {
+            json.key("labels");
+            write_pairs(json, rule.labels());
+        }
+        if rule.is_alert() {
+            json.key("annotations");
+            write_pairs(json, rule.annotations());
+            json.key("alerts").array(|json| {
+                for alert in rule.active_alerts().filter(|_| !exclude_alerts) {
+                    write_alert(json, alert);
+                }
+            });
+        }
+        json.key("health").text(rule.health().text());
+        if !rule.last_error().is_empty() {
+            json.key("lastError").text(rule.last_error());
+        }
+        json.key("evaluationTime").plain(rule.evaluation_time_ms() as f64 / 1000.0);
+        write_time(json, "lastEvaluation", rule.last_evaluation_ms());
+        json.key("type").text(if rule.is_alert() { "alerting" } else { "recording" });
+    });
+}
+
+fn write_alert(json: &mut Json, alert: &Alert) {
+    json.object(|json| {
+        json.key("labels");
+        write_labels(json, &alert.labels);
+        json.key("annotations");
+        write_pairs(json, &alert.annotations);
+        json.key("state").text(alert.state.text());
+        json.key("activeAt").display(Rfc3339(alert.active_at_ms));
+        if let Some(since_ms) = alert.keep_firing_since_ms {
+            json.key("keepFiringSince").display(Rfc3339(since_ms));
+        }
+        json.key("value").display(GoFloat::E(alert.value));
+    });
+}
+
+pub(super) fn write_pairs(json: &mut Json, pairs: &[(alloc::boxed::Box<str>, alloc::boxed::Box<str>)]) {
+    json.object(|json| {
+        for (name, value) in pairs {
+            json.key(name).text(value);
+        }
+    });
+}
+
+pub(super) fn write_time(json: &mut Json, key: &str, wall_ms: Option<i64>) {
+    json.key(key);
+    match wall_ms {
+        Some(wall_ms) => json.display(Rfc3339(wall_ms)),
+        None => json.text(NEVER),
+    };
+}

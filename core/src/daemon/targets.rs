@@ -1,0 +1,237 @@
+//! Targets: made from the settings, scraped when due, told about over the API.
+
+use super::{
+    Daemon, Effect,
+    answer::{Answer, write_labels},
+    input::{FetchId, RequestId},
+    output::Level,
+    settings::{JobKind, Settings},
+    status::write_time,
+};
+use crate::{
+    api::{ApiError, Params},
+    scrape::{Health, Progress, Target, TargetSpec},
+    time::Now,
+};
+use alloc::{
+    collections::BTreeMap,
+    string::{String, ToString},
+    vec::Vec,
+};
+
+/// The text format only: other formats are answered as Prometheus answers what it did not ask for.
+pub(super) const ACCEPT: &str = "text/plain;version=0.0.4;q=1,*/*;q=0.1";
+
+pub(super) struct TargetSlot {
+    /// Numbers the target for the platform's kept connection.
+    pub number: u32,
+    pub target: Target,
+    pub fetch: Option<FetchId>,
+}
+
+impl Daemon<'_> {
+    /// Takes over the targets of a configuration. Targets that stay the same keep their schedule and state; those that
+    /// go end with stale markers.
+    pub(super) fn set_targets(&mut self, now: Now, settings: &Settings) {
+        let mut before = core::mem::take(&mut self.targets);
+        for job in &settings.scrape {
+            for one in &job.targets {
+                let spec = TargetSpec::new(job, one);
+                if self.targets.iter().any(|slot| slot.target.timeline_key() == spec.timeline_key()) {
+                    // The same target twice in one configuration is scraped once, as in Prometheus.
+                    continue;
+                }
+                if let Some(index) = before.iter().position(|slot| *slot.target.spec() == spec) {
+                    self.targets.push(before.swap_remove(index));
+                    continue;
+                }
+                let mut target = Target::new(spec, self.options.seed, now);
+                if job.kind == JobKind::Host {
+                    target.scrape_at_once(now);
+                }
+                let number = self.next_target;
+                self.next_target += 1;
+                self.targets.push(TargetSlot { number, target, fetch: None });
+            }
+        }
+        for slot in before {
+            let kept = self.targets.iter().any(|other| other.target.timeline_key() == slot.target.timeline_key());
+            if let Some(fetch) = slot.fetch {
+                self.effects.push_back(Effect::FetchAbort { fetch });
+            }
+            self.effects.push_back(Effect::TargetGone { target: slot.number });
+            // A target whose limits or interval changed goes on in the same timeline: nothing of it ends.
+            if !kept {
+                slot.target.remove(now, &mut self.store, &mut self.metadata);
+            }
+        }
+    }
+
+    /// Starts the scrape of the target that is due longest, if one is.
+    pub(super) fn scrape_step(&mut self, now: Now) -> Option<usize> {
+        let index = (0..self.targets.len()).min_by_key(|index| self.targets[*index].target.due_mono_ms())?;
+        let slot = &mut self.targets[index];
+        if slot.target.due_mono_ms() > now.mono_ms {
+            return None;
+        }
+        let skipped_before = slot.target.status().counters.scrapes_skipped;
+        let started = slot.target.start(now).is_some();
+        let skipped = slot.target.status().counters.scrapes_skipped - skipped_before;
+        self.counters.scrapes_skipped += skipped;
+        if started {
+            self.held.number_rows(&mut self.store, slot.target.timeline_key());
+            slot.fetch = Some(FetchId(self.next_id));
+            self.next_id += 1;
+            return Some(index);
+        }
+        // Its turn passed because a scrape is still going; its next turn lies in the future.
+        self.scrape_step(now)
+    }
+
+    pub(super) fn targets_due_mono_ms(&self) -> Option<u64> {
+        self.targets.iter().map(|slot| slot.target.due_mono_ms()).min()
+    }
+
+    /// Passes what the platform tells about a fetch to its target.
+    pub(super) fn fetch_event(&mut self, now: Now, fetch: FetchId, event: FetchEvent<'_>) {
+        let Some(index) = self.targets.iter().position(|slot| slot.fetch == Some(fetch)) else { return };
+        let slot = &mut self.targets[index];
+        let health_before = slot.target.status().health;
+        let (rows, all) = (&mut self.store, &mut self.metadata);
+        let over = matches!(event, FetchEvent::End | FetchEvent::Failed(_));
+        let progress = match event {
+            FetchEvent::Head { status, content_type } => slot.target.head(now, status, content_type, rows, all),
+            FetchEvent::Body(bytes) => slot.target.body(now, bytes, rows, all),
+            FetchEvent::End => slot.target.end(now, rows, all),
+            FetchEvent::Failed(error) => slot.target.failed(now, error, rows, all),
+        };
+        if over || progress != Progress::Going {
+            slot.fetch = None;
+            if !over {
+                self.effects.push_back(Effect::FetchAbort { fetch });
+            }
+        }
+        if progress != Progress::Ended {
+            return;
+        }
+        let status = slot.target.status();
+        self.counters.scrapes += 1;
+        self.counters.scrapes_failed += u64::from(status.health == Health::Down);
+        if status.health != health_before {
+            let url = target_name(&slot.target);
+            let (health, error) = (status.health, status.last_error.clone());
+            let cause = slot.target.timeline_key().0;
+            if health == Health::Down {
+                self.log_cause(Level::Warn, cause, format_args!("target {url} is down: {error}"));
+            } else if health_before == Health::Down {
+                self.log_cause(Level::Info, cause ^ 1, format_args!("target {url} is up"));
+            }
+        }
+        if let Some(refused) = self.targets[index].target.status().last_refused {
+            let url = target_name(&self.targets[index].target);
+            let cause = self.targets[index].target.timeline_key().0 ^ 2;
+            self.log_cause(
+                Level::Warn,
+                cause,
+                format_args!("new series of {url} are not stored, the known ones go on: {refused}"),
+            );
+        }
+        self.rows_written();
+    }
+
+    pub(super) fn targets_status(&self, now: Now, request: RequestId, params: &Params) -> Answer {
+        let _ = now;
+        let state = params.get("state");
+        let pool = params.get("scrapePool");
+        Answer::success(request, |json| {
+            json.object(|json| {
+                json.key("activeTargets").array(|json| {
+                    for slot in self.targets.iter().filter(|_| matches!(state, "" | "any" | "active")) {
+                        let (spec, status) = (slot.target.spec(), slot.target.status());
+                        if !pool.is_empty() && pool != spec.job_name {
+                            continue;
+                        }
+                        json.object(|json| {
+                            json.key("discoveredLabels");
+                            write_labels(json, &spec.discovered_labels);
+                            json.key("labels");
+                            write_labels(json, &spec.labels);
+                            json.key("scrapePool").text(&spec.job_name);
+                            let url = target_name(&slot.target);
+                            json.key("scrapeUrl").text(&url);
+                            json.key("globalUrl").text(&url);
+                            json.key("lastError").text(&status.last_error);
+                            write_time(json, "lastScrape", status.last_scrape_wall_ms);
+                            json.key("lastScrapeDuration").plain(status.last_duration_ms as f64 / 1000.0);
+                            json.key("health").text(status.health.text());
+                            json.key("scrapeInterval").text(spec.discovered_labels.get("__scrape_interval__").unwrap_or(""));
+                            json.key("scrapeTimeout").text(spec.discovered_labels.get("__scrape_timeout__").unwrap_or(""));
+                            if let Some(refused) = &status.last_refused {
+                                json.key("holdfastRefused").display(refused);
+                            }
+                        });
+                    }
+                });
+                json.key("droppedTargets").array(|_| {});
+                json.key("droppedTargetCounts").object(|json| {
+                    let mut pools: Vec<&str> = self.targets.iter().map(|slot| slot.target.spec().job_name.as_str()).collect();
+                    pools.sort_unstable();
+                    pools.dedup();
+                    for pool in pools {
+                        json.key(pool).plain(0);
+                    }
+                });
+            });
+        })
+    }
+
+    /// Metric name to the distinct (type, help, unit) that targets gave.
+    pub(super) fn metadata(&self, request: RequestId, params: &Params) -> Result<Answer, ApiError> {
+        let (limit, limit_per_metric) = (params.limit("limit")?, params.limit("limit_per_metric")?);
+        let wanted = params.get("metric");
+        let mut found: BTreeMap<&str, Vec<(&'static str, &str, &str)>> = BTreeMap::new();
+        for slot in &self.targets {
+            for entry in self.metadata.entries(slot.target.meta()) {
+                if !wanted.is_empty() && wanted != entry.metric {
+                    continue;
+                }
+                let list = found.entry(entry.metric).or_default();
+                let row = (entry.kind.text(), entry.help, entry.unit);
+                if !list.contains(&row) && (limit_per_metric == 0 || list.len() < limit_per_metric) {
+                    list.push(row);
+                }
+            }
+        }
+        let limit = if limit == 0 { usize::MAX } else { limit };
+        Ok(Answer::success(request, |json| {
+            json.object(|json| {
+                for (metric, list) in found.iter().take(limit) {
+                    json.key(metric).array(|json| {
+                        for (kind, help, unit) in list {
+                            json.object(|json| {
+                                json.key("type").text(kind);
+                                json.key("help").text(help);
+                                json.key("unit").text(unit);
+                            });
+                        }
+                    });
+                }
+            });
+        }))
+    }
+}
+
+pub(super) enum FetchEvent<'a> {
+    Head { status: u16, content_type: &'a str },
+    Body(&'a [u8]),
+    End,
+    Failed(&'a str),
+}
+
+/// The URL, or what stands for it where the target is this host.
+fn target_name(target: &Target) -> String {
+    match target.spec().kind {
+        JobKind::Http => target.spec().url.to_string(),
+        JobKind::Host => "host:".to_string() + target.spec().discovered_labels.get("__address__").unwrap_or(""),
+    }
+}

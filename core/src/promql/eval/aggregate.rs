@@ -1,0 +1,254 @@
+//! `sum by (job) (...)` and its kin: many series into one per group. Keeps groups x steps.
+
+use super::{ABSENT, Context, Grid, Next, Opened, Operator, Values, is_absent, merge::LabelMap, scalar::Scalars};
+use crate::{
+    labels::{LabelSet, NAME},
+    math::{KahanSum, RunningMean, quantile},
+    promql::{
+        ast::{AggregateOp, Span},
+        query::QueryError,
+    },
+};
+use alloc::{boxed::Box, vec::Vec};
+
+/// Which labels make a group.
+pub struct Grouping {
+    pub labels: Vec<Box<str>>,
+    pub without: bool,
+}
+
+impl Grouping {
+    pub fn key(&self, labels: &LabelSet) -> LabelSet {
+        let listed = |name: &str| self.labels.iter().any(|label| **label == *name);
+        LabelSet::from_pairs(
+            labels.iter().filter(|(name, _)| if self.without { *name != NAME && !listed(name) } else { listed(name) }),
+        )
+    }
+
+    /// Per series its group, and the groups' labels.
+    pub fn assign(
+        &self,
+        context: &mut Context<'_>,
+        labels: &[LabelSet],
+    ) -> Result<(Vec<u32>, Vec<LabelSet>), QueryError> {
+        let (mut groups, mut keys, mut indices) = (LabelMap::default(), Vec::new(), Vec::new());
+        context.meter.reserve(&mut indices, labels.len())?;
+        for set in labels {
+            let key = self.key(set);
+            let next = groups.len();
+            let group = match groups.get(&key) {
+                Some(group) => *group,
+                None => {
+                    context.meter.charge_labels(&key)?;
+                    context.meter.charge_labels(&key)?;
+                    keys.push(key.clone());
+                    groups.insert(key, next);
+                    next
+                }
+            };
+            indices.push(group as u32);
+        }
+        context.spend(labels.len());
+        Ok((indices, keys))
+    }
+}
+
+pub struct AggregateOperator {
+    op: AggregateOp,
+    child: Box<dyn Operator>,
+    grouping: Grouping,
+    /// The φ of `quantile`.
+    scalars: Scalars,
+    scalar_span: Span,
+    grid: Grid,
+    groups: Vec<u32>,
+    states: Vec<State>,
+    is_read: bool,
+    emitted: usize,
+    buffer: Values,
+    column: Vec<f64>,
+}
+
+/// What a group has gathered, per step.
+enum State {
+    Empty,
+    /// Sum; absent where the sum is.
+    Sums(Vec<KahanSum>),
+    Means(Vec<RunningMean>),
+    /// Min, max, count, group.
+    Values(Values),
+    Spreads(Vec<Spread>),
+    /// Every series, for quantiles.
+    Series(Vec<Values>),
+}
+
+/// Welford's running variance.
+#[derive(Clone, Copy, Default)]
+struct Spread {
+    count: f64,
+    mean: f64,
+    squares: f64,
+}
+
+impl Spread {
+    fn add(&mut self, value: f64) {
+        self.count += 1.0;
+        if self.count == 1.0 {
+            self.mean = value;
+            self.squares = if value.is_finite() { 0.0 } else { f64::NAN };
+            return;
+        }
+        let difference = value - self.mean;
+        self.mean += difference / self.count;
+        self.squares += difference * (value - self.mean);
+    }
+}
+
+impl AggregateOperator {
+    pub fn new(
+        op: AggregateOp,
+        child: Box<dyn Operator>,
+        grouping: Grouping,
+        scalars: Scalars,
+        scalar_span: Span,
+        grid: Grid,
+    ) -> Self {
+        Self {
+            op,
+            child,
+            grouping,
+            scalars,
+            scalar_span,
+            grid,
+            groups: Vec::new(),
+            states: Vec::new(),
+            is_read: false,
+            emitted: 0,
+            buffer: Values::new(),
+            column: Vec::new(),
+        }
+    }
+
+    fn gather(&mut self, context: &mut Context<'_>, series: usize) -> Result<(), QueryError> {
+        let (meter, count) = (&mut *context.meter, self.grid.count);
+        let state = &mut self.states[self.groups[series] as usize];
+        if let State::Empty = state {
+            *state = match self.op {
+                AggregateOp::Sum => State::Sums(meter.filled(KahanSum { sum: ABSENT, compensation: 0.0 }, count)?),
+                AggregateOp::Avg => State::Means(meter.filled(RunningMean::default(), count)?),
+                AggregateOp::Stddev | AggregateOp::Stdvar => State::Spreads(meter.filled(Spread::default(), count)?),
+                AggregateOp::Quantile => State::Series(Vec::new()),
+                _ => State::Values(meter.filled(ABSENT, count)?),
+            };
+        }
+        if let State::Series(list) = state {
+            let mut copy = Values::new();
+            meter.reserve_samples(&mut copy, count)?;
+            copy.extend_from_slice(&self.buffer);
+            meter.reserve(list, 1)?;
+            list.push(copy);
+            return Ok(());
+        }
+        for (step, value) in self.buffer.iter().copied().enumerate().filter(|(_, value)| !is_absent(*value)) {
+            match state {
+                State::Sums(sums) if is_absent(sums[step].sum) => sums[step].sum = value,
+                State::Sums(sums) => sums[step].add(value),
+                State::Means(means) => means[step].add(value),
+                State::Spreads(spreads) => spreads[step].add(value),
+                State::Values(values) => values[step] = combine(self.op, values[step], value),
+                State::Empty | State::Series(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn result(&mut self, context: &mut Context<'_>, group: usize, step: usize) -> Result<f64, QueryError> {
+        Ok(match &self.states[group] {
+            State::Empty => ABSENT,
+            State::Sums(sums) if is_absent(sums[step].sum) => ABSENT,
+            State::Sums(sums) => sums[step].total(),
+            State::Means(means) if means[step].count() == 0.0 => ABSENT,
+            State::Means(means) => means[step].mean(),
+            State::Values(values) => values[step],
+            State::Spreads(spreads) if spreads[step].count == 0.0 => ABSENT,
+            State::Spreads(spreads) => {
+                let variance = spreads[step].squares / spreads[step].count;
+                if self.op == AggregateOp::Stddev { libm::sqrt(variance) } else { variance }
+            }
+            State::Series(list) => {
+                self.column.clear();
+                context.meter.reserve_samples(&mut self.column, list.len())?;
+                self.column.extend(list.iter().map(|values| values[step]).filter(|value| !is_absent(*value)));
+                if self.column.is_empty() {
+                    return Ok(ABSENT);
+                }
+                quantile(self.scalars.at(step)[0], &mut self.column)
+            }
+        })
+    }
+}
+
+fn combine(op: AggregateOp, state: f64, value: f64) -> f64 {
+    let first = is_absent(state);
+    match op {
+        AggregateOp::Min if first || value < state || state.is_nan() => value,
+        AggregateOp::Max if first || value > state || state.is_nan() => value,
+        AggregateOp::Count => {
+            if first {
+                1.0
+            } else {
+                state + 1.0
+            }
+        }
+        AggregateOp::Group => 1.0,
+        _ => state,
+    }
+}
+
+impl Operator for AggregateOperator {
+    fn open(&mut self, context: &mut Context<'_>) -> Result<Opened, QueryError> {
+        if !self.scalars.open(context)? {
+            return Ok(Opened::More);
+        }
+        let Opened::Ready(labels) = self.child.open(context)? else { return Ok(Opened::More) };
+        if self.op == AggregateOp::Quantile {
+            for step in 0..self.grid.count {
+                super::scalar::warn_quantile(context, self.scalar_span, self.scalars.at(step)[0]);
+            }
+        }
+        let (groups, keys) = self.grouping.assign(context, &labels)?;
+        context.meter.reserve(&mut self.states, keys.len())?;
+        self.states.extend(keys.iter().map(|_| State::Empty));
+        self.groups = groups;
+        Ok(Opened::Ready(keys))
+    }
+
+    fn next(&mut self, context: &mut Context<'_>, values: &mut Values) -> Result<Next, QueryError> {
+        while !self.is_read {
+            match self.child.next(context, &mut self.buffer)? {
+                Next::More => return Ok(Next::More),
+                Next::Done => self.is_read = true,
+                Next::Series(series) => self.gather(context, series)?,
+            }
+            if !context.spend(self.grid.count) {
+                return Ok(Next::More);
+            }
+        }
+        while self.emitted < self.states.len() {
+            let group = self.emitted;
+            self.emitted += 1;
+            if let State::Empty = self.states[group] {
+                continue;
+            }
+            context.meter.reset(values, self.grid.count)?;
+            for (step, value) in values.iter_mut().enumerate() {
+                *value = self.result(context, group, step)?;
+            }
+            let worked = if let State::Series(list) = &self.states[group] { list.len() } else { 1 };
+            context.spend(worked.saturating_mul(self.grid.count));
+            self.states[group] = State::Empty;
+            return Ok(Next::Series(group));
+        }
+        Ok(Next::Done)
+    }
+}

@@ -1,0 +1,159 @@
+//! `histogram_quantile` of classic histograms: the buckets are series that differ in their `le` label.
+
+use super::{ABSENT, Context, Grid, Next, Opened, Operator, Values, aggregate::Grouping, is_absent, scalar::Scalars};
+use crate::promql::{
+    ast::{Quoted, Span},
+    functions::histogram::{Bucket, bucket_quantile},
+    query::QueryError,
+};
+use alloc::{boxed::Box, format, string::String, vec, vec::Vec};
+
+pub struct HistogramQuantileOperator {
+    child: Box<dyn Operator>,
+    /// The φ.
+    scalars: Scalars,
+    scalar_span: Span,
+    span: Span,
+    grid: Grid,
+    /// Per series its group and bound; nothing where `le` is missing or no number.
+    places: Vec<Result<(u32, f64), (String, String)>>,
+    groups: Vec<Vec<(f64, Values)>>,
+    names: Vec<String>,
+    is_read: bool,
+    emitted: usize,
+    buffer: Values,
+}
+
+impl HistogramQuantileOperator {
+    pub fn new(child: Box<dyn Operator>, scalars: Scalars, scalar_span: Span, span: Span, grid: Grid) -> Self {
+        Self {
+            child,
+            scalars,
+            scalar_span,
+            span,
+            grid,
+            places: Vec::new(),
+            groups: Vec::new(),
+            names: Vec::new(),
+            is_read: false,
+            emitted: 0,
+            buffer: Values::new(),
+        }
+    }
+
+    fn gather(&mut self, context: &mut Context<'_>, series: usize) -> Result<(), QueryError> {
+        match &self.places[series] {
+            Ok((group, bound)) => {
+                let mut copy = Values::new();
+                context.meter.reserve_samples(&mut copy, self.buffer.len())?;
+                copy.extend_from_slice(&self.buffer);
+                let group = &mut self.groups[*group as usize];
+                context.meter.reserve(group, 1)?;
+                group.push((*bound, copy));
+            }
+            Err((le, name)) => {
+                let text = format!(
+                    "bucket label \"le\" is missing or has a malformed value of {}{}",
+                    Quoted(le),
+                    if name.is_empty() { String::new() } else { format!(" for metric name {}", Quoted(name)) }
+                );
+                context.annotations.warn(self.span, &text);
+            }
+        }
+        Ok(())
+    }
+
+    fn compute(&self, context: &mut Context<'_>, group: usize, values: &mut [f64]) -> Result<bool, QueryError> {
+        let (series, mut any, mut forced) = (&self.groups[group], false, false);
+        let mut buckets: Vec<Bucket> = Vec::new();
+        context.meter.reserve(&mut buckets, series.len())?;
+        for (step, result) in values.iter_mut().enumerate() {
+            buckets.clear();
+            let present = series.iter().filter(|(_, counts)| !is_absent(counts[step]));
+            buckets
+                .extend(present.map(|(upper_bound, counts)| Bucket { upper_bound: *upper_bound, count: counts[step] }));
+            if buckets.is_empty() {
+                *result = ABSENT;
+                continue;
+            }
+            let (value, was_forced) = bucket_quantile(self.scalars.at(step)[0], &mut buckets);
+            forced |= was_forced;
+            (*result, any) = (value, true);
+        }
+        if forced {
+            let name = &self.names[group];
+            let about = if name.is_empty() { String::new() } else { format!(" for metric name {}", Quoted(name)) };
+            let text = format!(
+                "input to histogram_quantile needed to be fixed for monotonicity (see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile){about}"
+            );
+            context.annotations.info(self.span, &text);
+        }
+        context.spend(series.len().saturating_mul(self.grid.count));
+        Ok(any)
+    }
+}
+
+impl Operator for HistogramQuantileOperator {
+    fn open(&mut self, context: &mut Context<'_>) -> Result<Opened, QueryError> {
+        if !self.scalars.open(context)? {
+            return Ok(Opened::More);
+        }
+        let Opened::Ready(labels) = self.child.open(context)? else { return Ok(Opened::More) };
+        for step in 0..self.grid.count {
+            super::scalar::warn_quantile(context, self.scalar_span, self.scalars.at(step)[0]);
+        }
+        let grouping = Grouping { labels: vec!["le".into()], without: true };
+        let (groups, keys) = grouping.assign(context, &labels)?;
+        self.groups.resize(keys.len(), Vec::new());
+        self.names.resize(keys.len(), String::new());
+        context.meter.reserve(&mut self.places, labels.len())?;
+        for (set, group) in labels.iter().zip(groups) {
+            let (le, name) = (set.get("le").unwrap_or(""), set.as_ref().metric_name());
+            if self.names[group as usize].is_empty() {
+                context.meter.charge(name.len())?;
+                self.names[group as usize] = name.into();
+            }
+            self.places.push(match parse_bound(le) {
+                Some(bound) => Ok((group, bound)),
+                None => {
+                    context.meter.charge(le.len() + name.len())?;
+                    Err((le.into(), name.into()))
+                }
+            });
+        }
+        Ok(Opened::Ready(keys))
+    }
+
+    fn next(&mut self, context: &mut Context<'_>, values: &mut Values) -> Result<Next, QueryError> {
+        while !self.is_read {
+            match self.child.next(context, &mut self.buffer)? {
+                Next::More => return Ok(Next::More),
+                Next::Done => self.is_read = true,
+                Next::Series(series) => self.gather(context, series)?,
+            }
+            if !context.spend(self.grid.count) {
+                return Ok(Next::More);
+            }
+        }
+        while self.emitted < self.groups.len() {
+            let group = self.emitted;
+            self.emitted += 1;
+            context.meter.reset(values, self.grid.count)?;
+            let any = self.compute(context, group, values)?;
+            self.groups[group] = Vec::new();
+            if any {
+                return Ok(Next::Series(group));
+            }
+        }
+        Ok(Next::Done)
+    }
+}
+
+/// A bound as Go's ParseFloat reads it, as far as exporters write it.
+fn parse_bound(text: &str) -> Option<f64> {
+    let plain = text.strip_prefix(['+', '-']).unwrap_or(text);
+    if plain.eq_ignore_ascii_case("inf") || plain.eq_ignore_ascii_case("infinity") {
+        return Some(if text.starts_with('-') { f64::NEG_INFINITY } else { f64::INFINITY });
+    }
+    text.parse().ok()
+}

@@ -1,0 +1,97 @@
+//! Parts of a date, UTC, out of seconds since 1970 (the Gregorian calendar, extended backwards).
+//!
+//! Days to dates: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days.
+
+pub fn minute(seconds: f64) -> f64 {
+    at(seconds, |date| date.second_of_day / 60 % 60)
+}
+
+pub fn hour(seconds: f64) -> f64 {
+    at(seconds, |date| date.second_of_day / 3600)
+}
+
+/// Sunday is 0.
+pub fn day_of_week(seconds: f64) -> f64 {
+    at(seconds, |date| (date.days + 4).rem_euclid(7))
+}
+
+pub fn day_of_month(seconds: f64) -> f64 {
+    at(seconds, |date| date.day)
+}
+
+/// From 1.
+pub fn day_of_year(seconds: f64) -> f64 {
+    at(seconds, |date| date.days - days_from_date(date.year, 1, 1) + 1)
+}
+
+pub fn days_in_month(seconds: f64) -> f64 {
+    at(seconds, |date| {
+        let (year, month) = if date.month == 12 { (date.year + 1, 1) } else { (date.year, date.month + 1) };
+        days_from_date(year, month, 1) - days_from_date(date.year, date.month, 1)
+    })
+}
+
+pub fn month(seconds: f64) -> f64 {
+    at(seconds, |date| date.month)
+}
+
+pub fn year(seconds: f64) -> f64 {
+    at(seconds, |date| date.year)
+}
+
+struct Date {
+    /// Since 1970-01-01.
+    days: i64,
+    second_of_day: i64,
+    year: i64,
+    month: i64,
+    day: i64,
+}
+
+/// NaN for what is not an instant: no number, or beyond some 290 million years.
+fn at(seconds: f64, part: fn(&Date) -> i64) -> f64 {
+    if !(libm::fabs(seconds) <= 9e15) {
+        return f64::NAN;
+    }
+    let seconds = seconds as i64;
+    let (days, second_of_day) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    // Years begin in March here, so that the leap day is the last.
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    part(&Date { days, second_of_day, year, month, day }) as f64
+}
+
+fn days_from_date(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let shifted_month = if month > 2 { month - 3 } else { month + 9 };
+    let day_of_year = (153 * shifted_month + 2) / 5 + day - 1;
+    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_come_apart_on_both_sides_of_every_edge() {
+        let check = |seconds: f64, expected: [f64; 8]| {
+            let parts = [year, month, day_of_month, day_of_week, day_of_year, days_in_month, hour, minute];
+            assert_eq!(parts.map(|part| part(seconds)), expected, "{seconds}");
+        };
+        check(0.0, [1970.0, 1.0, 1.0, 4.0, 1.0, 31.0, 0.0, 0.0]);
+        check(-1.0, [1969.0, 12.0, 31.0, 3.0, 365.0, 31.0, 23.0, 59.0]);
+        check(951_782_399.0, [2000.0, 2.0, 28.0, 1.0, 59.0, 29.0, 23.0, 59.0]);
+        check(951_782_400.0, [2000.0, 2.0, 29.0, 2.0, 60.0, 29.0, 0.0, 0.0]);
+        check(951_868_800.0, [2000.0, 3.0, 1.0, 3.0, 61.0, 31.0, 0.0, 0.0]);
+        check(4_107_542_399.0, [2100.0, 2.0, 28.0, 0.0, 59.0, 28.0, 23.0, 59.0]);
+        check(4_107_542_400.0, [2100.0, 3.0, 1.0, 1.0, 60.0, 31.0, 0.0, 0.0]);
+        assert!(year(f64::NAN).is_nan() && year(f64::INFINITY).is_nan() && year(1e300).is_nan());
+    }
+}

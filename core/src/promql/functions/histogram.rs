@@ -1,0 +1,128 @@
+//! Quantiles of classic histograms, whose buckets are cumulative counts.
+
+use crate::math::compare_nan_first;
+use alloc::vec::Vec;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bucket {
+    pub upper_bound: f64,
+    /// Observations at or below the bound.
+    pub count: f64,
+}
+
+/// Counts closer than this, relative to their sum, differ by arithmetic only.
+const TOLERANCE: f64 = 1e-12;
+
+/// The φ-quantile, interpolated within its bucket; whether counts had to be raised because they fell from one bucket to
+/// the next (torn scrapes). Buckets are sorted and changed. NaN without a `+Inf` bucket, with only one, or empty.
+pub fn bucket_quantile(phi: f64, buckets: &mut Vec<Bucket>) -> (f64, bool) {
+    if phi.is_nan() {
+        return (f64::NAN, false);
+    }
+    if phi < 0.0 {
+        return (f64::NEG_INFINITY, false);
+    }
+    if phi > 1.0 {
+        return (f64::INFINITY, false);
+    }
+    buckets.sort_by(|a, b| compare_nan_first(a.upper_bound, b.upper_bound));
+    if buckets.last().is_none_or(|last| last.upper_bound != f64::INFINITY) {
+        return (f64::NAN, false);
+    }
+    // The same bound written in two ways (`1` and `1.0`) is one bucket.
+    buckets.dedup_by(|next, kept| {
+        let same = next.upper_bound == kept.upper_bound;
+        if same {
+            kept.count += next.count;
+        }
+        same
+    });
+    let forced = make_monotonic(buckets);
+    if buckets.len() < 2 {
+        return (f64::NAN, forced);
+    }
+    let last = buckets.len() - 1;
+    let observations = buckets[last].count;
+    if observations == 0.0 {
+        return (f64::NAN, forced);
+    }
+    let mut rank = phi * observations;
+    let index = buckets[..last].partition_point(|bucket| !(bucket.count >= rank));
+    if index == last {
+        return (buckets[last - 1].upper_bound, forced);
+    }
+    let (end, mut count) = (buckets[index].upper_bound, buckets[index].count);
+    if index == 0 && end <= 0.0 {
+        return (end, forced);
+    }
+    let mut start = 0.0;
+    if index > 0 {
+        let below = buckets[index - 1];
+        start = below.upper_bound;
+        count -= below.count;
+        rank -= below.count;
+    }
+    (start + (end - start) * (rank / count), forced)
+}
+
+fn make_monotonic(buckets: &mut [Bucket]) -> bool {
+    let mut forced = false;
+    let Some(mut before) = buckets.first().map(|bucket| bucket.count) else { return false };
+    for bucket in &mut buckets[1..] {
+        if bucket.count == before {
+        } else if almost_equal(before, bucket.count) {
+            bucket.count = before;
+        } else if bucket.count < before {
+            bucket.count = before;
+            forced = true;
+        } else {
+            before = bucket.count;
+        }
+    }
+    forced
+}
+
+fn almost_equal(a: f64, b: f64) -> bool {
+    let (sum, difference) = (libm::fabs(a) + libm::fabs(b), libm::fabs(a - b));
+    if a == 0.0 || b == 0.0 || sum < f64::MIN_POSITIVE {
+        difference < TOLERANCE * f64::MIN_POSITIVE
+    } else {
+        difference / sum.min(f64::MAX) < TOLERANCE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(phi: f64, buckets: &[(f64, f64)], expected: f64, forced: bool) {
+        let mut buckets = buckets.iter().map(|&(upper_bound, count)| Bucket { upper_bound, count }).collect();
+        let (found, was_forced) = bucket_quantile(phi, &mut buckets);
+        assert!(found == expected || (found.is_nan() && expected.is_nan()), "{phi}: {found}, not {expected}");
+        assert_eq!(was_forced, forced);
+    }
+
+    #[test]
+    fn quantiles_lie_within_their_bucket() {
+        let buckets = [(f64::INFINITY, 10.0), (1.0, 4.0), (2.0, 8.0)];
+        check(0.0, &buckets, 0.0, false);
+        check(0.2, &buckets, 0.5, false);
+        check(0.4, &buckets, 1.0, false);
+        check(0.6, &buckets, 1.5, false);
+        check(0.9, &buckets, 2.0, false);
+        check(-0.1, &buckets, f64::NEG_INFINITY, false);
+        check(1.1, &buckets, f64::INFINITY, false);
+        check(f64::NAN, &buckets, f64::NAN, false);
+    }
+
+    #[test]
+    fn torn_and_incomplete_histograms_are_told() {
+        check(0.5, &[], f64::NAN, false);
+        check(0.5, &[(1.0, 1.0), (2.0, 2.0)], f64::NAN, false);
+        check(0.5, &[(f64::INFINITY, 2.0)], f64::NAN, false);
+        check(0.5, &[(1.0, 0.0), (f64::INFINITY, 0.0)], f64::NAN, false);
+        check(0.5, &[(1.0, 4.0), (2.0, 3.0), (f64::INFINITY, 8.0)], 1.0, true);
+        check(0.5, &[(1.0, 4.0), (2.0, 4.0 - 1e-13), (f64::INFINITY, 8.0)], 1.0, false);
+        check(0.5, &[(-1.0, 4.0), (2.0, 5.0), (f64::INFINITY, 6.0)], -1.0, false);
+    }
+}

@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# Builds for one target and runs the binary, emulated where this machine cannot run it: it starts, scrapes itself,
+# writes to flash, is stopped, starts again without its memory, and answers a query about what came before.
+#
+#   cross/test.sh armv7-unknown-linux-musleabihf
+set -euo pipefail
+cd "$(dirname "$0")/.."
+# shellcheck source=cross/toolchain.sh
+. cross/toolchain.sh
+
+target=${1:?usage: cross/test.sh TARGET (see cross/targets)}
+read -r _ emulator cpu machine < <(grep -E "^$target " cross/targets) || { echo "$target is not in cross/targets" >&2; exit 2; }
+binary=$(cross/build.sh "$target")
+
+kind=$(file -b "$binary")
+case $kind in *"statically linked"*|*"static-pie linked"*) ;; *) echo "$binary is not static: $kind" >&2; exit 1 ;; esac
+case $kind in *"$machine"*) ;; *) echo "$binary is not for $machine: $kind" >&2; exit 1 ;; esac
+bytes=$(stat -c %s "$binary")
+echo "$target: $bytes bytes, static"
+[ "$bytes" -lt 6000000 ] || { echo "$binary has $bytes bytes; at most 6000000 are allowed" >&2; exit 1; }
+
+run=("$binary")
+if [ "$emulator" != native ]; then
+  install_or_name "$emulator" qemu-user-static
+  run=("$emulator" -cpu "$cpu" "$binary")
+fi
+folder=$(mktemp -d)
+hot=$(mktemp -d -p /dev/shm)
+pid=""
+cleanup() {
+  [ -z "$pid" ] || kill -9 "$pid" 2>/dev/null || true
+  rm -rf "$folder" "$hot"
+}
+trap cleanup EXIT
+port=$((20000 + RANDOM % 10000))
+url=http://127.0.0.1:$port
+cat >"$folder/prometheus.yml" <<EOF
+global: {scrape_interval: 1s, scrape_timeout: 1s}
+scrape_configs:
+  - job_name: self
+    static_configs: [{targets: ["127.0.0.1:$port"]}]
+EOF
+start() {
+  "${run[@]}" --config.file="$folder/prometheus.yml" --storage.tsdb.path="$folder/data" --storage.hot-path="$hot" \
+    --web.listen-address=127.0.0.1:$port --storage.flush-interval=1s >>"$folder/log" 2>&1 &
+  pid=$!
+}
+# ask EXPRESSION SECONDS: the value, once it is not empty.
+ask() {
+  local deadline=$((SECONDS + $2)) value
+  while [ $SECONDS -lt $deadline ]; do
+    value=$(curl -sfG "$url/api/v1/query" --data-urlencode "query=$1" 2>/dev/null | sed -nE 's/.*"value":\[[^,]*,"([^"]*)"\].*/\1/p' || true)
+    [ -n "$value" ] && { echo "$value"; return 0; }
+    sleep 0.5
+  done
+  echo "no answer to $1 within $2 s; the log says:" >&2
+  tail -n 20 "$folder/log" >&2
+  return 1
+}
+start
+[ "$(ask 'up{job="self"} == 1' 60)" = 1 ]
+# Enough scrapes to have been flushed.
+count=$(ask 'count_over_time(up{job="self"}[5m]) >= 8' 90)
+kill -TERM "$pid"
+wait "$pid" || { echo "did not stop cleanly" >&2; tail -n 20 "$folder/log" >&2; exit 1; }
+rm -rf "${hot:?}"/*
+sleep 3
+before=$(date +%s)
+start
+# Only what came before the second start.
+found=$(ask "count_over_time(up{job=\"self\"}[5m] @ $((before - 1)))" 60)
+kill -TERM "$pid"
+wait "$pid" || true
+pid=""
+[ "$found" -ge "$count" ] || { echo "$found of at least $count samples survived" >&2; exit 1; }
+echo "$target: runs, spills, restarts, and still has its $found samples"

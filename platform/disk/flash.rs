@@ -1,0 +1,106 @@
+//! A data directory on a disk: lock, tail logs and database together.
+
+use super::{
+    Disk, DiskError, DiskSettings, DiskUsage,
+    directory::Directory,
+    segments::{self, Segments},
+    tail_log::TailLog,
+};
+use holdfast_core::{daemon::output::Put, store::stored::Stored};
+use std::time::Instant;
+
+pub struct Flash {
+    directory: Directory,
+    log: TailLog,
+    segments: Segments,
+    quota_bytes: u64,
+    failure_count: u64,
+    stall_ms_max: u64,
+}
+
+impl Flash {
+    /// Opens or makes the directory and its files. Errors say what to change; nothing is touched in a directory that
+    /// is not ours, in use, or of a newer version.
+    pub fn open(settings: &DiskSettings) -> Result<Self, DiskError> {
+        let quota_bytes_min = settings.quota_bytes_min();
+        let too_small = || DiskError::QuotaTooSmall { quota_bytes: settings.quota_bytes, quota_bytes_min };
+        if settings.quota_bytes < quota_bytes_min {
+            return Err(too_small());
+        }
+        let directory = Directory::open(&settings.path)?;
+        segments::refuse_newer(&directory)?;
+        let log = TailLog::open(directory.path(), settings.log_bytes)?;
+        directory.sync()?;
+        let database_bytes = segments::database_quota_bytes(&directory, settings.quota_bytes)
+            .map_err(|source| DiskError::Directory { path: settings.path.clone(), source })?;
+        if database_bytes < segments::DATABASE_BYTES_MIN {
+            return Err(too_small());
+        }
+        let segments = Segments::open(&directory, database_bytes, settings.heap_bytes_max)?;
+        Ok(Self { directory, log, segments, quota_bytes: settings.quota_bytes, failure_count: 0, stall_ms_max: 0 })
+    }
+
+    fn measured(&mut self, work: impl FnOnce(&mut Self) -> Result<(), String>) -> Result<(), String> {
+        let started = Instant::now();
+        let result = work(self);
+        self.stall_ms_max = self.stall_ms_max.max(started.elapsed().as_millis() as u64);
+        self.failure_count += u64::from(result.is_err());
+        result
+    }
+}
+
+impl Disk for Flash {
+    fn stored(&mut self) -> &mut dyn Stored {
+        &mut self.segments
+    }
+
+    fn log_append(&mut self, generation: u64, bytes: &[u8]) {
+        self.log.append(generation, bytes);
+    }
+
+    fn log_sync(&mut self) -> Result<(), String> {
+        self.measured(|disk| disk.log.sync())
+    }
+
+    fn log_resume(&mut self, generation: u64, offset_bytes: u64) {
+        self.log.resume(generation, offset_bytes);
+    }
+
+    fn log_read(&mut self, generation: u64, offset_bytes: u64, buf: &mut [u8]) -> Result<usize, DiskError> {
+        self.log.read(generation, offset_bytes, buf)
+    }
+
+    fn put(&mut self, put: Put<'_>) {
+        self.segments.put(put);
+    }
+
+    fn commit(&mut self) -> Result<(), String> {
+        self.measured(|disk| disk.segments.commit())
+    }
+
+    fn state(&mut self, key: &str) -> Result<Option<Vec<u8>>, DiskError> {
+        self.segments.state(key)
+    }
+
+    fn store_uuid(&self) -> [u8; 16] {
+        self.segments.store_uuid()
+    }
+
+    fn usage(&mut self) -> DiskUsage {
+        let dropped = self.segments.dropped();
+        let disk_bytes = self.directory.size_bytes().unwrap_or_else(|error| {
+            log::warn!("{}: its size cannot be read: {error}", self.directory.path().display());
+            0
+        });
+        DiskUsage {
+            disk_bytes,
+            quota_bytes: self.quota_bytes,
+            dropped_segment_count: dropped.segment_count,
+            dropped_bytes: dropped.bytes,
+            dropped_until_ms: dropped.range_ms.map(|(_, t_max_ms)| t_max_ms),
+            expired_segment_count: self.segments.expired_segment_count(),
+            failure_count: self.failure_count,
+            stall_ms_max: self.stall_ms_max,
+        }
+    }
+}

@@ -1,0 +1,547 @@
+//! Segments, layouts and small state in one SQLite file, as opaque blobs with the few numbers by which they are found.
+//!
+//! Rollback journal kept in place, `synchronous=FULL`: measured on flash this writes 1.1 bytes per byte stored where
+//! each transaction carries a few large blobs. Nothing is held in RAM per stored segment.
+//!
+//! Room is made before it is needed: a segment that would pass the quota first pushes out the oldest ones, in the same
+//! transaction. When the medium itself is full, the transaction fails as a whole and the oldest segments go in one of
+//! their own, so that the next attempt finds free pages inside the file.
+
+mod read;
+mod schema;
+
+use super::{
+    DiskError,
+    directory::{self, DATABASE, Directory},
+};
+use crate::clock::rfc3339;
+use holdfast_core::{
+    daemon::output::Put,
+    store::stored::{LayoutPart, SegmentMeta},
+};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
+use std::{
+    collections::HashSet,
+    fs, io,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+/// What a transaction leaves of the rollback journal; a larger one is cut back afterwards.
+pub const JOURNAL_BYTES_MAX: u64 = 1 << 20;
+/// The database below which a quota makes no sense.
+pub const DATABASE_BYTES_MIN: u64 = 1 << 20;
+/// `DropBefore` deletes at most so many segments per call, so that no call stalls the loop for long. The rest goes with
+/// the next ones.
+pub const EXPIRED_PER_CALL_MAX: u32 = 256;
+
+const PAGE_BYTES: u64 = 4096;
+/// Pages that a transaction may need besides its blobs: index leaves, pointer maps, the freelist.
+const SPARE_PAGES: u64 = 64;
+/// A layout whose last segment has gone is kept while its timeline may still write: the core stores a layout once.
+const LAYOUT_IDLE_MIN: Duration = Duration::from_secs(7 * 24 * 3600);
+
+pub struct Segments {
+    connection: Connection,
+    path: PathBuf,
+    store_uuid: [u8; 16],
+    pages_max: u64,
+    bounds: Bounds,
+    /// What of them is in the file, so far as we know.
+    bounds_written: Bounds,
+    /// The smallest sample timestamp, when it is known without asking.
+    oldest: Option<Option<i64>>,
+    /// Timelines that have written since start.
+    written: HashSet<u64>,
+    opened: Instant,
+    transaction: Transaction,
+    dropped: Dropped,
+    expired_segment_count: u64,
+}
+
+/// The largest ever stored, so that an index scan knows how far back it must begin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Bounds {
+    row_count_max: u32,
+    span_ms_max: i64,
+}
+
+/// What became of the open transaction so far.
+#[derive(Debug, Default)]
+struct Transaction {
+    failure: Option<String>,
+    full: bool,
+    put_bytes: u64,
+    dropped: Dropped,
+    expired_segment_count: u64,
+}
+
+/// Segments that were deleted for room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dropped {
+    pub segment_count: u64,
+    pub bytes: u64,
+    /// Smallest and largest sample timestamp among them.
+    pub range_ms: Option<(i64, i64)>,
+}
+
+impl Segments {
+    /// Opens or makes the database. What is not a readable database is set aside under another name, with a log line,
+    /// and an empty one is made in its place; a foreign database is an error. [`refuse_newer`] comes first.
+    pub fn open(directory: &Directory, quota_bytes: u64, heap_bytes_max: u64) -> Result<Self, DiskError> {
+        let path = directory.file(DATABASE);
+        let (connection, store_uuid) = match schema::open(&path, heap_bytes_max) {
+            Err(DiskError::Database { source, .. }) if is_damage(&source) => {
+                let aside = set_aside(directory, &path)?;
+                log::error!(
+                    "{} is damaged ({source}); it was set aside as {} and history starts anew",
+                    path.display(),
+                    aside.display()
+                );
+                schema::open(&path, heap_bytes_max)?
+            }
+            result => result?,
+        };
+        let mut segments = Self {
+            connection,
+            path,
+            store_uuid,
+            pages_max: quota_bytes / PAGE_BYTES,
+            bounds: Bounds::default(),
+            bounds_written: Bounds::default(),
+            oldest: None,
+            written: HashSet::new(),
+            opened: Instant::now(),
+            transaction: Transaction::default(),
+            dropped: Dropped::default(),
+            expired_segment_count: 0,
+        };
+        segments.load_bounds().map_err(|source| segments.error(source))?;
+        segments.shrink_to_quota().map_err(|source| segments.error(source))?;
+        Ok(segments)
+    }
+
+    pub fn store_uuid(&self) -> [u8; 16] {
+        self.store_uuid
+    }
+
+    /// What was deleted for room since start.
+    pub fn dropped(&self) -> Dropped {
+        self.dropped
+    }
+
+    /// What was deleted because its time was over, since start.
+    pub fn expired_segment_count(&self) -> u64 {
+        self.expired_segment_count
+    }
+
+    /// Adds to the open transaction, beginning one when there is none. After a failure the rest of the transaction is
+    /// ignored; [`Segments::commit`] tells.
+    pub fn put(&mut self, put: Put<'_>) {
+        if self.transaction.failure.is_some() {
+            return;
+        }
+        if let Put::Segment { bytes, .. } | Put::State { bytes, .. } | Put::Layout(LayoutPart { bytes, .. }) = &put {
+            self.transaction.put_bytes += bytes.len() as u64;
+        }
+        if let Err(error) = self.try_put(put) {
+            self.fail(&error);
+        }
+    }
+
+    /// Ends the transaction. Everything since the last commit is kept, or nothing of it.
+    pub fn commit(&mut self) -> Result<(), String> {
+        if self.transaction.failure.is_none()
+            && !self.connection.is_autocommit()
+            && let Err(error) = self.connection.execute_batch("COMMIT")
+        {
+            self.fail(&PutError::Database(error));
+        }
+        let ended = std::mem::take(&mut self.transaction);
+        let Some(failure) = ended.failure else {
+            self.expired_segment_count += ended.expired_segment_count;
+            self.account(ended.dropped, "the disk quota is reached");
+            return Ok(());
+        };
+        self.oldest = None;
+        if ended.full {
+            let freed = self.free_inside(ended.put_bytes);
+            self.account(freed, "the disk is full");
+        }
+        Err(failure)
+    }
+
+    /// Small state by name, as last put.
+    pub fn state(&self, key: &str) -> Result<Option<Vec<u8>>, DiskError> {
+        let mut statement =
+            self.connection.prepare_cached("SELECT value FROM state WHERE key = ?1").map_err(|e| self.error(e))?;
+        statement.query_row([key], |row| row.get(0)).optional().map_err(|source| self.error(source))
+    }
+
+    fn try_put(&mut self, put: Put<'_>) -> Result<(), PutError> {
+        if self.connection.is_autocommit() {
+            self.connection.execute_batch("BEGIN IMMEDIATE")?;
+        }
+        match put {
+            Put::Segment { meta, bytes } => self.put_segment(&meta, bytes),
+            Put::Layout(part) => self.put_layout(&part),
+            Put::State { key, bytes } => self.put_state(key, bytes),
+            Put::DropBefore { t_ms } => self.drop_before(t_ms),
+        }
+    }
+
+    fn put_segment(&mut self, meta: &SegmentMeta, bytes: &[u8]) -> Result<(), PutError> {
+        self.make_room(bytes.len())?;
+        let sequence = i64::try_from(meta.sequence).map_err(|_| PutError::Number { what: "sequence" })?;
+        let row_from = i64::try_from(meta.row_from).map_err(|_| PutError::Number { what: "row number" })?;
+        self.connection
+            .prepare_cached(
+                "INSERT INTO segments (sequence, timeline, layout, row_from, row_count, column_from, column_count, \
+                 t_min, t_max, bytes) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+            )?
+            .execute(params![
+                sequence,
+                meta.timeline.0 as i64,
+                meta.layout as i64,
+                row_from,
+                meta.row_count,
+                meta.column_from,
+                meta.column_count,
+                meta.t_min_ms,
+                meta.t_max_ms,
+                bytes
+            ])?;
+        self.raise_bounds(meta)?;
+        if let Some(oldest) = &mut self.oldest {
+            *oldest = Some(oldest.map_or(meta.t_min_ms, |known| known.min(meta.t_min_ms)));
+        }
+        self.written.insert(meta.timeline.0);
+        Ok(())
+    }
+
+    fn put_layout(&mut self, part: &LayoutPart<'_>) -> Result<(), PutError> {
+        self.make_room(part.bytes.len())?;
+        self.connection
+            .prepare_cached(
+                "INSERT INTO layouts (timeline, layout, column_from, column_count, bytes) VALUES (?1, ?2, ?3, ?4, ?5) \
+                 ON CONFLICT (layout, column_from) DO UPDATE SET timeline = excluded.timeline, \
+                 column_count = excluded.column_count, bytes = excluded.bytes",
+            )?
+            .execute(params![
+                part.timeline.0 as i64,
+                part.layout as i64,
+                part.column_from,
+                part.column_count,
+                part.bytes
+            ])?;
+        self.written.insert(part.timeline.0);
+        Ok(())
+    }
+
+    fn put_state(&mut self, key: &str, bytes: &[u8]) -> Result<(), PutError> {
+        if bytes.is_empty() {
+            self.connection.prepare_cached("DELETE FROM state WHERE key = ?1")?.execute([key])?;
+            return Ok(());
+        }
+        self.make_room(bytes.len())?;
+        self.connection
+            .prepare_cached(
+                "INSERT INTO state (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            )?
+            .execute(params![key, bytes])?;
+        Ok(())
+    }
+
+    fn drop_before(&mut self, t_ms: i64) -> Result<(), PutError> {
+        for _ in 0..EXPIRED_PER_CALL_MAX {
+            let expired: Option<Row> = self
+                .connection
+                .prepare_cached(
+                    "SELECT sequence, timeline, layout, t_min, t_max, length(bytes) FROM segments WHERE t_max < ?1 \
+                     ORDER BY t_max LIMIT 1",
+                )?
+                .query_row([t_ms], Row::read)
+                .optional()?;
+            let Some(row) = expired else { break };
+            self.delete(&row)?;
+            self.transaction.expired_segment_count += 1;
+        }
+        Ok(())
+    }
+
+    /// Deletes the oldest segments until `bytes` more fit into the quota.
+    fn make_room(&mut self, bytes: usize) -> Result<(), PutError> {
+        let wanted = bytes as u64 / (PAGE_BYTES - 4) + 1 + SPARE_PAGES;
+        while self.used_pages()? + wanted > self.pages_max {
+            let Some(row) = self.oldest_segment()? else {
+                return Err(PutError::QuotaTooSmall { quota_bytes: self.pages_max * PAGE_BYTES });
+            };
+            self.delete(&row)?;
+            self.transaction.dropped.add(&row);
+        }
+        Ok(())
+    }
+
+    fn used_pages(&self) -> rusqlite::Result<u64> {
+        Ok(self.pragma_u64("page_count")?.saturating_sub(self.pragma_u64("freelist_count")?))
+    }
+
+    fn pragma_u64(&self, name: &str) -> rusqlite::Result<u64> {
+        let value: i64 = self.connection.prepare_cached(&format!("PRAGMA {name}"))?.query_row([], |row| row.get(0))?;
+        Ok(value.max(0) as u64)
+    }
+
+    fn oldest_segment(&self) -> rusqlite::Result<Option<Row>> {
+        self.connection
+            .prepare_cached(
+                "SELECT sequence, timeline, layout, t_min, t_max, length(bytes) FROM segments ORDER BY sequence LIMIT 1",
+            )?
+            .query_row([], Row::read)
+            .optional()
+    }
+
+    /// Deletes a segment, and its layout when nothing needs that any more.
+    fn delete(&mut self, row: &Row) -> rusqlite::Result<()> {
+        self.connection.prepare_cached("DELETE FROM segments WHERE sequence = ?1")?.execute([row.sequence])?;
+        self.oldest = None;
+        let may_write_again = self.written.contains(&(row.timeline as u64)) || self.opened.elapsed() < LAYOUT_IDLE_MIN;
+        // The newest layout of a timeline that may write again is still the one its next segment names.
+        self.connection
+            .prepare_cached(
+                "DELETE FROM layouts WHERE layout = ?1 \
+                 AND NOT EXISTS (SELECT 1 FROM segments WHERE segments.layout = ?1) \
+                 AND (NOT ?3 OR layout <> (SELECT newest.layout FROM layouts AS newest WHERE newest.timeline = ?2 \
+                 ORDER BY newest.part DESC LIMIT 1))",
+            )?
+            .execute(params![row.layout, row.timeline, may_write_again])?;
+        Ok(())
+    }
+
+    /// Deletes about twice as much as could not be written, in a transaction of its own. It fits into the journal's
+    /// kept space and frees pages inside the file, so it works on a full disk.
+    fn free_inside(&mut self, bytes: u64) -> Dropped {
+        let mut dropped = Dropped::default();
+        let mut free = || -> rusqlite::Result<()> {
+            self.connection.execute_batch("BEGIN IMMEDIATE")?;
+            while dropped.bytes < bytes.saturating_mul(2) {
+                let Some(row) = self.oldest_segment()? else { break };
+                self.delete(&row)?;
+                dropped.add(&row);
+            }
+            self.connection.execute_batch("COMMIT")
+        };
+        match free() {
+            Ok(()) => dropped,
+            Err(error) => {
+                log::error!("{}: no room could be made on the full disk: {error}", self.path.display());
+                self.roll_back();
+                Dropped::default()
+            }
+        }
+    }
+
+    /// After the quota was lowered: the oldest segments go, and the file is cut.
+    fn shrink_to_quota(&mut self) -> rusqlite::Result<()> {
+        let mut dropped = Dropped::default();
+        while self.used_pages()? + SPARE_PAGES > self.pages_max {
+            self.connection.execute_batch("BEGIN IMMEDIATE")?;
+            let before = dropped.segment_count;
+            while dropped.segment_count - before < u64::from(EXPIRED_PER_CALL_MAX)
+                && self.used_pages()? + SPARE_PAGES > self.pages_max
+            {
+                let Some(row) = self.oldest_segment()? else { break };
+                self.delete(&row)?;
+                dropped.add(&row);
+            }
+            self.connection.execute_batch("COMMIT")?;
+            if dropped.segment_count == before {
+                break;
+            }
+        }
+        self.cut_file()?;
+        // SQLite's own bound, in case the counting above should ever be wrong.
+        self.connection.pragma_update(None, "max_page_count", self.pages_max as i64)?;
+        self.account(dropped, "the disk quota is smaller than what was stored");
+        Ok(())
+    }
+
+    /// Gives free pages beyond the quota back, a bounded number per transaction so that the journal stays small.
+    fn cut_file(&self) -> rusqlite::Result<()> {
+        let mut page_count = self.pragma_u64("page_count")?;
+        while page_count > self.pages_max {
+            let mut statement = self.connection.prepare_cached("PRAGMA incremental_vacuum(128)")?;
+            let mut steps = statement.query([])?;
+            while steps.next()?.is_some() {}
+            let left = self.pragma_u64("page_count")?;
+            if left >= page_count {
+                break;
+            }
+            page_count = left;
+        }
+        Ok(())
+    }
+
+    /// Counts what is gone and says it with its exact range.
+    fn account(&mut self, dropped: Dropped, why: &str) {
+        let Some((t_min_ms, t_max_ms)) = dropped.range_ms else { return };
+        self.dropped.merge(&dropped);
+        log::warn!(
+            "{why}: {} oldest segments ({} bytes) with samples from {} to {} were dropped",
+            dropped.segment_count,
+            dropped.bytes,
+            rfc3339(t_min_ms),
+            rfc3339(t_max_ms)
+        );
+    }
+
+    fn fail(&mut self, error: &PutError) {
+        self.transaction.full = error.is_full();
+        self.transaction.failure = Some(format!("{}: {error}", self.path.display()));
+        self.roll_back();
+    }
+
+    /// SQLite has rolled back by itself after some errors.
+    fn roll_back(&mut self) {
+        if !self.connection.is_autocommit()
+            && let Err(error) = self.connection.execute_batch("ROLLBACK")
+        {
+            log::error!("{}: {error}", self.path.display());
+        }
+        self.oldest = None;
+        // They may have been raised in the transaction that is no more; the next segment writes them again.
+        self.bounds_written = Bounds::default();
+    }
+
+    fn load_bounds(&mut self) -> rusqlite::Result<()> {
+        let read = |key: &str| -> rusqlite::Result<i64> {
+            let value: Option<i64> = self
+                .connection
+                .query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0))
+                .optional()?;
+            Ok(value.unwrap_or(0))
+        };
+        self.bounds = Bounds {
+            row_count_max: u32::try_from(read("row_count_max")?).unwrap_or(u32::MAX),
+            span_ms_max: read("span_ms_max")?.max(0),
+        };
+        self.bounds_written = self.bounds;
+        Ok(())
+    }
+
+    fn raise_bounds(&mut self, meta: &SegmentMeta) -> rusqlite::Result<()> {
+        let span_ms = meta.t_max_ms.saturating_sub(meta.t_min_ms);
+        self.bounds.row_count_max = self.bounds.row_count_max.max(meta.row_count);
+        self.bounds.span_ms_max = self.bounds.span_ms_max.max(span_ms);
+        if self.bounds_written != self.bounds {
+            for (key, value) in
+                [("row_count_max", i64::from(self.bounds.row_count_max)), ("span_ms_max", self.bounds.span_ms_max)]
+            {
+                self.connection
+                    .prepare_cached("INSERT OR REPLACE INTO meta (key, value) VALUES (?1, ?2)")?
+                    .execute(params![key, value])?;
+            }
+            self.bounds_written = self.bounds;
+        }
+        Ok(())
+    }
+
+    fn error(&self, source: rusqlite::Error) -> DiskError {
+        DiskError::Database { path: self.path.clone(), source }
+    }
+}
+
+impl Dropped {
+    fn add(&mut self, row: &Row) {
+        self.merge(&Self {
+            segment_count: 1,
+            bytes: row.bytes.max(0) as u64,
+            range_ms: Some((row.t_min_ms, row.t_max_ms)),
+        });
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.segment_count += other.segment_count;
+        self.bytes += other.bytes;
+        self.range_ms = match (self.range_ms, other.range_ms) {
+            (Some((a_min, a_max)), Some((b_min, b_max))) => Some((a_min.min(b_min), a_max.max(b_max))),
+            (one, other) => one.or(other),
+        };
+    }
+}
+
+/// What deleting needs to know of a segment.
+struct Row {
+    sequence: i64,
+    timeline: i64,
+    layout: i64,
+    t_min_ms: i64,
+    t_max_ms: i64,
+    bytes: i64,
+}
+
+impl Row {
+    fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            sequence: row.get(0)?,
+            timeline: row.get(1)?,
+            layout: row.get(2)?,
+            t_min_ms: row.get(3)?,
+            t_max_ms: row.get(4)?,
+            bytes: row.get(5)?,
+        })
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum PutError {
+    #[error("{0}")]
+    Database(#[from] rusqlite::Error),
+    #[error("a {what} above 2^63 cannot be stored")]
+    Number { what: &'static str },
+    #[error(
+        "the quota of {quota_bytes} bytes for the database is full, and no segment is left to drop; raise --storage.tsdb.retention.size"
+    )]
+    QuotaTooSmall { quota_bytes: u64 },
+}
+
+impl PutError {
+    fn is_full(&self) -> bool {
+        matches!(self, Self::Database(error) if error.sqlite_error_code() == Some(ErrorCode::DiskFull))
+    }
+}
+
+fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+}
+
+/// Renames the database, with its journal, in place of one that was set aside earlier.
+fn set_aside(directory: &Directory, path: &Path) -> Result<PathBuf, DiskError> {
+    let failed = |source: io::Error| DiskError::File { path: path.to_path_buf(), source };
+    let aside = directory.file("holdfast.db.damaged");
+    fs::rename(path, &aside).map_err(failed)?;
+    match fs::rename(directory.file("holdfast.db-journal"), directory.file("holdfast.db.damaged-journal")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    Ok(aside)
+}
+
+/// Looks at the version before anything is written beside the database.
+pub fn refuse_newer(directory: &Directory) -> Result<(), DiskError> {
+    schema::refuse_newer(&directory.file(DATABASE))
+}
+
+/// What the database may use of the directory's quota: all but the logs, the journal and whatever else lies there.
+pub fn database_quota_bytes(directory: &Directory, quota_bytes: u64) -> io::Result<u64> {
+    let own = [DATABASE, "holdfast.db-journal"]
+        .iter()
+        .filter_map(|name| fs::metadata(directory.file(name)).ok())
+        .map(|metadata| directory::allocated_bytes(&metadata))
+        .sum::<u64>();
+    let others = directory.size_bytes()?.saturating_sub(own);
+    Ok(quota_bytes.saturating_sub(others + JOURNAL_BYTES_MAX))
+}
+
+#[cfg(test)]
+#[path = "segments/tests.rs"]
+mod tests;

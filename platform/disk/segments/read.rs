@@ -1,0 +1,208 @@
+//! What the core may ask of stored segments, answered from the database.
+
+use super::Segments;
+use holdfast_core::store::{
+    TimelineKey,
+    stored::{LayoutPart, SegmentBytes, SegmentMeta, SegmentVisit, Stored, StoredError},
+};
+use rusqlite::{Connection, ErrorCode, Params, Row, blob::Blob, params};
+
+const META: &str =
+    "sequence, timeline, layout, row_from, row_count, column_from, column_count, t_min, t_max, length(bytes)";
+const PART: &str = "timeline, layout, column_from, column_count, bytes";
+
+impl Stored for Segments {
+    fn layouts(
+        &mut self,
+        start_ms: i64,
+        end_ms: i64,
+        visit: &mut dyn FnMut(LayoutPart<'_>) -> bool,
+    ) -> Result<(), StoredError> {
+        let sql = format!(
+            "SELECT {PART} FROM layouts AS l WHERE EXISTS (SELECT 1 FROM segments AS s WHERE s.layout = l.layout \
+             AND s.t_max >= ?1 AND s.t_max <= ?3 AND s.t_min <= ?2 \
+             AND s.column_from < l.column_from + l.column_count AND s.column_from + s.column_count > l.column_from) \
+             ORDER BY layout, column_from"
+        );
+        self.visit_layouts(&sql, params![start_ms, end_ms, self.t_max_until(end_ms)], visit)
+    }
+
+    fn layout(&mut self, layout: u64, visit: &mut dyn FnMut(LayoutPart<'_>) -> bool) -> Result<(), StoredError> {
+        let sql = format!("SELECT {PART} FROM layouts WHERE layout = ?1 ORDER BY column_from");
+        self.visit_layouts(&sql, params![layout as i64], visit)
+    }
+
+    fn column(
+        &mut self,
+        layout: u64,
+        column: u32,
+        start_ms: i64,
+        end_ms: i64,
+        visit: &mut SegmentVisit<'_>,
+    ) -> Result<(), StoredError> {
+        // In the order of the index, so that nothing is sorted and nothing is kept.
+        let sql = format!(
+            "SELECT {META} FROM segments WHERE layout = ?1 AND t_max >= ?3 AND t_max <= ?5 AND t_min <= ?4 \
+             AND column_from <= ?2 AND column_from + column_count > ?2 \
+             ORDER BY t_max, t_min, column_from, column_count, sequence"
+        );
+        let until = self.t_max_until(end_ms);
+        self.visit_segments(&sql, params![layout as i64, column, start_ms, end_ms, until], visit)
+    }
+
+    fn rows(&mut self, timeline: TimelineKey, row_from: u64, visit: &mut SegmentVisit<'_>) -> Result<(), StoredError> {
+        let sql = format!(
+            "SELECT {META} FROM segments WHERE timeline = ?1 AND row_from > ?3 AND row_from + row_count > ?2 \
+             ORDER BY row_from, column_from, row_count, sequence"
+        );
+        let row_from = i64::try_from(row_from).unwrap_or(i64::MAX);
+        let begin = row_from.saturating_sub(i64::from(self.bounds.row_count_max));
+        self.visit_segments(&sql, params![timeline.0 as i64, row_from, begin], visit)
+    }
+
+    fn timelines(&mut self, visit: &mut dyn FnMut(TimelineKey, u64) -> bool) -> Result<(), StoredError> {
+        let sql = "SELECT timeline, max(row_from + row_count) FROM segments GROUP BY timeline";
+        self.each(sql, [], |row| Ok(visit(TimelineKey(row.get::<_, i64>(0)? as u64), row.get::<_, i64>(1)? as u64)))
+    }
+
+    fn oldest_ms(&mut self) -> Result<Option<i64>, StoredError> {
+        if let Some(oldest) = self.oldest {
+            return Ok(oldest);
+        }
+        let mut oldest = None;
+        self.each("SELECT min(t_min) FROM segments", [], |row| {
+            oldest = row.get(0)?;
+            Ok(false)
+        })?;
+        self.oldest = Some(oldest);
+        Ok(oldest)
+    }
+}
+
+impl Segments {
+    /// No segment that begins at or before `end_ms` ends later than this.
+    fn t_max_until(&self, end_ms: i64) -> i64 {
+        end_ms.saturating_add(self.bounds.span_ms_max)
+    }
+
+    fn visit_layouts(
+        &self,
+        sql: &str,
+        params: impl Params,
+        visit: &mut dyn FnMut(LayoutPart<'_>) -> bool,
+    ) -> Result<(), StoredError> {
+        self.each(sql, params, |row| {
+            Ok(visit(LayoutPart {
+                timeline: TimelineKey(row.get::<_, i64>(0)? as u64),
+                layout: row.get::<_, i64>(1)? as u64,
+                column_from: row.get(2)?,
+                column_count: row.get(3)?,
+                bytes: row.get_ref(4)?.as_blob()?,
+            }))
+        })
+    }
+
+    fn visit_segments(&self, sql: &str, params: impl Params, visit: &mut SegmentVisit<'_>) -> Result<(), StoredError> {
+        let mut bytes =
+            BlobBytes { connection: &self.connection, segments: self, blob: None, row: 0, length: 0, is_open: false };
+        self.each(sql, params, |row| {
+            let meta = SegmentMeta {
+                sequence: row.get::<_, i64>(0)? as u64,
+                timeline: TimelineKey(row.get::<_, i64>(1)? as u64),
+                layout: row.get::<_, i64>(2)? as u64,
+                row_from: row.get::<_, i64>(3)? as u64,
+                row_count: row.get(4)?,
+                column_from: row.get(5)?,
+                column_count: row.get(6)?,
+                t_min_ms: row.get(7)?,
+                t_max_ms: row.get(8)?,
+            };
+            bytes.row = meta.sequence as i64;
+            bytes.length = row.get::<_, u32>(9)? as usize;
+            bytes.is_open = false;
+            Ok(visit(&meta, &mut bytes))
+        })
+    }
+
+    /// Steps through a statement's rows until `visit` says no.
+    fn each(
+        &self,
+        sql: &str,
+        params: impl Params,
+        mut visit: impl FnMut(&Row<'_>) -> rusqlite::Result<bool>,
+    ) -> Result<(), StoredError> {
+        let step = || -> rusqlite::Result<()> {
+            let mut statement = self.connection.prepare_cached(sql)?;
+            let mut rows = statement.query(params)?;
+            while let Some(row) = rows.next()? {
+                if !visit(row)? {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        step().map_err(|error| self.unreadable(&error))
+    }
+
+    /// The words for the core; the details go to the log.
+    fn unreadable(&self, error: &rusqlite::Error) -> StoredError {
+        log::warn!("{}: stored samples cannot be read: {error}", self.path.display());
+        StoredError {
+            reason: match error.sqlite_error_code() {
+                Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => "the database is damaged",
+                Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) => "the disk does not answer",
+                Some(ErrorCode::OutOfMemory) => "the database has used up its memory",
+                _ => "the database refused to read",
+            },
+        }
+    }
+}
+
+/// One segment's blob, opened when its first byte is wanted. The handle moves from row to row, which costs less than a
+/// new one.
+struct BlobBytes<'c> {
+    connection: &'c Connection,
+    segments: &'c Segments,
+    blob: Option<Blob<'c>>,
+    row: i64,
+    length: usize,
+    is_open: bool,
+}
+
+impl BlobBytes<'_> {
+    fn open(&mut self) -> rusqlite::Result<()> {
+        if !self.is_open {
+            match &mut self.blob {
+                Some(blob) => blob.reopen(self.row)?,
+                none => *none = Some(self.connection.blob_open("main", "segments", "bytes", self.row, true)?),
+            }
+            self.is_open = true;
+        }
+        Ok(())
+    }
+}
+
+impl SegmentBytes for BlobBytes<'_> {
+    fn len(&self) -> usize {
+        self.length
+    }
+
+    fn read_at(&mut self, offset: usize, buf: &mut [u8]) -> Result<(), StoredError> {
+        if offset.checked_add(buf.len()).is_none_or(|end| end > self.length) {
+            return Err(StoredError { reason: "a read past the end of the segment" });
+        }
+        if buf.is_empty() {
+            return Ok(());
+        }
+        let result = self.open().and_then(|()| match &self.blob {
+            Some(blob) => blob.read_at_exact(buf, offset),
+            None => Ok(()),
+        });
+        result.map_err(|error| {
+            // A handle that failed cannot be moved any more.
+            self.blob = None;
+            self.is_open = false;
+            self.segments.unreadable(&error)
+        })
+    }
+}

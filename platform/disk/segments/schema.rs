@@ -1,0 +1,133 @@
+//! The database's tables, and how its file is opened.
+
+use super::super::DiskError;
+use super::JOURNAL_BYTES_MAX;
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::Path,
+};
+
+/// `PRAGMA user_version`. Raised when an older holdfast could not read what this one writes.
+pub const FORMAT_VERSION: i64 = 1;
+/// `PRAGMA application_id`: "HFST".
+pub const APPLICATION_ID: i64 = 0x4846_5354;
+
+const CACHE_KIB: i64 = 512;
+/// Where SQLite's file header has the two numbers above, as 32-bit big endian (sqlite.org/fileformat2.html, 1.3).
+const HEADER_USER_VERSION: usize = 60;
+const HEADER_APPLICATION_ID: usize = 68;
+const HEADER_BYTES: usize = 100;
+
+const TABLES: &str = "
+CREATE TABLE meta (key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
+
+-- A run of a layout's columns. `part` ascends in the order of storing.
+CREATE TABLE layouts (
+  part INTEGER PRIMARY KEY, timeline INTEGER NOT NULL, layout INTEGER NOT NULL,
+  column_from INTEGER NOT NULL, column_count INTEGER NOT NULL, bytes BLOB NOT NULL);
+CREATE UNIQUE INDEX layouts_by_layout ON layouts (layout, column_from);
+CREATE INDEX layouts_by_timeline ON layouts (timeline, part);
+
+-- Timelines and layouts are 64-bit hashes and numbers, kept as signed integers of the same bits.
+CREATE TABLE segments (
+  sequence INTEGER PRIMARY KEY, timeline INTEGER NOT NULL, layout INTEGER NOT NULL,
+  row_from INTEGER NOT NULL, row_count INTEGER NOT NULL, column_from INTEGER NOT NULL, column_count INTEGER NOT NULL,
+  t_min INTEGER NOT NULL, t_max INTEGER NOT NULL, bytes BLOB NOT NULL);
+CREATE INDEX segments_by_row ON segments (timeline, row_from, column_from, row_count);
+CREATE INDEX segments_by_layout ON segments (layout, t_max, t_min, column_from, column_count);
+CREATE INDEX segments_by_end ON segments (t_max);
+CREATE INDEX segments_by_start ON segments (t_min);
+
+CREATE TABLE state (key TEXT NOT NULL PRIMARY KEY, value BLOB NOT NULL);
+INSERT INTO meta (key, value) VALUES ('store_uuid', randomblob(16));
+";
+
+/// Looks at the file's first bytes, without SQLite, which might already roll a journal back.
+pub fn refuse_newer(path: &Path) -> Result<(), DiskError> {
+    let failed = |source: io::Error| DiskError::File { path: path.to_path_buf(), source };
+    let mut header = [0; HEADER_BYTES];
+    match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(error)),
+        Ok(mut file) => match file.read_exact(&mut header) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+            Err(error) => return Err(failed(error)),
+            Ok(()) => {}
+        },
+    }
+    let number =
+        |at: usize| i64::from(u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]));
+    let found = number(HEADER_USER_VERSION);
+    if header.starts_with(b"SQLite format 3\0")
+        && number(HEADER_APPLICATION_ID) == APPLICATION_ID
+        && found > FORMAT_VERSION
+    {
+        return Err(DiskError::NewerVersion { path: path.to_path_buf(), found, known: FORMAT_VERSION });
+    }
+    Ok(())
+}
+
+/// Opens the database, making its tables when it is empty. The connection, and the store's UUID.
+pub fn open(path: &Path, heap_bytes_max: u64) -> Result<(Connection, [u8; 16]), DiskError> {
+    let failed = |source| DiskError::Database { path: path.to_path_buf(), source };
+    let connection = connect(path, heap_bytes_max).map_err(failed)?;
+    let table_count: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(failed)?;
+    if table_count == 0 {
+        create(&connection).map_err(failed)?;
+    } else if pragma_i64(&connection, "application_id").map_err(failed)? != APPLICATION_ID {
+        return Err(DiskError::Foreign {
+            path: path.to_path_buf(),
+            found: "an SQLite database of other tables".to_owned(),
+            owner: "another program",
+        });
+    }
+    let store_uuid = connection
+        .query_row("SELECT value FROM meta WHERE key = 'store_uuid'", [], |row| row.get(0))
+        .optional()
+        .map_err(failed)?
+        .ok_or_else(|| {
+            failed(rusqlite::Error::SqliteFailure(
+                rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT),
+                Some("no store_uuid".to_owned()),
+            ))
+        })?;
+    Ok((connection, store_uuid))
+}
+
+/// States every setting that matters, rather than trusting how SQLite was built.
+fn connect(path: &Path, heap_bytes_max: u64) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )?;
+    connection.set_prepared_statement_cache_capacity(24);
+    let set = |name: &str, value: &dyn rusqlite::ToSql| connection.pragma_update(None, name, value);
+    // One for the whole process, and it can only be lowered: a statement fails rather than use more.
+    set("hard_heap_limit", &i64::try_from(heap_bytes_max).unwrap_or(i64::MAX))?;
+    set("page_size", &4096_i64)?;
+    set("auto_vacuum", &"INCREMENTAL")?;
+    set("locking_mode", &"EXCLUSIVE")?;
+    // Keeps the journal's space, so that deleting still works on a full disk.
+    set("journal_mode", &"PERSIST")?;
+    set("journal_size_limit", &(JOURNAL_BYTES_MAX as i64))?;
+    set("synchronous", &"FULL")?;
+    set("cache_size", &-CACHE_KIB)?;
+    set("mmap_size", &0_i64)?;
+    set("temp_store", &"MEMORY")?;
+    set("trusted_schema", &"OFF")?;
+    set("cell_size_check", &"ON")?;
+    Ok(connection)
+}
+
+fn create(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(&format!(
+        "BEGIN IMMEDIATE; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT_VERSION}; {TABLES} COMMIT"
+    ))
+}
+
+fn pragma_i64(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
+    connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0))
+}

@@ -1,0 +1,223 @@
+use super::super::{Disk, DiskSettings, flash::Flash};
+use super::*;
+use holdfast_core::store::{TimelineKey, stored::Stored};
+
+const SEGMENT_BYTES: usize = 40_000;
+
+fn open(directory: &Path, quota_bytes: u64) -> Segments {
+    let directory = Directory::open(directory).expect("locked");
+    Segments::open(&directory, quota_bytes, 4 << 20).expect("opened")
+}
+
+fn meta(sequence: u64) -> SegmentMeta {
+    SegmentMeta {
+        sequence,
+        timeline: TimelineKey(1),
+        layout: 10,
+        row_from: sequence * 10,
+        row_count: 10,
+        column_from: 0,
+        column_count: 1,
+        t_min_ms: sequence as i64 * 1_000,
+        t_max_ms: sequence as i64 * 1_000 + 999,
+    }
+}
+
+fn put(segments: &mut Segments, sequences: std::ops::RangeInclusive<u64>) {
+    for sequence in sequences {
+        segments.put(Put::Segment { meta: meta(sequence), bytes: &[sequence as u8; SEGMENT_BYTES] });
+        segments.commit().expect("committed");
+    }
+}
+
+fn sequences(segments: &mut Segments) -> Vec<u64> {
+    let mut found = Vec::new();
+    segments
+        .rows(TimelineKey(1), 0, &mut |meta, _| {
+            found.push(meta.sequence);
+            true
+        })
+        .expect("readable");
+    found
+}
+
+#[test]
+fn the_quota_holds_and_the_oldest_segments_go_with_their_range_counted() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut segments = open(directory.path(), 2 << 20);
+    put(&mut segments, 1..=100);
+    let kept = sequences(&mut segments);
+    let dropped = segments.dropped();
+    assert!(kept.len() > 30, "{} segments of 40 kB in 2 MiB less the spare pages", kept.len());
+    assert_eq!(kept.last(), Some(&100));
+    assert_eq!(dropped.segment_count, 100 - kept.len() as u64);
+    assert_eq!(dropped.range_ms, Some((1_000, (kept[0] as i64 - 1) * 1_000 + 999)));
+    assert_eq!(dropped.bytes, dropped.segment_count * SEGMENT_BYTES as u64);
+    assert_eq!(segments.oldest_ms().expect("readable"), Some(kept[0] as i64 * 1_000));
+    let length = fs::metadata(directory.path().join(DATABASE)).expect("there").len();
+    assert!(length <= 2 << 20, "{length} bytes");
+}
+
+#[test]
+fn a_lowered_quota_drops_the_oldest_and_cuts_the_file_at_the_next_start() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut segments = open(directory.path(), 8 << 20);
+    put(&mut segments, 1..=100);
+    assert_eq!(sequences(&mut segments).len(), 100);
+    drop(segments);
+    let mut segments = open(directory.path(), 1 << 20);
+    let kept = sequences(&mut segments);
+    assert!((5..26).contains(&kept.len()) && kept.last() == Some(&100), "{kept:?}");
+    assert_eq!(segments.dropped().segment_count, 100 - kept.len() as u64);
+    let length = fs::metadata(directory.path().join(DATABASE)).expect("there").len();
+    assert!(length <= 1 << 20, "{length} bytes");
+}
+
+#[test]
+fn something_larger_than_the_whole_quota_is_refused_and_the_next_thing_is_not() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut segments = open(directory.path(), 1 << 20);
+    segments.put(Put::State { key: "huge", bytes: &vec![1; 1 << 20] });
+    segments.put(Put::State { key: "small", bytes: b"1" });
+    let words = segments.commit().expect_err("too large");
+    assert!(words.contains("--storage.tsdb.retention.size"), "{words}");
+    assert_eq!(segments.state("small").expect("readable"), None, "nothing of a failed transaction is kept");
+    segments.put(Put::State { key: "small", bytes: b"1" });
+    segments.commit().expect("committed");
+}
+
+/// A full disk once refused every later write for good. Now the oldest history makes room inside the file.
+#[test]
+fn on_a_full_disk_the_transaction_fails_and_the_next_attempt_finds_room() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut segments = open(directory.path(), 8 << 20);
+    put(&mut segments, 1..=20);
+    // The file cannot grow any more: SQLite reports the same as for a medium without space.
+    let pages = segments.pragma_u64("page_count").expect("readable");
+    segments.connection.pragma_update(None, "max_page_count", pages as i64).expect("set");
+    segments.put(Put::Segment { meta: meta(21), bytes: &[21; SEGMENT_BYTES] });
+    segments.put(Put::Segment { meta: meta(22), bytes: &[22; SEGMENT_BYTES] });
+    segments.commit().expect_err("the disk is full");
+    assert_eq!(segments.dropped().range_ms.map(|range| range.0), Some(1_000));
+    let left = sequences(&mut segments);
+    assert!(left.len() < 20 && left.last() == Some(&20), "{left:?}");
+    put(&mut segments, 21..=22);
+    assert_eq!(sequences(&mut segments).last(), Some(&22));
+}
+
+#[test]
+fn a_segment_sequence_is_never_overwritten() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut segments = open(directory.path(), 8 << 20);
+    put(&mut segments, 1..=1);
+    segments.put(Put::Segment { meta: meta(1), bytes: b"other" });
+    segments.commit().expect_err("it is taken");
+    segments.put(Put::Segment { meta: SegmentMeta { sequence: u64::MAX, ..meta(2) }, bytes: b"x" });
+    assert!(segments.commit().expect_err("out of range").contains("sequence"));
+    assert_eq!(sequences(&mut segments), [1]);
+}
+
+#[test]
+fn bounds_that_were_rolled_back_are_written_with_the_next_segment() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut segments = open(directory.path(), 8 << 20);
+    let wide = |sequence| SegmentMeta { row_from: 0, row_count: 1_000, t_max_ms: 900_000, ..meta(sequence) };
+    segments.put(Put::Segment { meta: wide(1), bytes: b"x" });
+    segments.put(Put::Segment { meta: wide(1), bytes: b"x" });
+    segments.commit().expect_err("the second is refused, and the first with it");
+    segments.put(Put::Segment { meta: wide(2), bytes: b"x" });
+    segments.commit().expect("committed");
+    drop(segments);
+    let mut segments = open(directory.path(), 8 << 20);
+    let mut found = 0;
+    let mut count = |_: &SegmentMeta, _: &mut dyn holdfast_core::store::stored::SegmentBytes| {
+        found += 1;
+        true
+    };
+    segments.rows(TimelineKey(1), 999, &mut count).expect("readable");
+    segments.column(10, 0, 0, 5_000, &mut count).expect("readable");
+    assert_eq!(found, 2);
+}
+
+#[test]
+fn the_store_keeps_its_uuid_and_two_stores_differ() {
+    let (one, two) = (tempfile::tempdir().expect("made"), tempfile::tempdir().expect("made"));
+    let uuid = open(one.path(), 8 << 20).store_uuid();
+    assert_eq!(open(one.path(), 8 << 20).store_uuid(), uuid);
+    assert_ne!(open(two.path(), 8 << 20).store_uuid(), uuid);
+}
+
+#[test]
+fn a_damaged_database_is_set_aside_and_the_daemon_starts() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut segments = open(directory.path(), 8 << 20);
+    put(&mut segments, 1..=3);
+    drop(segments);
+    let path = directory.path().join(DATABASE);
+    let mut bytes = fs::read(&path).expect("there");
+    bytes[..4096].fill(0xa5);
+    fs::write(&path, &bytes).expect("written");
+    let mut segments = open(directory.path(), 8 << 20);
+    assert!(sequences(&mut segments).is_empty());
+    put(&mut segments, 4..=4);
+    assert_eq!(fs::read(directory.path().join("holdfast.db.damaged")).expect("kept"), bytes);
+}
+
+fn settings(path: &Path) -> DiskSettings {
+    DiskSettings { path: path.to_path_buf(), quota_bytes: 8 << 20, log_bytes: 64 * 1024, heap_bytes_max: 4 << 20 }
+}
+
+#[test]
+fn a_newer_database_is_refused_with_advice_and_not_touched() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join(DATABASE);
+    drop(Flash::open(&settings(directory.path())).expect("made"));
+    for (version, is_newer) in [(schema::FORMAT_VERSION, false), (schema::FORMAT_VERSION + 1, true)] {
+        Connection::open(&path).expect("opened").pragma_update(None, "user_version", version).expect("set");
+        let before = fs::read(&path).expect("there");
+        match Flash::open(&settings(directory.path())) {
+            Ok(_) => assert!(!is_newer),
+            Err(error) => {
+                assert!(is_newer && error.to_string().contains("newer holdfast"), "{error}");
+                assert_eq!(fs::read(&path).expect("there"), before);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_database_of_another_program_is_refused_and_not_touched() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join(DATABASE);
+    Connection::open(&path).expect("opened").execute_batch("CREATE TABLE music (title TEXT)").expect("made");
+    let before = fs::read(&path).expect("there");
+    let error = Flash::open(&settings(directory.path())).err().expect("foreign");
+    assert!(matches!(error, DiskError::Foreign { .. }), "{error}");
+    assert_eq!(fs::read(&path).expect("there"), before);
+}
+
+#[test]
+fn the_whole_directory_stays_within_its_quota() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut disk = Flash::open(&settings(directory.path())).expect("opened");
+    for sequence in 1..=400 {
+        disk.put(Put::Segment { meta: meta(sequence), bytes: &[1; SEGMENT_BYTES] });
+        if sequence % 4 == 0 {
+            disk.commit().expect("committed");
+        }
+    }
+    let usage = disk.usage();
+    assert!(usage.disk_bytes <= usage.quota_bytes && usage.disk_bytes > 4 << 20, "{usage:?}");
+    assert!(usage.dropped_segment_count > 100 && usage.dropped_until_ms.is_some());
+}
+
+#[test]
+fn a_quota_without_room_for_history_is_refused_with_the_figure_that_would_do() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let smallest = settings(directory.path()).quota_bytes_min();
+    let small = DiskSettings { quota_bytes: smallest - 1, ..settings(directory.path()) };
+    let words = Flash::open(&small).err().expect("too small").to_string();
+    assert!(words.contains(&smallest.to_string()), "{words}");
+    assert_eq!(fs::read_dir(directory.path()).expect("there").count(), 0);
+    drop(Flash::open(&DiskSettings { quota_bytes: smallest + 64 * 1024, ..small }).expect("enough"));
+}

@@ -1,0 +1,301 @@
+//! A disk in memory, as slow and obvious as possible: the fake that the simulator runs on, and the oracle for SQLite.
+//!
+//! It keeps what is on the medium apart from what was only asked for, so a power cut is one call.
+
+use holdfast::disk::{Disk, DiskError, DiskUsage};
+use holdfast_core::{
+    daemon::output::Put,
+    store::{
+        TimelineKey,
+        stored::{LayoutPart, SegmentBytes, SegmentMeta, SegmentVisit, Stored, StoredError},
+    },
+};
+use std::collections::BTreeMap;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Tables {
+    segments: BTreeMap<u64, (SegmentMeta, Vec<u8>)>,
+    /// By layout and first column; with the order of storing.
+    layouts: BTreeMap<(u64, u32), Part>,
+    part_next: u64,
+    state: BTreeMap<String, Vec<u8>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Part {
+    part: u64,
+    timeline: TimelineKey,
+    column_count: u32,
+    bytes: Vec<u8>,
+}
+
+#[derive(Clone, Default)]
+struct Log {
+    synced: Vec<u8>,
+    written: Vec<u8>,
+}
+
+#[derive(Clone, Default)]
+pub struct FakeDisk {
+    committed: Tables,
+    open: Tables,
+    logs: [Log; 2],
+    /// Generation, and where its next byte goes; the second number is where it was at the last sync.
+    position: Option<(u64, usize, usize)>,
+    /// The next commits and syncs fail, and nothing of them is kept.
+    pub failing: bool,
+}
+
+impl FakeDisk {
+    /// What a power cut leaves: committed rows, synced log bytes, and of the unsynced ones as many as the medium had
+    /// taken.
+    pub fn cut_power(&mut self, unsynced_bytes_kept: usize) {
+        self.open = self.committed.clone();
+        for log in &mut self.logs {
+            let mut kept = log.synced.clone();
+            let differing: Vec<usize> =
+                (0..log.written.len()).filter(|&at| log.synced.get(at) != Some(&log.written[at])).collect();
+            for &at in differing.iter().take(unsynced_bytes_kept) {
+                if kept.len() <= at {
+                    kept.resize(at + 1, 0);
+                }
+                kept[at] = log.written[at];
+            }
+            *log = Log { synced: kept.clone(), written: kept };
+        }
+        self.position = None;
+    }
+
+    /// What the death of the process leaves: the kernel still writes what it was given.
+    pub fn kill(&mut self) {
+        self.cut_power(usize::MAX);
+    }
+}
+
+impl Disk for FakeDisk {
+    fn stored(&mut self) -> &mut dyn Stored {
+        self
+    }
+
+    fn log_append(&mut self, generation: u64, bytes: &[u8]) {
+        if self.position.is_none_or(|(current, ..)| current != generation) {
+            self.position = Some((generation, 0, 0));
+        }
+        let Some((_, end, _)) = &mut self.position else { return };
+        let log = &mut self.logs[(generation % 2) as usize].written;
+        if log.len() < *end + bytes.len() {
+            log.resize(*end + bytes.len(), 0);
+        }
+        log[*end..*end + bytes.len()].copy_from_slice(bytes);
+        *end += bytes.len();
+    }
+
+    fn log_sync(&mut self) -> Result<(), String> {
+        let Some((generation, end, synced_end)) = &mut self.position else { return Ok(()) };
+        if self.failing {
+            *end = *synced_end;
+            return Err("the fake disk fails".to_owned());
+        }
+        *synced_end = *end;
+        let log = &mut self.logs[(*generation % 2) as usize];
+        log.synced = log.written.clone();
+        Ok(())
+    }
+
+    fn log_resume(&mut self, generation: u64, offset_bytes: u64) {
+        self.position = Some((generation, offset_bytes as usize, offset_bytes as usize));
+    }
+
+    fn log_read(&mut self, generation: u64, offset_bytes: u64, buf: &mut [u8]) -> Result<usize, DiskError> {
+        let log = &self.logs[(generation % 2) as usize].written;
+        let from = (offset_bytes as usize).min(log.len());
+        let length = buf.len().min(log.len() - from);
+        buf[..length].copy_from_slice(&log[from..from + length]);
+        Ok(length)
+    }
+
+    fn put(&mut self, put: Put<'_>) {
+        match put {
+            Put::Segment { meta, bytes } => {
+                self.open.segments.insert(meta.sequence, (meta, bytes.to_vec()));
+            }
+            Put::Layout(part) => {
+                let known = self.open.layouts.get(&(part.layout, part.column_from)).map(|known| known.part);
+                let number = known.unwrap_or(self.open.part_next);
+                self.open.part_next = self.open.part_next.max(number + 1);
+                let LayoutPart { timeline, layout, column_from, column_count, bytes } = part;
+                let part = Part { part: number, timeline, column_count, bytes: bytes.to_vec() };
+                self.open.layouts.insert((layout, column_from), part);
+            }
+            Put::State { key, bytes: [] } => {
+                self.open.state.remove(key);
+            }
+            Put::State { key, bytes } => {
+                self.open.state.insert(key.to_owned(), bytes.to_vec());
+            }
+            Put::DropBefore { t_ms } => self.open.drop_before(t_ms),
+        }
+    }
+
+    fn commit(&mut self) -> Result<(), String> {
+        if self.failing {
+            self.open = self.committed.clone();
+            return Err("the fake disk fails".to_owned());
+        }
+        self.committed = self.open.clone();
+        Ok(())
+    }
+
+    fn state(&mut self, key: &str) -> Result<Option<Vec<u8>>, DiskError> {
+        Ok(self.open.state.get(key).cloned())
+    }
+
+    fn store_uuid(&self) -> [u8; 16] {
+        *b"the fake's store"
+    }
+
+    fn usage(&mut self) -> DiskUsage {
+        let disk_bytes = self.committed.segments.values().map(|(_, bytes)| bytes.len() as u64).sum();
+        DiskUsage { disk_bytes, ..DiskUsage::default() }
+    }
+}
+
+impl Tables {
+    /// As many as the real one drops in one call, the ones that ended first.
+    fn drop_before(&mut self, t_ms: i64) {
+        for _ in 0..holdfast::disk::segments::EXPIRED_PER_CALL_MAX {
+            let expired = self
+                .segments
+                .values()
+                .filter(|(meta, _)| meta.t_max_ms < t_ms)
+                .min_by_key(|(meta, _)| (meta.t_max_ms, meta.sequence))
+                .map(|(meta, _)| *meta);
+            let Some(meta) = expired else { return };
+            self.segments.remove(&meta.sequence);
+            let newest = self.layouts.iter().filter(|(_, part)| part.timeline == meta.timeline);
+            let newest = newest.max_by_key(|(_, part)| part.part).map(|((layout, _), _)| *layout);
+            let is_used = self.segments.values().any(|(other, _)| other.layout == meta.layout);
+            if !is_used && newest != Some(meta.layout) {
+                self.layouts.retain(|(layout, _), _| *layout != meta.layout);
+            }
+        }
+    }
+
+    fn visit_parts<'t>(
+        parts: impl Iterator<Item = (&'t (u64, u32), &'t Part)>,
+        visit: &mut dyn FnMut(LayoutPart<'_>) -> bool,
+    ) {
+        for (&(layout, column_from), part) in parts {
+            let Part { timeline, column_count, bytes, .. } = part;
+            if !visit(LayoutPart { timeline: *timeline, layout, column_from, column_count: *column_count, bytes }) {
+                return;
+            }
+        }
+    }
+
+    fn visit_segments(mut found: Vec<&(SegmentMeta, Vec<u8>)>, visit: &mut SegmentVisit<'_>, by_row: bool) {
+        found.sort_by_key(|(meta, _)| {
+            let (columns, sequence) = ((meta.column_from, meta.column_count), meta.sequence);
+            if by_row {
+                (meta.row_from as i64, i64::from(meta.column_from), (meta.row_count, 0), sequence)
+            } else {
+                (meta.t_max_ms, meta.t_min_ms, columns, sequence)
+            }
+        });
+        for (meta, bytes) in found {
+            if !visit(meta, &mut Slice(bytes)) {
+                return;
+            }
+        }
+    }
+}
+
+impl Stored for FakeDisk {
+    fn layouts(
+        &mut self,
+        start_ms: i64,
+        end_ms: i64,
+        visit: &mut dyn FnMut(LayoutPart<'_>) -> bool,
+    ) -> Result<(), StoredError> {
+        let segments = &self.open.segments;
+        let overlapping = self.open.layouts.iter().filter(|((layout, column_from), part)| {
+            segments.values().any(|(meta, _)| {
+                meta.layout == *layout
+                    && meta.t_max_ms >= start_ms
+                    && meta.t_min_ms <= end_ms
+                    && meta.column_from < column_from + part.column_count
+                    && meta.column_from + meta.column_count > *column_from
+            })
+        });
+        // SQLite orders layouts as signed numbers.
+        let mut overlapping: Vec<_> = overlapping.collect();
+        overlapping.sort_by_key(|((layout, column_from), _)| (*layout as i64, *column_from));
+        Tables::visit_parts(overlapping.into_iter(), visit);
+        Ok(())
+    }
+
+    fn layout(&mut self, layout: u64, visit: &mut dyn FnMut(LayoutPart<'_>) -> bool) -> Result<(), StoredError> {
+        Tables::visit_parts(self.open.layouts.iter().filter(|((of, _), _)| *of == layout), visit);
+        Ok(())
+    }
+
+    fn column(
+        &mut self,
+        layout: u64,
+        column: u32,
+        start_ms: i64,
+        end_ms: i64,
+        visit: &mut SegmentVisit<'_>,
+    ) -> Result<(), StoredError> {
+        let holds = |meta: &SegmentMeta| {
+            meta.layout == layout
+                && (meta.column_from..meta.column_from + meta.column_count).contains(&column)
+                && meta.t_max_ms >= start_ms
+                && meta.t_min_ms <= end_ms
+        };
+        Tables::visit_segments(self.open.segments.values().filter(|(meta, _)| holds(meta)).collect(), visit, false);
+        Ok(())
+    }
+
+    fn rows(&mut self, timeline: TimelineKey, row_from: u64, visit: &mut SegmentVisit<'_>) -> Result<(), StoredError> {
+        let holds =
+            |meta: &SegmentMeta| meta.timeline == timeline && meta.row_from + u64::from(meta.row_count) > row_from;
+        Tables::visit_segments(self.open.segments.values().filter(|(meta, _)| holds(meta)).collect(), visit, true);
+        Ok(())
+    }
+
+    fn timelines(&mut self, visit: &mut dyn FnMut(TimelineKey, u64) -> bool) -> Result<(), StoredError> {
+        let mut ends: BTreeMap<i64, u64> = BTreeMap::new();
+        for (meta, _) in self.open.segments.values() {
+            let end = ends.entry(meta.timeline.0 as i64).or_default();
+            *end = (*end).max(meta.row_from + u64::from(meta.row_count));
+        }
+        for (timeline, row_end) in ends {
+            if !visit(TimelineKey(timeline as u64), row_end) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn oldest_ms(&mut self) -> Result<Option<i64>, StoredError> {
+        Ok(self.open.segments.values().map(|(meta, _)| meta.t_min_ms).min())
+    }
+}
+
+struct Slice<'a>(&'a [u8]);
+
+impl SegmentBytes for Slice<'_> {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn read_at(&mut self, offset: usize, buf: &mut [u8]) -> Result<(), StoredError> {
+        let end = offset.checked_add(buf.len());
+        let Some(bytes) = end.and_then(|end| self.0.get(offset..end)) else {
+            return Err(StoredError { reason: "a read past the end of the segment" });
+        };
+        buf.copy_from_slice(bytes);
+        Ok(())
+    }
+}
