@@ -8,7 +8,7 @@ use super::{
     answer::{AnswerClass, classify},
     cursor::{ALL_COLUMNS, Cursor, Region, SAVED_VERSION, Saved},
     encode::Writer,
-    source::{RowSource, Run},
+    source::{RowSample, RowSource, RowsUnreadable, Run},
     status::{Batch, ForwardSettings, ForwardStatus, Lag, Lost, LostReason, RestoreError},
 };
 use crate::{prng::Prng, retry::Backoff, store::TimelineKey, time::Now};
@@ -24,8 +24,10 @@ pub const PARKED_RETRY_MS: u64 = 10 * 60 * 1000;
 /// What a Prometheus without an out-of-order window takes: half of its head's two hours.
 pub const UPSTREAM_WINDOW_MS: i64 = 3_600_000;
 /// Failed reads of one region before it is given up.
-const UNREADABLE_COUNT_MAX: u32 = 5;
+const UNREADABLE_COUNT_MAX: u32 = 8;
+/// The wait after the first failed read; it doubles up to the second.
 const UNREADABLE_WAIT_MS: u64 = 2_000;
+const UNREADABLE_WAIT_MS_MAX: u64 = 60_000;
 /// Regions of one message while the upstream looks as if it refused everything.
 const SPLIT_COUNT_MAX: usize = 48;
 /// Single samples refused in a row before we suspect the upstream and not the samples.
@@ -88,6 +90,14 @@ struct Timeline {
 impl Timeline {
     fn has_ripe(&self) -> bool {
         !self.cursor.open.is_empty() || self.cursor.row_next < self.ripe_before.min(self.held.end)
+    }
+
+    /// Nothing is given up here: the rows are asked for again.
+    fn wait_for_rows<T>(&mut self, now: Now, unreadable: RowsUnreadable, status: &mut ForwardStatus) -> Option<T> {
+        status.last_error = format!("rows could not be read: {}", unreadable.reason);
+        let wait_ms = UNREADABLE_WAIT_MS << self.unreadable_count.min(5);
+        self.not_before_mono_ms = now.mono_ms + wait_ms.min(UNREADABLE_WAIT_MS_MAX);
+        None
     }
 
     /// The answer to a probe has come: takes the columns it speaks for off the stack, if they are still on top.
@@ -191,7 +201,7 @@ impl Forwarder {
         self.look(now.mono_ms, rows);
         for _ in 0..STEPS_PER_CALL_MAX {
             let key = self.choose(now, rows)?;
-            let Some((region, run)) = self.next_region(key, rows) else { continue };
+            let Some((region, run)) = self.next_region(now, key, rows) else { continue };
             if let Some(batch) = self.encode(now, key, region, &run, rows, out) {
                 self.turn = key;
                 return Some(batch);
@@ -271,7 +281,7 @@ impl Forwarder {
             }
             lag.rows += unsent_rows;
             let first = cursor.open.iter().map(|region| region.rows.start).chain([cursor.row_next]).min();
-            let Some(run) = rows.run(key, first.unwrap_or(cursor.row_next)) else { continue };
+            let Ok(Some(run)) = rows.run(key, first.unwrap_or(cursor.row_next)) else { continue };
             lag.samples += unsent_rows * u64::from(run.column_count);
             lag.oldest_ms = Some(lag.oldest_ms.map_or(run.first_ms, |oldest_ms: i64| oldest_ms.min(run.first_ms)));
         }
@@ -324,7 +334,8 @@ impl Forwarder {
             let unsent_rows = timeline.held.end.saturating_sub(timeline.cursor.row_next);
             let mut is_ripe = now.mono_ms.saturating_sub(since) >= self.settings.batch_deadline_ms;
             if !is_ripe {
-                let width = rows.run(TimelineKey(key), timeline.cursor.row_next).map_or(1, |run| run.column_count);
+                let run = rows.run(TimelineKey(key), timeline.cursor.row_next);
+                let width = run.ok().flatten().map_or(1, |run| run.column_count);
                 is_ripe = unsent_rows.saturating_mul(u64::from(width)) >= self.samples_max;
             }
             if is_ripe {
@@ -350,16 +361,19 @@ impl Forwarder {
     }
 
     /// The region on top of the stack, cut to what lies in one run; `None` when that has gone or nothing is left.
-    fn next_region(&mut self, key: u64, rows: &mut dyn RowSource) -> Option<(Region, Run)> {
+    fn next_region(&mut self, now: Now, key: u64, rows: &mut dyn RowSource) -> Option<(Region, Run)> {
         let Self { timelines, lost, status, samples_max, refused_before_ms, .. } = self;
         let timeline = timelines.get_mut(&key)?;
         let cursor = &mut timeline.cursor;
         if cursor.open.is_empty() {
-            let run = rows.run(TimelineKey(key), cursor.row_next);
+            let run = match rows.run(TimelineKey(key), cursor.row_next) {
+                Ok(run) => run,
+                Err(unreadable) => return timeline.wait_for_rows(now, unreadable, status),
+            };
             let readable = run.as_ref().map_or(timeline.held.end, |run| run.rows.start);
             if readable > cursor.row_next {
                 let gap = Region::whole(cursor.row_next..readable);
-                note_lost(lost, status, key, gap, None, LostReason::Retention);
+                note_lost(lost, status, key, gap, None, LostReason::Unreadable);
                 cursor.row_next = readable;
             }
             let run = run?;
@@ -369,15 +383,18 @@ impl Forwarder {
             cursor.row_next = end;
             (timeline.retrying, timeline.asking) = (false, false);
         }
+        let run = match rows.run(TimelineKey(key), cursor.open.last()?.rows.start) {
+            Ok(run) => run,
+            Err(unreadable) => return timeline.wait_for_rows(now, unreadable, status),
+        };
         let mut region = cursor.open.pop()?;
-        let run = rows.run(TimelineKey(key), region.rows.start).filter(|run| run.rows.start < region.rows.end);
-        let Some(run) = run else {
-            note_lost(lost, status, key, region, None, LostReason::Retention);
+        let Some(run) = run.filter(|run| run.rows.start < region.rows.end) else {
+            note_lost(lost, status, key, region, None, LostReason::Unreadable);
             return None;
         };
         if run.rows.start > region.rows.start {
             let (gone, kept) = region.split_rows(run.rows.start);
-            note_lost(lost, status, key, gone, None, LostReason::Retention);
+            note_lost(lost, status, key, gone, None, LostReason::Unreadable);
             region = kept;
         }
         let end = run.rows.end.min(region.rows.start.saturating_add(ROWS_PER_MESSAGE_MAX));
@@ -415,6 +432,7 @@ impl Forwarder {
         let (mut samples_count, mut series_count, mut span_ms) = (0_u64, 0_u64, (i64::MAX, i64::MIN));
         let (mut column_end, mut last_column) = (region.columns.end, region.columns.start);
         let (samples_max, external) = (self.samples_max, self.settings.external_labels.as_ref());
+        let mut distinct = Vec::new();
         let read = rows.columns(
             TimelineKey(key),
             region.rows.clone(),
@@ -426,6 +444,7 @@ impl Forwarder {
                 if samples.is_empty() {
                     return true;
                 }
+                let samples = once_per_timestamp(samples, &mut distinct);
                 let is_enough = series_count > 0 && samples_count + samples.len() as u64 > samples_max;
                 if is_enough || !writer.series(labels, external, samples) {
                     column_end = column;
@@ -443,10 +462,9 @@ impl Forwarder {
         let bytes = writer.used();
         let timeline = self.timelines.get_mut(&key)?;
         if let Err(unreadable) = read {
+            timeline.wait_for_rows::<Batch>(now, unreadable, &mut self.status);
             timeline.unreadable_count += 1;
-            self.status.last_error = format!("rows could not be read: {}", unreadable.reason);
             if timeline.unreadable_count < UNREADABLE_COUNT_MAX {
-                timeline.not_before_mono_ms = now.mono_ms + UNREADABLE_WAIT_MS;
                 return None;
             }
             timeline.unreadable_count = 0;
@@ -688,13 +706,24 @@ impl Forwarder {
     }
 }
 
+/// A sample with its own timestamp comes again from scrape to scrape until there is a newer one; it is sent once.
+fn once_per_timestamp<'s>(samples: &'s [RowSample], distinct: &'s mut Vec<RowSample>) -> &'s [RowSample] {
+    if samples.windows(2).all(|pair| pair[0].t_ms != pair[1].t_ms) {
+        return samples;
+    }
+    distinct.clear();
+    distinct.extend_from_slice(samples);
+    distinct.dedup_by_key(|sample| sample.t_ms);
+    distinct
+}
+
 /// The first of `rows` whose instant lies after `t_ms`, or their end. Instants ascend unless the clock went back.
 fn row_after(t_ms: i64, key: u64, rows: &Range<u64>, source: &mut dyn RowSource) -> u64 {
     let (mut low, mut high) = (rows.start, rows.end);
     while low < high {
         let middle = low + (high - low) / 2;
         match source.run(TimelineKey(key), middle) {
-            Some(run) if run.first_ms <= t_ms => low = middle + 1,
+            Ok(Some(run)) if run.first_ms <= t_ms => low = middle + 1,
             _ => high = middle,
         }
     }
