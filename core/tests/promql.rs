@@ -36,7 +36,7 @@ fn every_script_of_ours_passes() {
 }
 
 /// Runs the scripts in the folder that HOLDFAST_PROMQL_SCRIPTS names, prints the score, and fails below the number of
-/// passes in HOLDFAST_PROMQL_PASSED_MIN. Without the variable there is nothing to run.
+/// passes in HOLDFAST_PROMQL_PASSED_MIN. Without the first there is nothing to run; HOLDFAST_PROMQL_VERBOSE lists what is left for later.
 #[test]
 fn scripts_from_elsewhere_score_as_before() {
     let Ok(folder) = std::env::var("HOLDFAST_PROMQL_SCRIPTS") else { return };
@@ -52,6 +52,9 @@ fn scripts_from_elsewhere_score_as_before() {
         let later = reports.iter().filter(|report| report.outcome == Outcome::Later).count();
         let passed = reports.iter().filter(|report| report.outcome == Outcome::Passed).count();
         for report in &reports {
+            if report.outcome == Outcome::Later && std::env::var_os("HOLDFAST_PROMQL_VERBOSE").is_some() {
+                println!("{name}:{} later {}", report.line, report.expr);
+            }
             if let Outcome::Failed(reason) = &report.outcome {
                 println!("{name}:{} {}\n    {reason}", report.line, report.expr);
             }

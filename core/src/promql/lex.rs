@@ -167,8 +167,12 @@ impl<'t> Lexer<'t> {
     fn number(&mut self) -> Result<TokenKind, LexError> {
         let start = self.at;
         let bytes = self.text.as_bytes();
+        // An underscore may stand between digits, and behind `0x`.
         let digits = |mut at: usize, hex: bool| {
-            while bytes.get(at).is_some_and(|b| if hex { b.is_ascii_hexdigit() } else { b.is_ascii_digit() }) {
+            let is_digit =
+                |at: usize| bytes.get(at).is_some_and(|b| if hex { b.is_ascii_hexdigit() } else { b.is_ascii_digit() });
+            let from = at;
+            while is_digit(at) || (bytes.get(at) == Some(&b'_') && is_digit(at + 1) && (hex || at > from)) {
                 at += 1;
             }
             at
@@ -299,6 +303,7 @@ pub fn number_value(text: &str) -> Option<f64> {
     if text.eq_ignore_ascii_case("nan") {
         return Some(f64::NAN);
     }
+    let text = &text.replace('_', "");
     if let Some(digits) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         return i64::from_str_radix(digits, 16).ok().map(|value| value as f64);
     }

@@ -12,7 +12,7 @@ use super::{
     functions::{self, later},
     lex::{self, Token, TokenKind},
 };
-use crate::labels::{MatchOp, Matcher, NAME, is_label_name};
+use crate::labels::{MatchOp, Matcher, NAME};
 use alloc::{boxed::Box, format, string::String, vec::Vec};
 use core::fmt;
 
@@ -167,6 +167,7 @@ impl<'t> Parser<'t> {
         while let Some(op) = self.peek_operator().filter(|op| op.precedence() >= precedence_min) {
             self.take();
             let (return_bool, matching) = self.binary_modifiers(op)?;
+            self.refuse_fill()?;
             // Only `^` groups to the right.
             let (right, right_height) = self.expression(op.precedence() + u8::from(op != BinaryOp::Power))?;
             let span = Span { start: left.span.start, end: right.span.end };
@@ -216,12 +217,16 @@ impl<'t> Parser<'t> {
                 break;
             }
         }
-        for keyword in ["fill", "fill_left", "fill_right"] {
-            if self.is_keyword(self.peek(), keyword) && self.peek_second().kind == TokenKind::LeftParen {
-                return Err((self.peek().span, format!("not supported yet: the modifier {keyword}")));
-            }
-        }
         Ok((return_bool, matching))
+    }
+
+    fn refuse_fill(&self) -> Result<(), Refusal> {
+        let token = self.peek();
+        let is_fill = ["fill", "fill_left", "fill_right"].iter().any(|keyword| self.is_keyword(token, keyword));
+        if is_fill && self.peek_second().kind == TokenKind::LeftParen {
+            return Err((token.span, format!("not supported yet: the modifier {}", self.slice(token))));
+        }
+        Ok(())
     }
 
     fn unary(&mut self) -> Result<Parsed, Refusal> {
@@ -252,7 +257,7 @@ impl<'t> Parser<'t> {
                 height += 1;
             } else if self.is_keyword(token, "offset") {
                 self.take();
-                let offset_ms = self.signed_duration_ms()?;
+                let offset_ms = self.signed_duration_ms("offset")?;
                 let modifiers = modifiers_of(&mut expr).ok_or_else(|| misplaced(token, "offset modifier"))?;
                 if modifiers.offset_ms != 0 {
                     return Err((token.span, "offset may not be set multiple times".into()));
@@ -314,12 +319,12 @@ impl<'t> Parser<'t> {
         found.ok_or_else(|| (token.span, format!("error parsing number: {text:?} is out of range")))
     }
 
-    fn signed_duration_ms(&mut self) -> Result<i64, Refusal> {
+    fn signed_duration_ms(&mut self, context: &str) -> Result<i64, Refusal> {
         let negative = match self.peek().kind {
             TokenKind::Minus | TokenKind::Plus => self.take().kind == TokenKind::Minus,
             _ => false,
         };
-        let duration_ms = self.duration_ms("offset")?;
+        let duration_ms = self.duration_ms(context)?;
         Ok(if negative { -duration_ms } else { duration_ms })
     }
 
@@ -344,7 +349,7 @@ impl<'t> Parser<'t> {
 
     fn positive_duration_ms(&mut self, context: &str) -> Result<i64, Refusal> {
         let token = self.peek();
-        let duration_ms = self.duration_ms(context)?;
+        let duration_ms = self.signed_duration_ms(context)?;
         if duration_ms <= 0 {
             return Err((token.span, "duration must be greater than 0".into()));
         }
@@ -511,7 +516,7 @@ impl<'t> Parser<'t> {
             let token = self.take();
             let text = self.slice(token);
             match token.kind {
-                TokenKind::Word if is_label_name(text) => labels.push(text.into()),
+                TokenKind::Word => labels.push(text.into()),
                 TokenKind::Text => {
                     let name = unquote(text, token)?;
                     if name.is_empty() {
@@ -531,11 +536,11 @@ impl<'t> Parser<'t> {
     /// `name{matchers}` with either part left out; the name has been taken.
     fn selector(&mut self, name: Option<(&str, Token)>) -> Result<Parsed, Refusal> {
         let start = name.map_or(self.peek().span.start, |(_, token)| token.span.start);
-        let mut name: Option<String> = name.map(|(text, _)| text.into());
+        let name = name.map(|(text, _)| text);
         let mut matchers = Vec::new();
         if self.accept(TokenKind::LeftBrace) {
             while !self.accept(TokenKind::RightBrace) {
-                self.matcher(&mut name, &mut matchers)?;
+                self.matcher(&mut matchers)?;
                 if !self.accept(TokenKind::Comma) && self.peek().kind != TokenKind::RightBrace {
                     return Err(self.unexpected(self.peek(), "label matching, expected \",\" or \"}\""));
                 }
@@ -545,16 +550,16 @@ impl<'t> Parser<'t> {
         if let Some(name) = name {
             if let Some(other) = matchers.iter().find(|matcher: &&Matcher| &*matcher.name == NAME) {
                 let message =
-                    format!("metric name must not be set twice: {} or {}", Quoted(&name), Quoted(&other.value));
+                    format!("metric name must not be set twice: {} or {}", Quoted(name), Quoted(&other.value));
                 return Err((span, message));
             }
-            matchers.push(matcher(NAME, MatchOp::Equal, &name, span)?);
+            matchers.push(matcher(NAME, MatchOp::Equal, name, span)?);
         }
         let selector = Selector { matchers, modifiers: Modifiers::default() };
         Ok((Expr { kind: ExprKind::Selector(selector), span }, 1))
     }
 
-    fn matcher(&mut self, metric: &mut Option<String>, matchers: &mut Vec<Matcher>) -> Result<(), Refusal> {
+    fn matcher(&mut self, matchers: &mut Vec<Matcher>) -> Result<(), Refusal> {
         let token = self.take();
         let name = match token.kind {
             TokenKind::Word => self.slice(token).into(),
@@ -569,11 +574,7 @@ impl<'t> Parser<'t> {
             TokenKind::NotEqualRegexp => MatchOp::NotRegexp,
             // A quoted name alone is the metric's.
             TokenKind::Comma | TokenKind::RightBrace if token.kind == TokenKind::Text => {
-                if let Some(first) = metric {
-                    let message = format!("metric name must not be set twice: {} or {}", Quoted(first), Quoted(&name));
-                    return Err((token.span, message));
-                }
-                *metric = Some(name);
+                matchers.push(matcher(NAME, MatchOp::Equal, &name, token.span)?);
                 return Ok(());
             }
             _ => return Err(self.unexpected(op_token, "label matching, expected label matching operator")),

@@ -10,7 +10,7 @@ use super::{
         absent::AbsentOperator,
         aggregate::{AggregateOperator, Grouping},
         execution,
-        histogram::HistogramQuantileOperator,
+        histogram::BucketsOperator,
         labels::{Relabel, RelabelOperator},
         map::{Leaf, MapOperator},
         over_time::OverTimeOperator,
@@ -36,6 +36,7 @@ pub struct Planner {
     pub start_ms: i64,
     pub end_ms: i64,
     pub lookback_delta_ms: i64,
+    pub is_range: bool,
 }
 
 impl Planner {
@@ -126,7 +127,7 @@ impl Planner {
 
     fn aggregate(&self, aggregate: &Aggregate, grid: Grid) -> Result<Box<dyn Operator>, QueryError> {
         let child = self.operator(&aggregate.operand, grid)?;
-        let grouping = Grouping { labels: aggregate.grouping.clone(), without: aggregate.without };
+        let grouping = Grouping { labels: aggregate.grouping.clone(), without: aggregate.without, keeps_name: false };
         let parameter = aggregate.parameter.as_ref();
         if aggregate.op == AggregateOp::CountValues {
             let label = parameter.map(text_of).transpose()?.unwrap_or("");
@@ -193,17 +194,24 @@ impl Planner {
                     _ => map(self.operator(vector, grid)?, Leaf::StepTime, no_scalars(grid)),
                 }
             }
-            // Over a range there is no one order.
-            Shape::Sort { .. } if grid.count != 1 => self.operator(vector()?, grid)?,
+            // Over several steps there is no one order.
+            Shape::Sort { .. } if self.is_range || grid.count != 1 => self.operator(vector()?, grid)?,
             Shape::Sort { descending } => Box::new(SortOperator::new(self.operator(vector()?, grid)?, *descending)),
             Shape::LabelReplace | Shape::LabelJoin => {
                 let relabel = relabel_of(call)?;
                 Box::new(RelabelOperator::new(self.operator(vector()?, grid)?, relabel, grid))
             }
-            Shape::HistogramQuantile => {
+            Shape::Buckets { leaf, has_quantile } => {
                 let vector = vector()?;
                 let child = self.operator(vector, grid)?;
-                Box::new(HistogramQuantileOperator::new(child, scalars()?, scalar_span, vector.span, grid))
+                Box::new(BucketsOperator::new(
+                    child,
+                    *leaf,
+                    scalars()?,
+                    has_quantile.then_some(scalar_span),
+                    vector.span,
+                    grid,
+                ))
             }
         })
     }
