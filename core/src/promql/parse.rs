@@ -537,15 +537,16 @@ impl<'t> Parser<'t> {
     fn selector(&mut self, name: Option<(&str, Token)>) -> Result<Parsed, Refusal> {
         let start = name.map_or(self.peek().span.start, |(_, token)| token.span.start);
         let name = name.map(|(text, _)| text);
-        let mut matchers = Vec::new();
+        let (mut matchers, mut quoted_names) = (Vec::new(), Vec::new());
         if self.accept(TokenKind::LeftBrace) {
             while !self.accept(TokenKind::RightBrace) {
-                self.matcher(&mut matchers)?;
+                self.matcher(&mut matchers, &mut quoted_names)?;
                 if !self.accept(TokenKind::Comma) && self.peek().kind != TokenKind::RightBrace {
                     return Err(self.unexpected(self.peek(), "label matching, expected \",\" or \"}\""));
                 }
             }
         }
+        matchers.append(&mut quoted_names);
         let span = self.span_from(start);
         if let Some(name) = name {
             if let Some(other) = matchers.iter().find(|matcher: &&Matcher| &*matcher.name == NAME) {
@@ -555,11 +556,11 @@ impl<'t> Parser<'t> {
             }
             matchers.push(matcher(NAME, MatchOp::Equal, name, span)?);
         }
-        let selector = Selector { matchers, modifiers: Modifiers::default() };
+        let selector = Selector { matchers, name_is_in_front: name.is_some(), modifiers: Modifiers::default() };
         Ok((Expr { kind: ExprKind::Selector(selector), span }, 1))
     }
 
-    fn matcher(&mut self, matchers: &mut Vec<Matcher>) -> Result<(), Refusal> {
+    fn matcher(&mut self, matchers: &mut Vec<Matcher>, quoted_names: &mut Vec<Matcher>) -> Result<(), Refusal> {
         let token = self.take();
         let name = match token.kind {
             TokenKind::Word => self.slice(token).into(),
@@ -574,7 +575,7 @@ impl<'t> Parser<'t> {
             TokenKind::NotEqualRegexp => MatchOp::NotRegexp,
             // A quoted name alone is the metric's.
             TokenKind::Comma | TokenKind::RightBrace if token.kind == TokenKind::Text => {
-                matchers.push(matcher(NAME, MatchOp::Equal, &name, token.span)?);
+                quoted_names.push(matcher(NAME, MatchOp::Equal, &name, token.span)?);
                 return Ok(());
             }
             _ => return Err(self.unexpected(op_token, "label matching, expected label matching operator")),

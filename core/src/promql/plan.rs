@@ -223,7 +223,7 @@ fn inner_grid(after_ms: i64, end_ms: i64, step_ms: i64) -> Grid {
     if start_ms <= after_ms {
         start_ms = start_ms.saturating_add(step_ms);
     }
-    let count = if end_ms < start_ms { 0 } else { end_ms.saturating_sub(start_ms) / step_ms + 1 };
+    let count = if end_ms < start_ms { 0 } else { (end_ms.saturating_sub(start_ms) / step_ms).saturating_add(1) };
     Grid { start_ms, step_ms, count: usize::try_from(count).unwrap_or(usize::MAX) }
 }
 

@@ -305,6 +305,10 @@ fn range_grid(start_ms: i64, end_ms: i64, step_ms: i64) -> Result<Grid, QueryErr
     if end_ms < start_ms {
         return Err(eval::execution("end timestamp must not be before start time"));
     }
-    let count = end_ms.saturating_sub(start_ms) / step_ms + 1;
+    let count = (end_ms.saturating_sub(start_ms) / step_ms).saturating_add(1);
     Ok(Grid { start_ms, step_ms, count: usize::try_from(count).unwrap_or(usize::MAX) })
 }
+
+#[cfg(test)]
+#[path = "query_tests.rs"]
+mod tests;
