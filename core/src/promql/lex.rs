@@ -307,10 +307,12 @@ pub fn number_value(text: &str) -> Option<f64> {
     if let Some(digits) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         return i64::from_str_radix(digits, 16).ok().map(|value| value as f64);
     }
-    if text.len() > 1 && text.starts_with('0') && text.bytes().all(|b| b.is_ascii_digit()) {
-        if let Ok(value) = i64::from_str_radix(&text[1..], 8) {
-            return Some(value as f64);
-        }
+    if text.len() > 1
+        && text.starts_with('0')
+        && text.bytes().all(|b| b.is_ascii_digit())
+        && let Ok(value) = i64::from_str_radix(&text[1..], 8)
+    {
+        return Some(value as f64);
     }
     // A finite text that overflows is an error in Go's ParseFloat.
     text.parse().ok().filter(|value: &f64| value.is_finite())

@@ -83,6 +83,9 @@ fn parse_checked(text: &str) -> Result<Expr, Refusal> {
 /// An expression and the height of its tree.
 type Parsed = (Expr, usize);
 
+/// Whether it is `without`, and the labels.
+type Grouping = (bool, Vec<Box<str>>);
+
 struct Parser<'t> {
     text: &'t str,
     tokens: Vec<Token>,
@@ -296,7 +299,7 @@ impl<'t> Parser<'t> {
         };
         let seconds = self.number_or_duration("@ modifier")?.0 * if negative { -1.0 } else { 1.0 };
         let t_ms = libm::round(seconds * 1000.0);
-        if !(libm::fabs(t_ms) < i64::MAX as f64) {
+        if t_ms.is_nan() || libm::fabs(t_ms) >= i64::MAX as f64 {
             return Err((self.span_from(start), format!("timestamp out of bounds for @ modifier: {seconds}")));
         }
         Ok(At::Time(t_ms as i64))
@@ -337,7 +340,7 @@ impl<'t> Parser<'t> {
         }
         let (seconds, _) = self.number_or_duration(context)?;
         // The bound of a duration in nanoseconds, as Prometheus has it.
-        if !(libm::fabs(seconds) <= 9_223_372_036.0) {
+        if seconds.is_nan() || libm::fabs(seconds) > 9_223_372_036.0 {
             return Err((token.span, "duration out of range".into()));
         }
         let next = self.peek();
@@ -498,7 +501,7 @@ impl<'t> Parser<'t> {
         Ok((Expr { kind: ExprKind::Aggregate(Box::new(aggregate)), span }, height + 1))
     }
 
-    fn aggregate_modifier(&mut self) -> Result<Option<(bool, Vec<Box<str>>)>, Refusal> {
+    fn aggregate_modifier(&mut self) -> Result<Option<Grouping>, Refusal> {
         let without = self.is_keyword(self.peek(), "without");
         if !without && !self.is_keyword(self.peek(), "by") {
             return Ok(None);

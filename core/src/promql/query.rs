@@ -279,10 +279,10 @@ impl Query {
 fn sorts_of(expr: &Expr) -> Vec<Span> {
     let mut sorts = Vec::new();
     expr.walk(&mut |expr| {
-        if let ExprKind::Call(call) = &expr.kind {
-            if let Shape::Sort { .. } = call.function.shape {
-                sorts.push(expr.span);
-            }
+        if let ExprKind::Call(call) = &expr.kind
+            && let Shape::Sort { .. } = call.function.shape
+        {
+            sorts.push(expr.span);
         }
     });
     sorts

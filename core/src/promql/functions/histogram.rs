@@ -39,7 +39,7 @@ pub fn bucket_quantile(scalars: &[f64], buckets: &mut Vec<Bucket>) -> (f64, bool
         return (f64::NAN, forced);
     }
     let mut rank = phi * observations;
-    let index = buckets[..last].partition_point(|bucket| !(bucket.count >= rank));
+    let index = buckets[..last].partition_point(|bucket| bucket.count < rank || (bucket.count - rank).is_nan());
     if index == last {
         return (buckets[last - 1].upper_bound, forced);
     }
