@@ -158,6 +158,7 @@ pub enum BinaryOp {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Binary {
     pub op: BinaryOp,
+    pub op_span: Span,
     pub left: Expr,
     pub right: Expr,
     /// `bool`: a comparison yields 0 or 1 instead of filtering.

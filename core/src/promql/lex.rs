@@ -41,6 +41,8 @@ pub enum TokenKind {
     Percent,
     Caret,
     End,
+    /// Where the lexer could not go on; always the last.
+    Broken,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -52,15 +54,21 @@ pub struct Token {
 /// Where the lexer stopped, and why.
 pub type LexError = (Span, String);
 
-/// All tokens of `text`, the last of kind `End`.
-pub fn lex(text: &str) -> Result<Vec<Token>, LexError> {
+/// All tokens of `text`, the last of kind `End`, or of kind `Broken` with the reason beside: it only counts if the parser
+/// comes that far.
+pub fn lex(text: &str) -> (Vec<Token>, Option<LexError>) {
     let mut lexer = Lexer { text, at: 0, parens: 0, in_braces: false, in_brackets: false };
     let mut tokens = Vec::new();
     loop {
-        let token = lexer.next()?;
-        tokens.push(token);
-        if token.kind == TokenKind::End {
-            return Ok(tokens);
+        match lexer.next() {
+            Ok(token) => tokens.push(token),
+            Err(error) => {
+                tokens.push(Token { kind: TokenKind::Broken, span: error.0 });
+                return (tokens, Some(error));
+            }
+        }
+        if tokens.last().is_some_and(|token| token.kind == TokenKind::End) {
+            return (tokens, None);
         }
     }
 }
@@ -243,7 +251,8 @@ impl<'t> Lexer<'t> {
             }
             (')', _) => {
                 let Some(parens) = self.parens.checked_sub(1) else {
-                    return Err(self.refuse(self.at, "unexpected right parenthesis ')'".into()));
+                    // Behind it, as Prometheus has it.
+                    return Err(self.refuse(self.at + 1, "unexpected right parenthesis ')'".into()));
                 };
                 self.parens = parens;
                 (TokenKind::RightParen, 1)
@@ -252,7 +261,7 @@ impl<'t> Lexer<'t> {
                 self.in_braces = true;
                 (TokenKind::LeftBrace, 1)
             }
-            ('}', _) => return Err(self.refuse(self.at, "unexpected right brace '}'".into())),
+            ('}', _) => return Err(self.refuse(self.at, "unexpected character: '}'".into())),
             ('[', _) if self.in_brackets => return Err(self.refuse(self.at, "unexpected left brace '['".into())),
             ('[', _) => {
                 self.in_brackets = true;

@@ -66,10 +66,10 @@ pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, ParseError> {
 }
 
 fn parse_checked(text: &str) -> Result<Expr, Refusal> {
-    let tokens = lex::lex(text)?;
-    let mut parser = Parser { text, tokens, at: 0, depth: 0 };
+    let (tokens, broken) = lex::lex(text);
+    let mut parser = Parser { text, tokens, broken, at: 0, depth: 0 };
     if parser.peek().kind == TokenKind::End {
-        return Err((parser.peek().span, "no expression found in input".into()));
+        return Err((Span::default(), "no expression found in input".into()));
     }
     let (expr, _) = parser.expression(0)?;
     let rest = parser.peek();
@@ -89,6 +89,8 @@ type Grouping = (bool, Vec<Box<str>>);
 struct Parser<'t> {
     text: &'t str,
     tokens: Vec<Token>,
+    /// Why the last token is broken, if it is.
+    broken: Option<Refusal>,
     at: usize,
     depth: usize,
 }
@@ -140,6 +142,9 @@ impl<'t> Parser<'t> {
     }
 
     fn unexpected(&self, token: Token, context: &str) -> Refusal {
+        if let (TokenKind::Broken, Some(broken)) = (token.kind, &self.broken) {
+            return broken.clone();
+        }
         let text = self.slice(token);
         let lower = text.to_ascii_lowercase();
         let what = match token.kind {
@@ -168,7 +173,7 @@ impl<'t> Parser<'t> {
         }
         let (mut left, mut height) = self.unary()?;
         while let Some(op) = self.peek_operator().filter(|op| op.precedence() >= precedence_min) {
-            self.take();
+            let op_span = self.take().span;
             let (return_bool, matching) = self.binary_modifiers(op)?;
             self.refuse_fill()?;
             // Only `^` groups to the right.
@@ -178,7 +183,10 @@ impl<'t> Parser<'t> {
             if height > HEIGHT_MAX {
                 return Err((span, too_high()));
             }
-            left = Expr { kind: ExprKind::Binary(Box::new(Binary { op, left, right, return_bool, matching })), span };
+            left = Expr {
+                kind: ExprKind::Binary(Box::new(Binary { op, op_span, left, right, return_bool, matching })),
+                span,
+            };
         }
         self.depth -= 1;
         Ok((left, height))
@@ -297,7 +305,7 @@ impl<'t> Parser<'t> {
             TokenKind::Minus | TokenKind::Plus => self.take().kind == TokenKind::Minus,
             _ => false,
         };
-        let seconds = self.number_or_duration("@ modifier")?.0 * if negative { -1.0 } else { 1.0 };
+        let seconds = self.number_or_duration("@, expected timestamp")?.0 * if negative { -1.0 } else { 1.0 };
         let t_ms = libm::round(seconds * 1000.0);
         if t_ms.is_nan() || libm::fabs(t_ms) >= i64::MAX as f64 {
             return Err((self.span_from(start), format!("timestamp out of bounds for @ modifier: {seconds}")));
@@ -362,22 +370,22 @@ impl<'t> Parser<'t> {
     /// `[5m]` or `[1h:1m]` behind `expr`.
     fn brackets(&mut self, expr: Expr) -> Result<Expr, Refusal> {
         let bracket = self.take();
-        let range_ms = self.positive_duration_ms("range")?;
+        let range_ms = self.positive_duration_ms(RANGE)?;
         let start = expr.span.start;
         if self.accept(TokenKind::Colon) {
             let step_ms = match self.peek().kind {
                 TokenKind::RightBracket => None,
-                _ => Some(self.positive_duration_ms("subquery step")?),
+                _ => Some(self.positive_duration_ms(RANGE)?),
             };
-            self.expect(TokenKind::RightBracket, "subquery")?;
+            self.expect(TokenKind::RightBracket, "subquery selector, expected \"]\"")?;
             let kind =
                 ExprKind::Subquery { operand: Box::new(expr), range_ms, step_ms, modifiers: Modifiers::default() };
             return Ok(Expr { kind, span: self.span_from(start) });
         }
-        self.expect(TokenKind::RightBracket, "matrix selector")?;
+        self.expect(TokenKind::RightBracket, "subquery or range, expected \":\" or \"]\"")?;
         let span = self.span_from(start);
         let ExprKind::Selector(selector) = expr.kind else {
-            return Err((span, "ranges only allowed for vector selectors".into()));
+            return Err((bracket.span, "ranges only allowed for vector selectors".into()));
         };
         if selector.modifiers.offset_ms != 0 {
             return Err((bracket.span, "no offset modifiers allowed before range".into()));
@@ -404,7 +412,7 @@ impl<'t> Parser<'t> {
             TokenKind::LeftParen => {
                 self.take();
                 let (inner, height) = self.expression(0)?;
-                self.expect(TokenKind::RightParen, "parentheses")?;
+                self.expect(TokenKind::RightParen, "")?;
                 let span = self.span_from(token.span.start);
                 Ok((Expr { kind: ExprKind::Paren(Box::new(inner)), span }, height + 1))
             }
@@ -458,7 +466,7 @@ impl<'t> Parser<'t> {
                     return Err((token.span, "trailing commas not allowed in function call args".into()));
                 }
                 TokenKind::Comma => {}
-                _ => return Err(self.unexpected(token, context)),
+                _ => return Err(self.unexpected(token, "")),
             }
         }
     }
@@ -586,6 +594,11 @@ impl<'t> Parser<'t> {
         self.take();
         let value_token = self.peek();
         if value_token.kind != TokenKind::Text {
+            if value_token.kind == TokenKind::Word {
+                let word = Quoted(self.slice(value_token));
+                let message = format!("unexpected identifier {word} in label matching, expected string");
+                return Err((value_token.span, message));
+            }
             return Err(self.unexpected(value_token, "label matching, expected string"));
         }
         self.take();
@@ -627,6 +640,8 @@ fn modifiers_of(expr: &mut Expr) -> Option<&mut Modifiers> {
 fn is_number_word(text: &str) -> bool {
     text.eq_ignore_ascii_case("inf") || text.eq_ignore_ascii_case("nan")
 }
+
+const RANGE: &str = "subquery or range selector, expected number, duration, step(), or range()";
 
 /// Words that are neither names of functions nor of aggregations when a parenthesis follows.
 const NOT_CALLED: [&str; 11] =

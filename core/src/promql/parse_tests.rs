@@ -70,8 +70,8 @@ fn errors_name_place_and_reason() {
     refused("1 +", "1:4: parse error: unexpected end of input");
     refused("\n\n  up{", "3:6: parse error: unexpected end of input inside braces");
     refused("(up", "1:4: parse error: unclosed left parenthesis");
-    refused("up)", "1:3: parse error: unexpected right parenthesis ')'");
-    refused("up}", "1:3: parse error: unexpected right brace '}'");
+    refused("up)", "1:4: parse error: unexpected right parenthesis ')'");
+    refused("up}", "1:3: parse error: unexpected character: '}'");
     refused("up up", "1:4: parse error: unexpected identifier \"up\"");
     refused("\"up", "1:1: parse error: unterminated quoted string");
     refused("up{job}", "1:7: parse error: unexpected \"}\" in label matching, expected label matching operator");
@@ -93,7 +93,7 @@ fn errors_name_place_and_reason() {
         "1:1: parse error: unary expression only allowed on expressions of type scalar or instant vector, got \"string\"",
     );
     refused("x[0m]", "1:3: parse error: duration must be greater than 0");
-    refused("sum(x)[5m]", "1:1: parse error: ranges only allowed for vector selectors");
+    refused("sum(x)[5m]", "1:7: parse error: ranges only allowed for vector selectors");
     refused("x offset 1m[5m]", "1:12: parse error: no offset modifiers allowed before range");
     refused("x @ NaN", "1:5: parse error: timestamp out of bounds for @ modifier: NaN");
     refused("x{a=~\"(\"}", "1:3: parse error: error parsing regexp: unclosed group: `(`");

@@ -106,7 +106,7 @@ impl Planner {
     }
 
     fn binary(&self, binary: &Binary, grid: Grid) -> Result<Box<dyn Operator>, QueryError> {
-        let Binary { op, left, right, return_bool, matching } = binary;
+        let Binary { op, left, right, return_bool, matching, .. } = binary;
         let (op, return_bool) = (*op, *return_bool);
         let scalar_is_left = left.value_type() == ValueType::Scalar;
         if scalar_is_left || right.value_type() == ValueType::Scalar {
