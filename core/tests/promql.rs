@@ -122,7 +122,7 @@ minute. The series of a range query come in the order they are computed, which i
 ## Limits
 
 A query works in bites, so that it never delays a scrape, and has a meter: what it would hold is charged before it grows,
-and too much fails that query alone. An expression may be nested 200 deep. Text is UTF-8: an escape that makes other
+and too much fails that query alone. An expression may be nested 100 deep. Text is UTF-8: an escape that makes other
 bytes is refused.
 
 ## Functions

@@ -16,8 +16,9 @@ use crate::labels::{MatchOp, Matcher, NAME};
 use alloc::{boxed::Box, format, string::String, vec::Vec};
 use core::fmt;
 
-/// Greatest height of an expression's tree. Walking one recurses, so this bounds the stack; a higher one is refused.
-pub const HEIGHT_MAX: usize = 200;
+/// Greatest height of an expression's tree. Reading, walking and evaluating one recurses, so this bounds the stack (to
+/// well below 2 MiB even unoptimized); a higher one is refused.
+pub const HEIGHT_MAX: usize = 100;
 
 /// Where and why a text is not PromQL. Displays as Prometheus does: `1:5: parse error: ...`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -262,14 +263,14 @@ impl<'t> Parser<'t> {
     fn postfix(&mut self) -> Result<Parsed, Refusal> {
         let (mut expr, mut height) = self.primary()?;
         loop {
-            let token = self.peek();
+            let (token, span) = (self.peek(), expr.span);
             if token.kind == TokenKind::LeftBracket {
                 expr = self.brackets(expr)?;
                 height += 1;
             } else if self.is_keyword(token, "offset") {
                 self.take();
                 let offset_ms = self.signed_duration_ms("offset")?;
-                let modifiers = modifiers_of(&mut expr).ok_or_else(|| misplaced(token, "offset modifier"))?;
+                let modifiers = modifiers_of(&mut expr).ok_or_else(|| misplaced(span, "offset modifier"))?;
                 if modifiers.offset_ms != 0 {
                     return Err((token.span, "offset may not be set multiple times".into()));
                 }
@@ -278,7 +279,7 @@ impl<'t> Parser<'t> {
             } else if token.kind == TokenKind::At {
                 self.take();
                 let at = self.at_time()?;
-                let modifiers = modifiers_of(&mut expr).ok_or_else(|| misplaced(token, "@ modifier"))?;
+                let modifiers = modifiers_of(&mut expr).ok_or_else(|| misplaced(span, "@ modifier"))?;
                 if modifiers.at.is_some() {
                     return Err((token.span, "@ <timestamp> may not be set multiple times".into()));
                 }
@@ -472,6 +473,8 @@ impl<'t> Parser<'t> {
     }
 
     fn call(&mut self, token: Token, name: &str) -> Result<Parsed, Refusal> {
+        self.take();
+        let (arguments, height) = self.arguments("function call")?;
         let Some(function) = functions::find(name) else {
             let message = match later::FUNCTIONS.contains(&name) {
                 true => format!("not supported yet: the function {name}"),
@@ -479,8 +482,6 @@ impl<'t> Parser<'t> {
             };
             return Err((token.span, message));
         };
-        self.take();
-        let (arguments, height) = self.arguments("function call")?;
         let span = self.span_from(token.span.start);
         Ok((Expr { kind: ExprKind::Call(Call { function, arguments }), span }, height + 1))
     }
@@ -520,7 +521,7 @@ impl<'t> Parser<'t> {
 
     /// `(a, b,)`: names, keywords, or quoted texts.
     fn label_list(&mut self) -> Result<Vec<Box<str>>, Refusal> {
-        const CONTEXT: &str = "grouping opts";
+        const CONTEXT: &str = "grouping opts, expected \"(\"";
         self.expect(TokenKind::LeftParen, CONTEXT)?;
         let mut labels = Vec::new();
         while !self.accept(TokenKind::RightParen) {
@@ -531,7 +532,7 @@ impl<'t> Parser<'t> {
                 TokenKind::Text => {
                     let name = unquote(text, token)?;
                     if name.is_empty() {
-                        return Err((token.span, format!("invalid label name {text} in {CONTEXT}")));
+                        return Err((token.span, format!("invalid label name {text} in grouping opts")));
                     }
                     labels.push(name.into());
                 }
@@ -619,10 +620,10 @@ fn unquote(text: &str, token: Token) -> Result<String, Refusal> {
     lex::unquote(text).map_err(|reason| (token.span, reason))
 }
 
-fn misplaced(token: Token, what: &str) -> Refusal {
+fn misplaced(span: Span, what: &str) -> Refusal {
     let message =
         format!("{what} must be preceded by an instant vector selector or range vector selector or a subquery");
-    (token.span, message)
+    (span, message)
 }
 
 fn too_high() -> String {

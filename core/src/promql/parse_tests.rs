@@ -99,7 +99,7 @@ fn errors_name_place_and_reason() {
     refused("x{a=~\"(\"}", "1:3: parse error: error parsing regexp: unclosed group: `(`");
     refused(
         "1 offset 5m",
-        "1:3: parse error: offset modifier must be preceded by an instant vector selector or range vector selector or a subquery",
+        "1:1: parse error: offset modifier must be preceded by an instant vector selector or range vector selector or a subquery",
     );
 }
 

@@ -152,6 +152,19 @@ fn a_huge_grid_or_selection_is_refused_before_it_is_made() {
 }
 
 #[test]
+fn the_highest_tree_is_evaluated_without_running_out_of_stack() {
+    let instant = Window::Instant { t_ms: 60_000 };
+    for (text, expected) in [
+        (format!("1{}", " + 1".repeat(promql::HEIGHT_MAX - 1)), promql::HEIGHT_MAX as f64),
+        (format!("sum(m){}", " + sum(m)".repeat(promql::HEIGHT_MAX - 2)), 60.0 * (promql::HEIGHT_MAX - 1) as f64),
+        (format!("{}m{}", "abs(".repeat(promql::HEIGHT_MAX - 1), ")".repeat(promql::HEIGHT_MAX - 1)), 60.0),
+    ] {
+        let (series, _) = run(&mut query(&text, instant, OPTIONS), &mut Endless::new(1), 10).unwrap();
+        assert_eq!(series[0].points[0].value, expected, "{text}");
+    }
+}
+
+#[test]
 fn a_source_that_fails_fails_the_query_with_its_reason() {
     let mut source = Endless::new(1);
     source.broken = true;
