@@ -163,8 +163,8 @@ fn daemon(flags: &Flags) -> Result<(), Refusal> {
         ));
     }
 
-    let boot_id = memory::boot_id()
-        .map_err(|error| Refusal::host(format!("the kernel's boot id cannot be read: {error}")))?;
+    let boot_id =
+        memory::boot_id().map_err(|error| Refusal::host(format!("the kernel's boot id cannot be read: {error}")))?;
     let now = clock.now();
     let store_uuid = disk.store_uuid();
     let (store, spill, how) = start::open_store(
@@ -181,9 +181,8 @@ fn daemon(flags: &Flags) -> Result<(), Refusal> {
     log::line(Level::Info, 0, &how.to_string());
     let options = options(flags, &budget, &host_name, quota_bytes, store_uuid, now);
     let daemon = Daemon::new(options, loaded.settings, store, spill, now, disk.stored());
-    let daemon = daemon.map_err(|errors| {
-        Refusal::written(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
-    })?;
+    let daemon = daemon
+        .map_err(|errors| Refusal::written(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
 
     let mut host = HostMetrics::new(HostPaths {
         procfs: flags.procfs.clone(),
