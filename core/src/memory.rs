@@ -71,7 +71,7 @@ impl Budget {
         if limit_bytes < MEMORY_LIMIT_BYTES_MIN {
             return Err(BudgetError::LimitTooSmall { limit_bytes, min_bytes: MEMORY_LIMIT_BYTES_MIN });
         }
-        let queries_bytes = overrides.queries_bytes.unwrap_or(QUERIES_BYTES_MIN.max(limit_bytes / 16));
+        let queries_bytes = overrides.queries_bytes.unwrap_or(QUERIES_BYTES_MIN.max(limit_bytes / 8));
         let connections_count = overrides.connections_count.unwrap_or(CONNECTIONS_COUNT_MAX);
         let sqlite_bytes = overrides.sqlite_heap_bytes.unwrap_or(SQLITE_HEAP_BYTES);
         let heap = [
