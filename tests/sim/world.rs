@@ -32,6 +32,8 @@ const CHAOS_MS: u64 = 12 * 60_000;
 const CALM_MS: u64 = 6 * 60_000;
 const CLOCK_START_MS: i64 = 1_790_000_000_000;
 const SAMPLES_PER_SEND_MAX: u64 = 200;
+/// How long samples wait for company on their way upstream.
+const BATCH_DEADLINE_MS: u64 = 5_000;
 
 pub struct End {
     pub trace_hash: u64,
@@ -485,7 +487,8 @@ impl World {
         let by_name = found.iter().map(|(key, samples)| (name(key), samples.clone())).collect();
         self.model.check(seed, &by_name, jumped);
 
-        // What the store has, the upstream has.
+        // What the store had just now, the upstream has as soon as its batch was due.
+        self.run_until(self.now.mono_ms + 2 * BATCH_DEADLINE_MS);
         for (key, samples) in &found {
             let known = self.upstream.1.samples.get(key);
             for (t_ms, value) in samples {
@@ -597,7 +600,7 @@ fn settings() -> Settings {
             url: "http://up/api/v1/write".into(),
             timeout_ms: 30_000,
             samples_per_send_max: SAMPLES_PER_SEND_MAX,
-            batch_deadline_ms: 5_000,
+            batch_deadline_ms: BATCH_DEADLINE_MS,
             backoff_ms_min: 30,
             backoff_ms_max: 5_000,
             retry_on_429: true,
