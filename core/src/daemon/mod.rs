@@ -57,6 +57,9 @@ use rows::StoredRows;
 use targets::{ACCEPT, FetchEvent, TargetSlot};
 use upstreams::Upstream;
 
+/// A process that has run for so long is not being brought down by what it found in the slab.
+const HEALTHY_AFTER_MS: u64 = 60_000;
+
 pub struct Daemon<'m> {
     options: Options,
     settings: Settings,
@@ -77,6 +80,7 @@ pub struct Daemon<'m> {
     reloads_waiting: Vec<RequestId>,
     reload_errors: Option<String>,
     configured_wall_ms: i64,
+    started_mono_ms: u64,
     counters: Counters,
     usage: Usage,
     oldest_ms: Option<i64>,
@@ -138,6 +142,7 @@ impl<'m> Daemon<'m> {
             reloads_waiting: Vec::new(),
             reload_errors: None,
             configured_wall_ms: now.wall_ms,
+            started_mono_ms: now.mono_ms,
             counters: Counters::default(),
             usage: Usage::default(),
             oldest_ms: None,
@@ -216,7 +221,12 @@ impl<'m> Daemon<'m> {
         }
         if self.stopping {
             let wait = Output::SleepUntil { mono_ms: now.mono_ms + 1_000 };
-            return if self.flush.is_quiet(now) { Output::Stopped } else { wait };
+            if !self.flush.is_quiet(now) {
+                return wait;
+            }
+            // One that ends in order is no sign that the slab brings processes down.
+            self.store.set_healthy();
+            return Output::Stopped;
         }
         let mut body = String::new();
         if let Some((post, peer, url, timeout_ms)) = self.alertmanager_post(now, &mut body) {
@@ -261,6 +271,9 @@ impl<'m> Daemon<'m> {
 
     fn observe(&mut self, now: Now) {
         self.now = now;
+        if now.mono_ms.saturating_sub(self.started_mono_ms) >= HEALTHY_AFTER_MS {
+            self.store.set_healthy();
+        }
         if let Some(jump_ms) = self.jumps.observe(now) {
             self.counters.clock_jumps += 1;
             self.log(Level::Warn, "clock-jump", format_args!("the wall clock jumped by {jump_ms} ms; schedules go on by the monotonic clock"));
