@@ -505,6 +505,11 @@ impl World {
         let (seed, jumped) = (self.seed, self.clock_jumped);
         let found = self.samples("{__name__=~\"m.*\"}[1d]", 7_200_000);
         let name = |key: &str| key.split('"').nth(3).unwrap_or_default().to_owned();
+        if self.is_told {
+            for (key, samples) in &found {
+                self.tell(&format!("{key}: {samples:?}"));
+            }
+        }
         let by_name = found.iter().map(|(key, samples)| (name(key), samples.clone())).collect();
         self.model.check(seed, &by_name, jumped);
 
