@@ -10,6 +10,7 @@ pub mod log;
 pub mod memory;
 pub mod net;
 pub mod run;
+pub mod start;
 
 pub mod systemd;
 pub mod ui;

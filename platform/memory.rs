@@ -408,6 +408,8 @@ mod tests {
         assert!(matches!(error, SlabError::Shared { .. }), "{error}");
     }
 
+    /// A 32-bit address space ends before the tmpfs does.
+    #[cfg(target_pointer_width = "64")]
     #[test]
     fn a_slab_that_does_not_fit_leaves_nothing_behind() {
         let (hot, data) = (tmpfs_directory(), tempfile::tempdir().expect("made"));

@@ -226,6 +226,25 @@ fn a_machine_that_always_has_more_to_do_still_answers_a_client() {
     assert_eq!(machine.0.told, ["request"]);
 }
 
+/// Tokio starts a thread for whatever would block: a name, a file. Its threads bear its name.
+#[test]
+fn nothing_of_the_loop_has_started_a_thread() {
+    let mut machine = Scripted::default().step(|_, buf| {
+        let url = "http://no-such-host.invalid:9100/metrics";
+        buf[..url.len()].copy_from_slice(url.as_bytes());
+        let url = std::str::from_utf8(&buf[..url.len()]).expect("text");
+        let what = FetchWhat::Http { url, accept: "text/plain", timeout_header: "1" };
+        Output::Fetch { fetch: FetchId(1), target: 1, what, timeout_ms: 200 }
+    });
+    machine.stops_after = Some(1);
+    assert_eq!(run(&mut machine, &[]), Ended::Stopped);
+    assert!(machine.told[0].starts_with("failed Get"), "{:?}", machine.told);
+    for task in std::fs::read_dir("/proc/self/task").expect("readable") {
+        let name = std::fs::read_to_string(task.expect("a task").path().join("comm")).unwrap_or_default();
+        assert!(!name.starts_with("tokio"), "{name}");
+    }
+}
+
 #[test]
 fn a_scrape_of_nobody_fails_in_words() {
     let mut machine = Scripted::default().step(|_, buf| {

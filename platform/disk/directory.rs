@@ -47,8 +47,12 @@ impl Directory {
             }
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
-        lock.set_len(0).and_then(|()| lock.rewind()).map_err(failed)?;
-        writeln!(lock, "{}", std::process::id()).map_err(failed)?;
+        // Only for a second process' message. On a full disk it may fail, and that must not keep us from starting.
+        let written =
+            lock.rewind().and_then(|()| lock.set_len(0)).and_then(|()| writeln!(lock, "{}", std::process::id()));
+        if let Err(error) = written {
+            log::warn!("{}: the process number could not be written: {error}", path.join(LOCK).display());
+        }
         Ok(Self { path: path.to_path_buf(), _lock: lock })
     }
 

@@ -1,7 +1,11 @@
 //! A disk as a starting daemon reads it.
 
 use super::Disk;
-use holdfast_core::{daemon::start::StartDisk, store::stored::Stored};
+use holdfast_core::{
+    daemon::{output::Put, start::StartDisk},
+    spill::Flash,
+    store::stored::{Stored, StoredError},
+};
 
 pub struct ForStart<'d>(pub &'d mut dyn Disk);
 
@@ -10,11 +14,31 @@ impl StartDisk for ForStart<'_> {
         self.0.state(key).map_err(|error| error.to_string())
     }
 
-    fn log_read(&mut self, generation: u64, offset_bytes: u64, buf: &mut [u8]) -> Result<usize, String> {
-        self.0.log_read(generation, offset_bytes, buf).map_err(|error| error.to_string())
+    fn flash(&mut self) -> &mut dyn Flash {
+        self
+    }
+}
+
+impl Flash for ForStart<'_> {
+    fn log_read(&mut self, file: usize, offset: u64, buf: &mut [u8]) -> Result<usize, StoredError> {
+        let read = self.0.log_read(file as u64, offset, buf);
+        read.map_err(|_| StoredError { reason: "the tail log cannot be read" })
     }
 
     fn stored(&mut self) -> &mut dyn Stored {
         self.0.stored()
     }
+
+    /// A disk remembers what failed, and tells with the commit.
+    fn put(&mut self, put: Put<'_>) -> Result<(), StoredError> {
+        self.0.put(put);
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<(), StoredError> {
+        self.0.commit().map_err(|_| StoredError { reason: "the database does not take segments" })
+    }
+
+    /// A failed commit has forgotten everything already.
+    fn roll_back(&mut self) {}
 }

@@ -57,6 +57,7 @@ fn a_scrape_sends_what_prometheus_sends_and_gets_status_type_and_body() {
         let (found, body, result) = world.outcome(fetch).await;
         assert_eq!((found, body, result), (Some((200, "text/plain".to_owned())), b"up 1\n".to_vec(), Ok(())));
         assert!(head.starts_with("get /metrics?x=1 http/1.1\r\n"), "{head}");
+        assert!(!head.contains("content-length") && !head.contains("transfer-encoding"), "{head}");
         for expected in [
             format!("host: {}", peer.address),
             format!("user-agent: {}", USER_AGENT.to_lowercase()),

@@ -16,8 +16,8 @@ use tokio::{
     net::TcpStream,
 };
 
-/// One read's piece on the stack, copied into hyper's buffer: the price of no `unsafe` here.
-const PIECE_BYTES: usize = 4096;
+/// One read's piece on the stack, copied into hyper's buffer, which is as large: the price of no `unsafe` here.
+const PIECE_BYTES: usize = super::connect::BUFFER_BYTES_MAX;
 
 /// What a socket has been doing.
 #[derive(Debug, Default)]

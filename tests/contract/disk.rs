@@ -276,13 +276,20 @@ fn what_ended_before_the_instant_goes_and_what_ended_at_it_stays() {
 /// before would name columns that nobody knows.
 #[test]
 fn the_newest_layout_of_a_timeline_outlives_its_segments() {
-    both(|disk, _| {
-        disk.put(part(7, 70, 0, 1, b"in use"));
-        disk.put(Put::Segment { meta: segment(1, 0, (0, 1), (0, 10)), bytes: b"x" });
-        disk.put(Put::DropBefore { t_ms: 11 });
-        disk.put(Put::Segment { meta: segment(2, 10, (0, 1), (20, 30)), bytes: b"y" });
-        disk.commit().expect("committed");
-        assert_eq!(layouts(disk, 20, 30), [(70, 0, b"in use".to_vec())]);
+    both(|_, reopen| {
+        reopen(&mut |disk| {
+            disk.put(part(7, 70, 0, 1, b"in use"));
+            disk.put(Put::Segment { meta: segment(1, 0, (0, 1), (0, 10)), bytes: b"x" });
+            disk.commit().expect("committed");
+        });
+        // A successor that attached to the slab does not store the layout again either.
+        reopen(&mut |disk| {
+            disk.put(Put::DropBefore { t_ms: 11 });
+            disk.commit().expect("committed");
+            disk.put(Put::Segment { meta: segment(2, 10, (0, 1), (20, 30)), bytes: b"y" });
+            disk.commit().expect("committed");
+            assert_eq!(layouts(disk, 20, 30), [(70, 0, b"in use".to_vec())]);
+        });
     });
 }
 

@@ -40,9 +40,13 @@ impl Model {
         let mut pages: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
         for (series, samples) in found {
             for (t_ms, value) in samples {
-                let page = super::network::page_of(series, *value)
-                    .unwrap_or_else(|| panic!("seed {seed}: {series} has {value} at {t_ms}, which no exporter ever served"));
-                assert!(pages.entry(series.clone()).or_default().insert(page), "seed {seed}: {series} has page {page} twice");
+                let page = super::network::page_of(series, *value).unwrap_or_else(|| {
+                    panic!("seed {seed}: {series} has {value} at {t_ms}, which no exporter ever served")
+                });
+                assert!(
+                    pages.entry(series.clone()).or_default().insert(page),
+                    "seed {seed}: {series} has page {page} twice"
+                );
             }
             if !clock_jumped {
                 let ascending = samples.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 < pair[1].1);

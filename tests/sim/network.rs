@@ -107,12 +107,14 @@ pub struct Ledger {
 
 impl Ledger {
     pub fn take(&mut self, seed: u64, body: &[u8], clock_jumped: bool) {
-        let request = WriteRequest::decode(body).unwrap_or_else(|error| panic!("seed {seed}: not a write request: {error}"));
+        let request =
+            WriteRequest::decode(body).unwrap_or_else(|error| panic!("seed {seed}: not a write request: {error}"));
         assert!(!request.timeseries.is_empty(), "seed {seed}: an empty write request");
         for series in request.timeseries {
             assert!(series.labels.is_sorted_by(|a, b| a.name < b.name), "seed {seed}: {:?}", series.labels);
             assert!(series.samples.is_sorted_by(|a, b| a.timestamp < b.timestamp), "seed {seed}: {:?}", series.samples);
-            let get = |name: &str| series.labels.iter().find(|label| label.name == name).map_or("", |label| &label.value);
+            let get =
+                |name: &str| series.labels.iter().find(|label| label.name == name).map_or("", |label| &label.value);
             self.sites.insert(get("site").to_owned());
             let labels = series.labels.iter().map(|label| (label.name.as_str(), label.value.as_str()));
             let known = self.samples.entry(key(labels.filter(|(name, _)| *name != "site"))).or_default();

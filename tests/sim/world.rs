@@ -10,7 +10,7 @@ use holdfast_core::{
     daemon::{
         Daemon, Input, Options, Output, Settings,
         input::{FetchId, Method, PostId, RequestId},
-        output::{FetchWhat, Put, OUTPUT_BYTES_MAX, PostKind},
+        output::{FetchWhat, OUTPUT_BYTES_MAX, PostKind, Put},
         settings::{AlertmanagerSettings, JobKind, JobSettings, RemoteWriteSettings, Scheme, TargetSettings},
         start,
     },
@@ -52,8 +52,15 @@ enum Event {
     FetchFailed(FetchId, &'static str),
     PostAnswered(PostId, u16),
     PostFailed(PostId),
-    LogSynced { token: u64, result: Result<(), String>, durable_count: usize },
-    Committed { token: u64, result: Result<(), String> },
+    LogSynced {
+        token: u64,
+        result: Result<(), String>,
+        durable_count: usize,
+    },
+    Committed {
+        token: u64,
+        result: Result<(), String>,
+    },
     RequestReady(RequestId),
 }
 
@@ -338,15 +345,25 @@ impl World {
                 let body = if status >= 300 { "try later" } else { "" };
                 daemon.handle(now, Input::PostAnswered { post, status, retry_after_ms: None, body }, stored);
             }
-            Event::PostFailed(post) => daemon.handle(now, Input::PostFailed { post, error: "connection reset" }, stored),
+            Event::PostFailed(post) => {
+                daemon.handle(now, Input::PostFailed { post, error: "connection reset" }, stored)
+            }
             Event::LogSynced { token, result, durable_count } => {
                 if result.is_ok() {
                     self.model.durable(durable_count);
                 }
-                daemon.handle(now, Input::LogSynced { token, result: result.as_ref().map(|()| ()).map_err(String::as_str) }, stored);
+                daemon.handle(
+                    now,
+                    Input::LogSynced { token, result: result.as_ref().map(|()| ()).map_err(String::as_str) },
+                    stored,
+                );
             }
             Event::Committed { token, result } => {
-                daemon.handle(now, Input::Committed { token, result: result.as_ref().map(|()| ()).map_err(String::as_str) }, stored);
+                daemon.handle(
+                    now,
+                    Input::Committed { token, result: result.as_ref().map(|()| ()).map_err(String::as_str) },
+                    stored,
+                );
             }
             Event::RequestReady(request) => daemon.handle(now, Input::RequestReady { request }, stored),
         }
@@ -444,7 +461,9 @@ impl World {
         let mut text = network::page_text(exporter, page);
         match mode {
             ExporterMode::Refused => return self.later(delay_ms, Event::FetchFailed(fetch, "connection refused")),
-            ExporterMode::Hanging => return self.later(timeout_ms, Event::FetchFailed(fetch, "context deadline exceeded")),
+            ExporterMode::Hanging => {
+                return self.later(timeout_ms, Event::FetchFailed(fetch, "context deadline exceeded"));
+            }
             ExporterMode::Status500 => return self.later(delay_ms, Event::FetchHead(fetch, 500)),
             ExporterMode::BrokenLine => text.push_str("this is { no sample\n"),
             ExporterMode::CutOff => text.truncate(text.len() / 2),
@@ -490,8 +509,8 @@ impl World {
     }
 
     fn take_alerts(&mut self, body: &[u8]) {
-        let alerts: Vec<serde_json::Value> =
-            serde_json::from_slice(body).unwrap_or_else(|error| panic!("seed {}: alerts are no JSON: {error}", self.seed));
+        let alerts: Vec<serde_json::Value> = serde_json::from_slice(body)
+            .unwrap_or_else(|error| panic!("seed {}: alerts are no JSON: {error}", self.seed));
         for alert in alerts {
             if alert["labels"]["alertname"] == "Always" {
                 self.starts_at.insert(alert["startsAt"].as_str().unwrap_or_default().to_owned());
@@ -524,7 +543,11 @@ impl World {
             }
         }
         let repeats_max = self.uncertain * 2 * SAMPLES_PER_SEND_MAX;
-        assert!(self.upstream.1.repeats <= repeats_max, "seed {seed}: {} samples were repeated", self.upstream.1.repeats);
+        assert!(
+            self.upstream.1.repeats <= repeats_max,
+            "seed {seed}: {} samples were repeated",
+            self.upstream.1.repeats
+        );
         assert_eq!(self.upstream.1.sites.iter().collect::<Vec<_>>(), ["attic"], "seed {seed}");
 
         let starts = self.starts_at.len() as u64;
@@ -559,8 +582,14 @@ impl World {
         self.request_next += 1;
         self.requests.push(Request { id, status: 0, body: Vec::new(), done: false });
         let Some(daemon) = &mut self.daemon else { panic!("seed {}: no daemon to ask", self.seed) };
-        let input =
-            Input::Request { request: id, method: Method::Get, path: "/api/v1/query", query, content_type: "", body: b"" };
+        let input = Input::Request {
+            request: id,
+            method: Method::Get,
+            path: "/api/v1/query",
+            query,
+            content_type: "",
+            body: b"",
+        };
         daemon.handle(self.now, input, self.disk.stored());
         let end_ms = self.now.mono_ms + 60_000;
         self.wake_ms = self.now.mono_ms;
@@ -568,7 +597,8 @@ impl World {
             self.step(end_ms);
         }
         let index = self.requests.iter().position(|request| request.id == id && request.done);
-        let request = self.requests.remove(index.unwrap_or_else(|| panic!("seed {}: {query} was not answered", self.seed)));
+        let request =
+            self.requests.remove(index.unwrap_or_else(|| panic!("seed {}: {query} was not answered", self.seed)));
         let body = String::from_utf8_lossy(&request.body);
         assert_eq!(request.status, 200, "seed {}: {query}: {body}", self.seed);
         serde_json::from_str(&body).unwrap_or_else(|error| panic!("seed {}: {query}: {error}: {body}", self.seed))
@@ -609,7 +639,8 @@ fn settings() -> Settings {
         label_value_length_limit: 0,
         targets,
     };
-    let alert = RuleKind::Alert { alert: "Always".into(), for_ms: 20_000, keep_firing_for_ms: 0, annotations: Vec::new() };
+    let alert =
+        RuleKind::Alert { alert: "Always".into(), for_ms: 20_000, keep_firing_for_ms: 0, annotations: Vec::new() };
     let record = RuleKind::Record { record: "sums:m0".into() };
     let rules = vec![
         RuleSpec { kind: record, expr: "sum(m0_0)".into(), labels: Vec::new() },

@@ -104,6 +104,7 @@ impl Daemon<'_> {
         if self.flush.stage == Stage::Idle {
             self.flush.due_mono_ms = now.mono_ms + self.flush.interval_ms;
             self.flush.stage = Stage::Logging;
+            self.save_rules(now);
         }
         if self.flush.stage == Stage::Logging {
             if let Some(length) = self.spill.frame_next(&self.store, buf)

@@ -36,7 +36,7 @@ use crate::{
     scrape::Metadata,
     spill::Spill,
     store::{Store, stored::Stored},
-    time::{JumpWatch, Now},
+    time::{JumpWatch, Now, Rfc3339},
 };
 use alertmanagers::Alertmanager;
 use alloc::{
@@ -57,8 +57,8 @@ use rows::StoredRows;
 use targets::{ACCEPT, FetchEvent, TargetSlot};
 use upstreams::Upstream;
 
-/// A process that has run for so long is not being brought down by what it found in the slab.
-const HEALTHY_AFTER_MS: u64 = 60_000;
+/// A process that has run for so long has not been brought down by its slab.
+const HEALTHY_MS: u64 = 60_000;
 
 pub struct Daemon<'m> {
     options: Options,
@@ -79,8 +79,8 @@ pub struct Daemon<'m> {
     /// Requests to `/-/reload` that wait for the platform's word.
     reloads_waiting: Vec<RequestId>,
     reload_errors: Option<String>,
+    started: Now,
     configured_wall_ms: i64,
-    started_mono_ms: u64,
     counters: Counters,
     usage: Usage,
     oldest_ms: Option<i64>,
@@ -141,8 +141,8 @@ impl<'m> Daemon<'m> {
             effects: VecDeque::new(),
             reloads_waiting: Vec::new(),
             reload_errors: None,
+            started: now,
             configured_wall_ms: now.wall_ms,
-            started_mono_ms: now.mono_ms,
             counters: Counters::default(),
             usage: Usage::default(),
             oldest_ms: None,
@@ -197,7 +197,7 @@ impl<'m> Daemon<'m> {
             }
             Input::Settings(settings) => self.reload(now, *settings, stored),
             Input::SettingsRefused { errors } => self.reload_refused(errors),
-            Input::Usage(usage) => self.usage = usage,
+            Input::Usage(usage) => self.used(now, usage, stored),
             Input::Stop => {
                 self.stopping = true;
                 self.save_rules(now);
@@ -213,7 +213,9 @@ impl<'m> Daemon<'m> {
         if let Some(effect) = self.effects.pop_front() {
             return effect.output(buf);
         }
-        if !self.stopping && let Some(index) = self.scrape_step(now) {
+        if !self.stopping
+            && let Some(index) = self.scrape_step(now)
+        {
             return self.fetch_output(index, buf);
         }
         if self.flush.is_active(now) {
@@ -243,7 +245,9 @@ impl<'m> Daemon<'m> {
         let source: &mut dyn Source = &mut reader;
         match self.answers.step(now, source, buf) {
             Step::Head { request, status, headers } => return Output::Respond { request, status, headers },
-            Step::Piece { request, bytes, last, broken } => return Output::RespondBody { request, bytes, last, broken },
+            Step::Piece { request, bytes, last, broken } => {
+                return Output::RespondBody { request, bytes, last, broken };
+            }
             Step::Worked => return Output::Again,
             Step::Idle => {}
         }
@@ -271,13 +275,34 @@ impl<'m> Daemon<'m> {
 
     fn observe(&mut self, now: Now) {
         self.now = now;
-        if now.mono_ms.saturating_sub(self.started_mono_ms) >= HEALTHY_AFTER_MS {
-            self.store.set_healthy();
-        }
         if let Some(jump_ms) = self.jumps.observe(now) {
             self.counters.clock_jumps += 1;
-            self.log(Level::Warn, "clock-jump", format_args!("the wall clock jumped by {jump_ms} ms; schedules go on by the monotonic clock"));
+            self.log(
+                Level::Warn,
+                "clock-jump",
+                format_args!("the wall clock jumped by {jump_ms} ms; schedules go on by the monotonic clock"),
+            );
         }
+    }
+
+    /// The platform's figures, every few seconds.
+    fn used(&mut self, now: Now, usage: Usage, stored: &mut dyn Stored) {
+        if now.mono_ms.saturating_sub(self.started.mono_ms) >= HEALTHY_MS {
+            self.store.set_healthy();
+        }
+        if usage.dropped_until_ms != self.usage.dropped_until_ms
+            && let Some(t_ms) = usage.dropped_until_ms
+        {
+            // The quota has taken segments: layouts may have gone with them.
+            self.spill.dropped_before(t_ms.saturating_add(1));
+            self.held.refresh(stored);
+            self.log(
+                Level::Warn,
+                "quota",
+                format_args!("the disk quota is used up: samples up to {} were dropped for newer ones", Rfc3339(t_ms)),
+            );
+        }
+        self.usage = usage;
     }
 
     /// Takes a configuration over.
@@ -316,7 +341,11 @@ impl<'m> Daemon<'m> {
     fn reload_refused(&mut self, errors: &str) {
         self.counters.reloads_failed += 1;
         self.reload_errors = Some(errors.to_string());
-        self.log(Level::Error, "reload-refused", format_args!("the new configuration is refused, the old one goes on: {errors}"));
+        self.log(
+            Level::Error,
+            "reload-refused",
+            format_args!("the new configuration is refused, the old one goes on: {errors}"),
+        );
         for request in core::mem::take(&mut self.reloads_waiting) {
             self.answers.add(Answer::text(request, 500, &format!("failed to reload config: {errors}\n")));
         }

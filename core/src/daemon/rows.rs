@@ -91,7 +91,7 @@ impl RowSource for HeldRows<'_, '_> {
         }
     }
 
-    fn run(&mut self, timeline: TimelineKey, row: u64) -> Option<Run> {
+    fn run(&mut self, timeline: TimelineKey, row: u64) -> Result<Option<Run>, RowsUnreadable> {
         let hot = self.store.timeline_find(timeline).and_then(|id| {
             let run = self.store.layout_of_rows(id, row)?;
             let first_ms = self.store.row_instant(id, run.rows.start)?;
@@ -99,18 +99,19 @@ impl RowSource for HeldRows<'_, '_> {
             Some(Run { rows: run.rows, column_count: run.columns, first_ms, last_ms })
         });
         if hot.as_ref().is_some_and(|run| run.rows.start <= row) {
-            return hot;
+            return Ok(hot);
         }
-        // A database that does not answer now is asked again with the next turn.
-        let stored = self.reader.stored_rows(timeline, row).ok().flatten();
-        match (hot, stored) {
+        // A database that does not answer now is asked again later: nothing is passed over for it.
+        let stored = self.reader.stored_rows(timeline, row);
+        let stored = stored.map_err(|error| RowsUnreadable { reason: error.reason })?;
+        Ok(match (hot, stored) {
             (Some(hot), Some(mut stored)) if stored.rows.start < hot.rows.start => {
                 stored.rows.end = stored.rows.end.min(hot.rows.start);
                 Some(stored)
             }
             (Some(hot), _) => Some(hot),
             (None, stored) => stored,
-        }
+        })
     }
 
     fn columns(

@@ -56,9 +56,12 @@ impl Daemon<'_> {
 
     /// Keeps the alerts' state where a killed process leaves it, and has the next flush bring it to the medium soon.
     pub(super) fn save_rules(&mut self, now: Now) {
-        if self.rules.changed() {
+        let changed = self.rules.changed();
+        if changed || self.rules.progressed() {
             let bytes = self.rules.save(now);
             self.keep_state(RULES_STATE, &bytes);
+        }
+        if changed {
             self.flush.hurry(now);
         }
     }

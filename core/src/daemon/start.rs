@@ -4,32 +4,24 @@
 
 use super::settings::Settings;
 use crate::{
-    spill::{
-        ClockEpoch, FRAME_BYTES_MAX, Frame, Recovery, RecoveryReport, Replay, ReplayReport, SPILL_STATE_KEY, Spill,
-        SpillOptions, SpillState,
-    },
-    store::{AttachError, AttachReport, Identity, Plan, Store, stored::Stored},
+    spill::{ClockEpoch, Flash, Recovered, SPILL_STATE_KEY, Spill, SpillOptions, SpillState, mark_stored, recover},
+    store::{AttachError, AttachReport, Identity, Plan, Store},
     time::Now,
 };
 use alloc::{
     format,
     string::{String, ToString},
-    vec,
     vec::Vec,
 };
 
 /// Heap for the layouts of the rows being replayed; rows whose layout did not fit count as lost.
 const REPLAY_LAYOUT_BYTES_MAX: usize = 512 * 1024;
-/// Bytes of the log read at a time.
-const PIECE_BYTES: usize = 16 * 1024;
 
-/// What a start reads from the disk.
-pub trait StartDisk {
+/// What a start needs of the disk.
+pub trait StartDisk: Flash {
     /// Small state by name, as last committed.
     fn state(&mut self, key: &str) -> Result<Option<Vec<u8>>, String>;
-    /// Bytes of the log file in which `generation` lies (files are used in turn); 0 at the end.
-    fn log_read(&mut self, generation: u64, offset_bytes: u64, buf: &mut [u8]) -> Result<usize, String>;
-    fn stored(&mut self) -> &mut dyn Stored;
+    fn flash(&mut self) -> &mut dyn Flash;
 }
 
 /// How a store was come by, for the log and for the tests.
@@ -39,9 +31,7 @@ pub enum Start {
     Recovered {
         /// Why the slab was not gone on with, where there was one.
         slab: Option<AttachError>,
-        /// What was found in each generation of the log that was read.
-        logs: Vec<RecoveryReport>,
-        replayed: ReplayReport,
+        recovered: Recovered,
     },
 }
 
@@ -53,21 +43,25 @@ impl core::fmt::Display for Start {
                 "attached to the store of the process before: {} series, {} rows, {} samples",
                 report.series, report.rows, report.samples
             ),
-            Self::Recovered { slab, logs, replayed } => {
+            Self::Recovered { slab, recovered: Recovered { logs, replay, .. } } => {
                 if let Some(error) = slab {
                     write!(f, "the store in memory is not gone on with ({error}); ")?;
                 }
                 let frames: u64 = logs.iter().map(|log| log.frames).sum();
-                write!(f, "recovered {} rows from {frames} frames of the tail log", replayed.rows)?;
+                write!(f, "recovered {} rows from {frames} frames of the tail log", replay.rows)?;
                 if logs.iter().any(|log| log.torn) {
                     f.write_str("; its last frame was torn")?;
                 }
                 let damaged: u64 = logs.iter().map(|log| u64::from(log.damaged) + log.frames_missing).sum();
-                if damaged > 0 || replayed.rows_lost > 0 {
-                    write!(f, "; {damaged} damaged places cost {} rows", replayed.rows_lost)?;
+                if damaged > 0 || replay.rows_lost > 0 {
+                    write!(f, "; {damaged} damaged places cost {} rows", replay.rows_lost)?;
                 }
-                if let Some(refused) = &replayed.refused_first {
-                    write!(f, "; {} rows found no room: {refused}", replayed.rows_refused)?;
+                if let Some(refused) = &replay.refused_first {
+                    write!(
+                        f,
+                        "; {} rows and {} samples found no room: {refused}",
+                        replay.rows_refused, replay.samples_refused
+                    )?;
                 }
                 Ok(())
             }
@@ -104,9 +98,10 @@ pub fn open_store<'m>(
     let identity = Identity { store_uuid, boot_id, log_generation: state.log_generation };
     let (slab, refused) = if is_predecessors {
         match Store::attach(slab, plan, &identity) {
-            Ok((store, report)) => {
-                let spill = Spill::new(options, epoch, state, store.log_generation());
-                return Ok((store, spill, Start::Attached(report)));
+            Ok((mut store, report)) => {
+                mark_stored(&mut store, disk.stored())
+                    .map_err(|error| format!("reading the data directory: {error}"))?;
+                return Ok((store, Spill::new(options, epoch, state, 0), Start::Attached(report)));
             }
             Err((error, slab)) => (slab, Some(error)),
         }
@@ -114,54 +109,12 @@ pub fn open_store<'m>(
         (slab, None)
     };
     let mut store = Store::create(slab, plan, identity).map_err(|error| error.to_string())?;
-    store.layout_next_at_least(state.layout_next);
     for key in super::state_keys(settings) {
         if let Some(bytes) = disk.state(&key)? {
             store.state_put(&key, &bytes).map_err(|error| format!("the saved state {key:?}: {error}"))?;
         }
     }
-    let mut buf = vec![0; FRAME_BYTES_MAX + PIECE_BYTES];
-    let mut newest = state.log_generation;
-    for file in 0..2 {
-        let mut recovery = Recovery::new(&mut buf, None);
-        read_log(disk, file, &mut recovery, &mut |_, _| Ok(()))?;
-        newest = newest.max(recovery.finish().generation.unwrap_or(0));
-    }
-    let mut replay = Replay::new(REPLAY_LAYOUT_BYTES_MAX);
-    let mut logs = Vec::new();
-    // A later generation than the database names was begun by a checkpoint whose commit did not come through.
-    for generation in (state.log_generation.max(1)..=newest).take(2) {
-        let mut recovery = Recovery::new(&mut buf, Some(generation));
-        read_log(disk, generation, &mut recovery, &mut |disk, frame| {
-            replay.apply(frame, &mut store, disk.stored()).map_err(|error| error.to_string())
-        })?;
-        logs.push(recovery.finish());
-    }
-    let replayed = replay.finish(&mut store);
-    Ok((store, Spill::new(options, epoch, state, newest), Start::Recovered { slab: refused, logs, replayed }))
-}
-
-fn read_log(
-    disk: &mut dyn StartDisk,
-    generation: u64,
-    recovery: &mut Recovery<'_>,
-    give: &mut dyn FnMut(&mut dyn StartDisk, Frame<'_>) -> Result<(), String>,
-) -> Result<(), String> {
-    let mut piece = [0; PIECE_BYTES];
-    let mut offset_bytes = 0;
-    loop {
-        let length = disk.log_read(generation, offset_bytes, &mut piece)?;
-        if length == 0 {
-            return Ok(());
-        }
-        offset_bytes += length as u64;
-        let mut rest = &piece[..length];
-        while !rest.is_empty() {
-            let taken = recovery.feed(rest);
-            rest = &rest[taken..];
-            while let Some(frame) = recovery.next_frame().map_err(|error| format!("the tail log: {error}"))? {
-                give(disk, frame)?;
-            }
-        }
-    }
+    let (spill, recovered) = recover(disk.flash(), &mut store, options, epoch, state, now, REPLAY_LAYOUT_BYTES_MAX)
+        .map_err(|error| error.to_string())?;
+    Ok((store, spill, Start::Recovered { slab: refused, recovered }))
 }

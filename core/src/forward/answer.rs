@@ -23,8 +23,9 @@ pub enum AnswerClass {
 const OUT_OF_BOUNDS_WORDS: [&str; 5] =
     ["out of bounds", "too old", "too-old", "too far in the future", "too far in future"];
 
-/// Words for samples older than the series' newest: Prometheus, Mimir, Thanos.
-const OUT_OF_ORDER_WORDS: [&str; 3] = ["out of order", "out-of-order", "duplicate sample"];
+/// Words for samples older than the series' newest: Prometheus, Mimir, Thanos. Another value at the same timestamp is not
+/// among them: a repeat has the same value and is accepted.
+const OUT_OF_ORDER_WORDS: [&str; 2] = ["out of order", "out-of-order"];
 
 /// `body` is the answer's beginning.
 pub fn classify(status: u16, body: &str) -> AnswerClass {
@@ -73,7 +74,8 @@ mod tests {
             ("failed pushing to ingester: ... (err-mimir-sample-timestamp-too-old)", AnswerClass::OutOfBounds),
             ("timestamp is too far in the future", AnswerClass::OutOfBounds),
             ("Out of order sample", AnswerClass::OutOfOrder),
-            ("duplicate sample for timestamp", AnswerClass::OutOfOrder),
+            ("out of bounds: timestamp is too far in the future", AnswerClass::OutOfBounds),
+            ("duplicate sample for timestamp 1795524590177; overrides not allowed", AnswerClass::Refused),
             ("label name \"a\" is not unique: invalid sample", AnswerClass::Refused),
             ("", AnswerClass::Refused),
         ] {

@@ -8,11 +8,10 @@ use super::{
     answer::{AnswerClass, classify},
     cursor::{ALL_COLUMNS, Cursor, Region, SAVED_VERSION, Saved},
     encode::Writer,
-    source::{RowSource, Run},
+    source::{RowSample, RowSource, RowsUnreadable, Run},
+    status::{Batch, ForwardSettings, ForwardStatus, Lag, Lost, LostReason, RestoreError},
 };
-use crate::{
-    daemon::settings::RemoteWriteSettings, labels::LabelSet, prng::Prng, retry::Backoff, store::TimelineKey, time::Now,
-};
+use crate::{prng::Prng, retry::Backoff, store::TimelineKey, time::Now};
 use alloc::{collections::BTreeMap, format, string::String, vec::Vec};
 use core::ops::Range;
 
@@ -25,118 +24,16 @@ pub const PARKED_RETRY_MS: u64 = 10 * 60 * 1000;
 /// What a Prometheus without an out-of-order window takes: half of its head's two hours.
 pub const UPSTREAM_WINDOW_MS: i64 = 3_600_000;
 /// Failed reads of one region before it is given up.
-const UNREADABLE_COUNT_MAX: u32 = 5;
+const UNREADABLE_COUNT_MAX: u32 = 8;
+/// The wait after the first failed read; it doubles up to the second.
 const UNREADABLE_WAIT_MS: u64 = 2_000;
+const UNREADABLE_WAIT_MS_MAX: u64 = 60_000;
 /// Regions of one message while the upstream looks as if it refused everything.
 const SPLIT_COUNT_MAX: usize = 48;
 /// Single samples refused in a row before we suspect the upstream and not the samples.
 const REFUSED_ALONE_COUNT_MAX: u32 = 16;
 /// Losses kept for the caller by name; of more only the newest. [`ForwardStatus::rows_lost`] has them all.
 const LOST_COUNT_MAX: usize = 32;
-
-/// What one `remote_write` entry wants.
-#[derive(Clone, Debug)]
-pub struct ForwardSettings {
-    /// Most samples in one message.
-    pub samples_per_send_max: u64,
-    /// How long rows wait for company.
-    pub batch_deadline_ms: u64,
-    pub backoff_ms_min: u64,
-    pub backoff_ms_max: u64,
-    /// Added to every series that lacks them.
-    pub external_labels: LabelSet,
-}
-
-impl ForwardSettings {
-    pub fn new(settings: &RemoteWriteSettings, external_labels: &LabelSet) -> Self {
-        Self {
-            samples_per_send_max: settings.samples_per_send_max.max(1),
-            batch_deadline_ms: settings.batch_deadline_ms,
-            backoff_ms_min: settings.backoff_ms_min,
-            backoff_ms_max: settings.backoff_ms_max,
-            external_labels: external_labels.clone(),
-        }
-    }
-}
-
-/// A message to post: the first `bytes` of the buffer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Batch {
-    pub bytes: usize,
-    pub samples: u64,
-    pub series: u64,
-    pub timeline: TimelineKey,
-    pub rows: Range<u64>,
-}
-
-/// Samples that will never reach this upstream: exactly which, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lost {
-    pub timeline: TimelineKey,
-    pub rows: Range<u64>,
-    /// `0..u32::MAX`: all.
-    pub columns: Range<u32>,
-    /// Smallest and largest timestamp, where they were ever read.
-    pub span_ms: Option<(i64, i64)>,
-    pub reason: LostReason,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LostReason {
-    #[error("retention dropped them before the upstream took them; keep more, or bring the upstream back sooner")]
-    Retention,
-    #[error("they could not be read from the disk")]
-    Unreadable,
-    #[error("the upstream refused them with HTTP status {status}")]
-    Refused { status: u16 },
-    #[error("one series alone is larger than a message may be; drop or shorten its labels")]
-    TooLarge,
-}
-
-/// For our own metrics and the page.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ForwardStatus {
-    pub samples_sent: u64,
-    pub messages_sent: u64,
-    /// Encoded bytes of accepted messages, before compression.
-    pub bytes_sent: u64,
-    /// Messages that have to go again: 5xx, 429, no answer.
-    pub messages_retried: u64,
-    /// Messages refused for what is in them.
-    pub messages_refused: u64,
-    /// Samples given up because the upstream refused them alone.
-    pub samples_refused: u64,
-    /// Samples the upstream had already when they were repeated after an answer was lost.
-    pub samples_held_upstream: u64,
-    /// Rows given up, partly or whole, for any reason.
-    pub rows_lost: u64,
-    pub last_error: String,
-    pub last_accepted_wall_ms: Option<i64>,
-}
-
-/// How far behind an upstream is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Lag {
-    /// Rows not yet accepted, parked ones left out.
-    pub rows: u64,
-    /// Their samples, at the present width of each timeline.
-    pub samples: u64,
-    /// Wall milliseconds of the oldest of them.
-    pub oldest_ms: Option<i64>,
-    /// Rows that wait because the upstream's window has moved on.
-    pub rows_parked: u64,
-}
-
-/// The saved cursors cannot be used.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RestoreError {
-    #[error("the saved forwarding cursors are damaged; everything held is sent again")]
-    Damaged,
-    #[error(
-        "the saved forwarding cursors have version {found}, this program knows {SAVED_VERSION}; everything held is sent again"
-    )]
-    OtherVersion { found: u8 },
-}
 
 /// Forwards to one upstream.
 ///
@@ -180,6 +77,10 @@ struct Timeline {
     unreadable_count: u32,
     /// What is sent next may have been accepted before.
     uncertain: bool,
+    /// The open regions are being asked about one by one.
+    asking: bool,
+    /// While the last column of a repeated row is asked alone: the columns before it, and their samples.
+    probe: Option<(Region, u64)>,
     /// The open regions were parked and are being tried again.
     retrying: bool,
     out_of_bounds_count: u32,
@@ -190,6 +91,21 @@ impl Timeline {
     fn has_ripe(&self) -> bool {
         !self.cursor.open.is_empty() || self.cursor.row_next < self.ripe_before.min(self.held.end)
     }
+
+    /// Nothing is given up here: the rows are asked for again.
+    fn wait_for_rows<T>(&mut self, now: Now, unreadable: RowsUnreadable, status: &mut ForwardStatus) -> Option<T> {
+        status.last_error = format!("rows could not be read: {}", unreadable.reason);
+        let wait_ms = UNREADABLE_WAIT_MS << self.unreadable_count.min(5);
+        self.not_before_mono_ms = now.mono_ms + wait_ms.min(UNREADABLE_WAIT_MS_MAX);
+        None
+    }
+
+    /// The answer to a probe has come: takes the columns it speaks for off the stack, if they are still on top.
+    fn take_probe(&mut self) -> Option<(Region, u64)> {
+        let (before, samples) = self.probe.take()?;
+        let on_top = self.cursor.open.pop_if(|top| *top == before)?;
+        Some((on_top, samples))
+    }
 }
 
 struct InFlight {
@@ -198,6 +114,8 @@ struct InFlight {
     region: Region,
     /// What of the same rows did not fit.
     rest: Region,
+    /// The last column that has a sample in the message.
+    last_column: u32,
     samples: u64,
     bytes: u64,
     span_ms: (i64, i64),
@@ -283,7 +201,7 @@ impl Forwarder {
         self.look(now.mono_ms, rows);
         for _ in 0..STEPS_PER_CALL_MAX {
             let key = self.choose(now, rows)?;
-            let Some((region, run)) = self.next_region(key, rows) else { continue };
+            let Some((region, run)) = self.next_region(now, key, rows) else { continue };
             if let Some(batch) = self.encode(now, key, region, &run, rows, out) {
                 self.turn = key;
                 return Some(batch);
@@ -363,7 +281,7 @@ impl Forwarder {
             }
             lag.rows += unsent_rows;
             let first = cursor.open.iter().map(|region| region.rows.start).chain([cursor.row_next]).min();
-            let Some(run) = rows.run(key, first.unwrap_or(cursor.row_next)) else { continue };
+            let Ok(Some(run)) = rows.run(key, first.unwrap_or(cursor.row_next)) else { continue };
             lag.samples += unsent_rows * u64::from(run.column_count);
             lag.oldest_ms = Some(lag.oldest_ms.map_or(run.first_ms, |oldest_ms: i64| oldest_ms.min(run.first_ms)));
         }
@@ -416,7 +334,8 @@ impl Forwarder {
             let unsent_rows = timeline.held.end.saturating_sub(timeline.cursor.row_next);
             let mut is_ripe = now.mono_ms.saturating_sub(since) >= self.settings.batch_deadline_ms;
             if !is_ripe {
-                let width = rows.run(TimelineKey(key), timeline.cursor.row_next).map_or(1, |run| run.column_count);
+                let run = rows.run(TimelineKey(key), timeline.cursor.row_next);
+                let width = run.ok().flatten().map_or(1, |run| run.column_count);
                 is_ripe = unsent_rows.saturating_mul(u64::from(width)) >= self.samples_max;
             }
             if is_ripe {
@@ -442,16 +361,19 @@ impl Forwarder {
     }
 
     /// The region on top of the stack, cut to what lies in one run; `None` when that has gone or nothing is left.
-    fn next_region(&mut self, key: u64, rows: &mut dyn RowSource) -> Option<(Region, Run)> {
+    fn next_region(&mut self, now: Now, key: u64, rows: &mut dyn RowSource) -> Option<(Region, Run)> {
         let Self { timelines, lost, status, samples_max, refused_before_ms, .. } = self;
         let timeline = timelines.get_mut(&key)?;
         let cursor = &mut timeline.cursor;
         if cursor.open.is_empty() {
-            let run = rows.run(TimelineKey(key), cursor.row_next);
+            let run = match rows.run(TimelineKey(key), cursor.row_next) {
+                Ok(run) => run,
+                Err(unreadable) => return timeline.wait_for_rows(now, unreadable, status),
+            };
             let readable = run.as_ref().map_or(timeline.held.end, |run| run.rows.start);
             if readable > cursor.row_next {
                 let gap = Region::whole(cursor.row_next..readable);
-                note_lost(lost, status, key, gap, None, LostReason::Retention);
+                note_lost(lost, status, key, gap, None, LostReason::Unreadable);
                 cursor.row_next = readable;
             }
             let run = run?;
@@ -459,17 +381,20 @@ impl Forwarder {
             let end = run.rows.end.min(cursor.row_next.saturating_add(rows_max));
             cursor.open_push(Region::whole(cursor.row_next..end));
             cursor.row_next = end;
-            timeline.retrying = false;
+            (timeline.retrying, timeline.asking) = (false, false);
         }
+        let run = match rows.run(TimelineKey(key), cursor.open.last()?.rows.start) {
+            Ok(run) => run,
+            Err(unreadable) => return timeline.wait_for_rows(now, unreadable, status),
+        };
         let mut region = cursor.open.pop()?;
-        let run = rows.run(TimelineKey(key), region.rows.start).filter(|run| run.rows.start < region.rows.end);
-        let Some(run) = run else {
-            note_lost(lost, status, key, region, None, LostReason::Retention);
+        let Some(run) = run.filter(|run| run.rows.start < region.rows.end) else {
+            note_lost(lost, status, key, region, None, LostReason::Unreadable);
             return None;
         };
         if run.rows.start > region.rows.start {
             let (gone, kept) = region.split_rows(run.rows.start);
-            note_lost(lost, status, key, gone, None, LostReason::Retention);
+            note_lost(lost, status, key, gone, None, LostReason::Unreadable);
             region = kept;
         }
         let end = run.rows.end.min(region.rows.start.saturating_add(ROWS_PER_MESSAGE_MAX));
@@ -505,11 +430,12 @@ impl Forwarder {
     ) -> Option<Batch> {
         let (samples_max, external) = (self.samples_max, self.settings.external_labels.as_ref());
         let mut region = region;
-        let (mut writer, mut samples_count, mut series_count, mut span_ms, mut column_end);
+        let mut distinct = Vec::new();
+        let (mut writer, mut samples_count, mut series_count, mut span_ms, mut column_end, mut last_column);
         let read = loop {
             writer = Writer::new(&mut *out);
             (samples_count, series_count, span_ms) = (0_u64, 0_u64, (i64::MAX, i64::MIN));
-            column_end = region.columns.end;
+            (column_end, last_column) = (region.columns.end, region.columns.start);
             let mut back_row = None;
             let read = rows.columns(
                 TimelineKey(key),
@@ -522,7 +448,8 @@ impl Forwarder {
                     if samples.is_empty() {
                         return true;
                     }
-                    back_row = samples.windows(2).find(|pair| pair[1].t_ms <= pair[0].t_ms).map(|pair| pair[1].row);
+                    let samples = once_per_timestamp(samples, &mut distinct);
+                    back_row = samples.windows(2).find(|pair| pair[1].t_ms < pair[0].t_ms).map(|pair| pair[1].row);
                     if back_row.is_some() {
                         return false;
                     }
@@ -533,6 +460,7 @@ impl Forwarder {
                     }
                     samples_count += samples.len() as u64;
                     series_count += 1;
+                    last_column = column;
                     for sample in samples {
                         span_ms = (span_ms.0.min(sample.t_ms), span_ms.1.max(sample.t_ms));
                     }
@@ -551,10 +479,9 @@ impl Forwarder {
         let bytes = writer.used();
         let timeline = self.timelines.get_mut(&key)?;
         if let Err(unreadable) = read {
+            timeline.wait_for_rows::<Batch>(now, unreadable, &mut self.status);
             timeline.unreadable_count += 1;
-            self.status.last_error = format!("rows could not be read: {}", unreadable.reason);
             if timeline.unreadable_count < UNREADABLE_COUNT_MAX {
-                timeline.not_before_mono_ms = now.mono_ms + UNREADABLE_WAIT_MS;
                 return None;
             }
             timeline.unreadable_count = 0;
@@ -581,7 +508,8 @@ impl Forwarder {
             timeline: TimelineKey(key),
             rows: region.rows.clone(),
         };
-        self.in_flight = Some(InFlight { key, region, rest, samples: samples_count, bytes: bytes as u64, span_ms });
+        let (samples, bytes) = (samples_count, bytes as u64);
+        self.in_flight = Some(InFlight { key, region, rest, last_column, samples, bytes, span_ms });
         Some(batch)
     }
 
@@ -613,9 +541,18 @@ impl Forwarder {
         (self.alive, self.refused_alone_count) = (true, 0);
         self.samples_max = (self.samples_max + self.samples_max.div_ceil(16)).min(self.settings.samples_per_send_max);
         let Some(timeline) = self.take_open(&flight) else { return };
-        timeline.uncertain = false;
         timeline.out_of_bounds_count = 0;
+        if let Some((before, _)) = timeline.take_probe() {
+            // Not all of the row was held: the halves are asked, the later columns first.
+            let middle = before.columns.start + (before.columns.end - before.columns.start) / 2;
+            let (left, right) = before.split_columns(middle);
+            timeline.cursor.open_push(left);
+            timeline.cursor.open_push(right);
+        }
         timeline.cursor.open_push(flight.rest);
+        // Columns go in order and so do rows: when the first columns of a row were not held, nothing behind them is. Parts
+        // of a row that was asked about say nothing, as a sample that is the newest of its series may come twice.
+        timeline.uncertain &= timeline.asking || flight.region.columns.start > 0;
         if timeline.retrying {
             // The window is open again: everything parked gets its chance, and nothing more is parked unasked.
             timeline.retrying = !timeline.cursor.open.is_empty();
@@ -655,6 +592,7 @@ impl Forwarder {
 
     fn out_of_bounds(&mut self, now: Now, flight: InFlight) {
         self.status.messages_refused += 1;
+        (self.alive, self.refused_alone_count) = (true, 0);
         let oldest_ms = flight.span_ms.0;
         let Some(timeline) = self.take_open(&flight) else { return };
         let whole = flight.region.clone().hull(if flight.rest.is_empty() { &flight.region } else { &flight.rest });
@@ -685,23 +623,36 @@ impl Forwarder {
     }
 
     fn out_of_order(&mut self, now: Now, flight: InFlight, status: u16) {
+        // Whoever says this has looked at the samples.
+        (self.alive, self.refused_alone_count) = (true, 0);
         let is_uncertain = self.timelines.get(&flight.key).is_some_and(|timeline| timeline.uncertain);
         if !is_uncertain {
             return self.refused(now, flight, status);
         }
-        // A repeat of what was accepted before its answer was lost. Upstreams take or leave a message whole, so that a
-        // first row that is refused alone is held there already; the rows behind it are asked one by one.
+        // A repeat of what was accepted before its answer was lost, at least in part. Rows were sent in order, and of
+        // each row the columns in order: the rows are asked one by one, and of a row that is refused the last column; if
+        // that is held upstream, so are all before it.
         self.status.messages_refused += 1;
         let Some(timeline) = self.take_open(&flight) else { return };
-        let second_row = flight.region.rows.start + 1;
-        let (first, later) = flight.region.split_rows(second_row);
-        timeline.cursor.open_push(flight.rest);
-        if later.is_empty() {
-            self.status.samples_held_upstream += flight.samples;
+        timeline.asking = true;
+        if let Some((_, samples)) = timeline.take_probe() {
+            self.status.samples_held_upstream += flight.samples + samples;
             return;
         }
-        timeline.cursor.open_push(later);
-        timeline.cursor.open_push(first);
+        timeline.cursor.open_push(flight.rest);
+        if flight.region.row_count() > 1 {
+            let second_row = flight.region.rows.start + 1;
+            let (first, later) = flight.region.split_rows(second_row);
+            timeline.cursor.open_push(later);
+            timeline.cursor.open_push(first);
+        } else if flight.samples > 1 {
+            let (before, last) = flight.region.split_columns(flight.last_column);
+            timeline.probe = Some((before.clone(), flight.samples - 1));
+            timeline.cursor.open_push(before);
+            timeline.cursor.open_push(last);
+        } else {
+            self.status.samples_held_upstream += 1;
+        }
     }
 
     /// Something in the message is bad: its halves go alone.
@@ -772,13 +723,24 @@ impl Forwarder {
     }
 }
 
+/// A sample with its own timestamp comes again from scrape to scrape until there is a newer one; it is sent once.
+fn once_per_timestamp<'s>(samples: &'s [RowSample], distinct: &'s mut Vec<RowSample>) -> &'s [RowSample] {
+    if samples.windows(2).all(|pair| pair[0].t_ms != pair[1].t_ms) {
+        return samples;
+    }
+    distinct.clear();
+    distinct.extend_from_slice(samples);
+    distinct.dedup_by_key(|sample| sample.t_ms);
+    distinct
+}
+
 /// The first of `rows` whose instant lies after `t_ms`, or their end. Instants ascend unless the clock went back.
 fn row_after(t_ms: i64, key: u64, rows: &Range<u64>, source: &mut dyn RowSource) -> u64 {
     let (mut low, mut high) = (rows.start, rows.end);
     while low < high {
         let middle = low + (high - low) / 2;
         match source.run(TimelineKey(key), middle) {
-            Some(run) if run.first_ms <= t_ms => low = middle + 1,
+            Ok(Some(run)) if run.first_ms <= t_ms => low = middle + 1,
             _ => high = middle,
         }
     }

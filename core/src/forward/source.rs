@@ -38,8 +38,9 @@ pub trait RowSource {
     /// Every timeline that holds rows, with the rows it holds from the oldest readable to the one after the newest.
     fn timelines(&mut self, visit: &mut dyn FnMut(TimelineKey, Range<u64>));
 
-    /// The longest [`Run`] that begins with the first readable row at or after `row`; `None` when there is none.
-    fn run(&mut self, timeline: TimelineKey, row: u64) -> Option<Run>;
+    /// The longest [`Run`] that begins with the first readable row at or after `row`; `None` when there is none. Rows
+    /// passed over this way are given up, so that a source which cannot tell now must answer with an error.
+    fn run(&mut self, timeline: TimelineKey, row: u64) -> Result<Option<Run>, RowsUnreadable>;
 
     /// Visits the columns of `rows` (inside one run) in ascending order from `column_from` on. A column without any
     /// sample in these rows may be left out.

@@ -23,11 +23,14 @@ fn layouts() -> TwoLayouts {
     TwoLayouts(names.iter().map(|name| LabelSet::from_pairs([("__name__", *name), ("site", "7")])).collect())
 }
 
+/// Layout, age and cells.
+type TakenRow = (u32, u64, Vec<(u16, u64)>);
+
 #[derive(Default)]
 struct Node {
     columns: BTreeMap<(u32, u16), LabelSet>,
     width: BTreeMap<u32, u16>,
-    rows: Vec<(u32, u64, Vec<(u16, u64)>)>,
+    rows: Vec<TakenRow>,
     lost: u32,
     /// Refuses every row while set.
     full: bool,
@@ -91,7 +94,7 @@ fn exchange<const BYTES: usize>(
 }
 
 fn values(number: u64) -> [Option<u64>; 3] {
-    [Some(number), (number % 2 == 0).then_some(number * 10), Some(0)]
+    [Some(number), number.is_multiple_of(2).then_some(number * 10), Some(0)]
 }
 
 fn cells(number: u64) -> Vec<(u16, u64)> {

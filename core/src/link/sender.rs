@@ -125,11 +125,11 @@ impl<const BYTES: usize> LinkSender<BYTES> {
             Message::Acknowledge { leaf: to, session: of, next } if (to, of) == (leaf, session) => {
                 acknowledged = Some(next);
             }
-            Message::LayoutWanted { leaf: to, layout } if to == leaf => {
-                if !wanted.iter().any(|(asked, _)| *asked == layout) {
-                    // When there is no room, the node asks again.
-                    let _ = wanted.push_back((layout, 0));
-                }
+            Message::LayoutWanted { leaf: to, layout }
+                if to == leaf && !wanted.iter().any(|(asked, _)| *asked == layout) =>
+            {
+                // When there is no room, the node asks again.
+                let _ = wanted.push_back((layout, 0));
             }
             _ => {}
         });

@@ -19,6 +19,7 @@ fn alert(name: &str, starts_at_ms: i64, resolved: bool) -> AlertMessage {
         starts_at_ms,
         ends_at_ms: starts_at_ms + 1,
         resolved,
+        repeated: false,
         generator_url: "http://x".into(),
     }
 }
@@ -164,6 +165,31 @@ fn what_was_not_acknowledged_is_told_after_a_restart_in_the_same_order() {
     let mut empty = Outbox::new(options());
     empty.restore(&outbox.save()).unwrap();
     assert_eq!(empty.waiting_count(), 0);
+}
+
+#[test]
+fn repetitions_are_told_but_not_saved() {
+    let repeated = |name: &str| AlertMessage { repeated: true, ..alert(name, 1, false) };
+    let mut outbox = Outbox::new(options());
+    let empty = outbox.save();
+    outbox.push(&[repeated("a")]);
+    assert!(!outbox.changed());
+    assert_eq!(outbox.save(), empty);
+    assert_eq!(post(&mut outbox, NOW).unwrap(), ["a"]);
+    outbox.answered(NOW, 200, None);
+    assert!(!outbox.changed());
+
+    // A repetition of what still waits for its first time does not make it less.
+    outbox.push(&[alert("b", 1, false)]);
+    let saved = outbox.save();
+    outbox.push(&[repeated("b")]);
+    assert_eq!((outbox.changed(), outbox.save()), (false, saved));
+    // And what is told for the first time in place of a repetition is saved.
+    outbox.push(&[repeated("c"), alert("c", 1, true)]);
+    assert!(outbox.changed());
+    let mut next = Outbox::new(options());
+    next.restore(&outbox.save()).unwrap();
+    assert_eq!(waiting(&next), ["b 1 firing", "c 1 resolved"]);
 }
 
 #[test]

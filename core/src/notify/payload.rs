@@ -131,6 +131,7 @@ mod tests {
             starts_at_ms: 1_435_065_584_128,
             ends_at_ms: 1_435_065_824_000,
             resolved: false,
+            repeated: false,
             generator_url: generator_url("http://box:9090/", "sum by (a) (x{b=\"c d\"}) > 1").into(),
         };
         let mut out = String::new();

@@ -89,18 +89,16 @@ impl Lines {
             return Ok(());
         }
         let line = core::mem::take(&mut self.kept);
-        let result = take(&line).and_then(|taken| {
-            if taken == Taken::Unfinished {
-                self.kept = line;
-                return self.go_on_behind_newline().map_err(E::from);
-            }
-            self.taken(taken, &[])?;
-            // The allocation serves the next unfinished line.
-            self.kept = line;
+        let taken = take(&line)?;
+        // Either the line goes on here, or its allocation serves the next unfinished one.
+        self.kept = line;
+        if taken == Taken::Unfinished {
+            self.go_on_behind_newline()?;
+        } else {
             self.kept.clear();
-            Ok(())
-        });
-        result
+            self.taken(taken, &[])?;
+        }
+        Ok(())
     }
 
     fn taken(&mut self, taken: Taken, line: &[u8]) -> Result<(), LineTooLong> {

@@ -59,7 +59,12 @@ fn parse_pieces<'p>(pieces: impl IntoIterator<Item = &'p [u8]>) -> (Vec<String>,
 
 fn check(body: &[u8], expected: &[&str]) {
     let (lines, error) = parse_pieces([body]);
-    assert_eq!((lines, error), (expected.iter().map(|line| line.to_string()).collect(), None), "{:?}", body.escape_ascii());
+    assert_eq!(
+        (lines, error),
+        (expected.iter().map(|line| line.to_string()).collect(), None),
+        "{:?}",
+        body.escape_ascii()
+    );
 }
 
 fn check_refused(body: &[u8], line: u64, reason: ParseReason) {
@@ -198,8 +203,8 @@ fn values_are_read_as_go_reads_them() {
         assert_eq!(parse_value(text.as_bytes()), Some(bits), "{text}");
     }
     for text in [
-        "", "+", "+NaN", "-nan", "infin", "0x10", "0x1p4", "1_000", "1e400", "-1e400", ".", "--5", "1e", "e5", "1,5", "1d",
-        "1f", "0b1", "1e5_0", "1 ", "١",
+        "", "+", "+NaN", "-nan", "infin", "0x10", "0x1p4", "1_000", "1e400", "-1e400", ".", "--5", "1e", "e5", "1,5",
+        "1d", "1f", "0b1", "1e5_0", "1 ", "١",
     ] {
         assert_eq!(parse_value(text.as_bytes()), None, "{text}");
     }
@@ -224,8 +229,17 @@ fn le_and_quantile_are_written_as_openmetrics_writes_them_in_their_own_kinds_onl
         b"# TYPE a summary\na{quantile=\"1\"} 1\na{quantile=\"0.50\"} 1\nb{le=\"1\"} 1\n# TYPE c gauge\nc{le=\"1\"} 1\n",
         &["kind a: summary", "a|quantile=1.0 1", "a|quantile=0.5 1", "b|le=1 1", "kind c: gauge", "c|le=1 1"],
     );
-    for (value, text) in [(0.0, "0.0"), (-0.0, "-0.0"), (-1.0, "-1.0"), (1e-4, "0.0001"), (1e-5, "1e-05"), (1.5e300, "1.5e+300"), (999999.0, "999999.0"), (f64::NAN, "NaN"), (f64::NEG_INFINITY, "-Inf")]
-    {
+    for (value, text) in [
+        (0.0, "0.0"),
+        (-0.0, "-0.0"),
+        (-1.0, "-1.0"),
+        (1e-4, "0.0001"),
+        (1e-5, "1e-05"),
+        (1.5e300, "1.5e+300"),
+        (999999.0, "999999.0"),
+        (f64::NAN, "NaN"),
+        (f64::NEG_INFINITY, "-Inf"),
+    ] {
         let mut written = String::new();
         write_float_label(value, &mut written).unwrap();
         assert_eq!(written, text);
@@ -267,8 +281,30 @@ fn a_sink_that_breaks_stops_the_parser() {
 /// Bodies of the tables' stuff, now and then broken.
 fn random_body(prng: &mut Prng) -> Vec<u8> {
     const PARTS: [&str; 24] = [
-        "a", "b_total", "{", "}", "\"", "\\", "\\n", "=", ",", " ", "\t", "\n", "\n", "1", "NaN", "{le=\"1\"}", "{b=\"c\",d=\"e\"} 2\n",
-        "# TYPE a histogram\n", "# HELP a x\\ny\n", "# ", "ä", "\0", "a 1\n", "a{b=\"x\ny\"} 1\n",
+        "a",
+        "b_total",
+        "{",
+        "}",
+        "\"",
+        "\\",
+        "\\n",
+        "=",
+        ",",
+        " ",
+        "\t",
+        "\n",
+        "\n",
+        "1",
+        "NaN",
+        "{le=\"1\"}",
+        "{b=\"c\",d=\"e\"} 2\n",
+        "# TYPE a histogram\n",
+        "# HELP a x\\ny\n",
+        "# ",
+        "ä",
+        "\0",
+        "a 1\n",
+        "a{b=\"x\ny\"} 1\n",
     ];
     let count = prng.below(20);
     let mut body = Vec::new();

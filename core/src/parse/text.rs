@@ -386,8 +386,11 @@ fn check_labels(mut rest: &[u8], named: bool) -> Result<(Option<QuotedText<'_>>,
     }
 }
 
+/// A name, and what follows it.
+type NameAndRest<'a> = (&'a [u8], &'a [u8]);
+
 /// A label name, or what stands in quotes; `None` where neither begins.
-fn name_or_quoted(rest: &[u8]) -> Result<Option<(&[u8], &[u8])>, Stop> {
+fn name_or_quoted(rest: &[u8]) -> Result<Option<NameAndRest<'_>>, Stop> {
     if rest.first() != Some(&b'"') {
         return Ok(label_name(rest).ok().map(|(rest, name)| (name, rest)));
     }

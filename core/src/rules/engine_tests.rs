@@ -373,6 +373,7 @@ fn firing_alerts_are_told_at_once_then_by_the_resend_delay_and_resolved_ones_for
             let shown = format!("{}", message.labels);
             assert_eq!(shown, r#"{alertname="A", instance="a", job="external", severity="page", site="north"}"#);
             assert_eq!(&*message.generator_url, "http://box:9090/graph?g0.expr=x+%3D%3D+1&g0.tab=1");
+            assert_eq!(message.repeated, minute != 0 && minute != 6, "{minute}");
             told.push((minute, message.resolved, ends_in));
         }
         assert_eq!(engine.alerts_due(now, MINUTE_MS), [], "once per evaluation");
@@ -632,6 +633,57 @@ fn a_bite_is_bounded_whatever_the_rule_reads() {
         }
     }
     assert!(more_count >= 1_000 / SERIES_PER_BITE_MAX, "{more_count} bites");
+}
+
+#[test]
+fn alerts_that_need_too_much_memory_together_fail_the_rule_that_adds_them() {
+    let wordy = |name: &str| {
+        let annotations = pairs(&[("text", "{{ printf \"%1000d\" 1 }}")]);
+        let kind = RuleKind::Alert { alert: name.into(), for_ms: 0, keep_firing_for_ms: 0, annotations };
+        RuleSpec { kind, expr: "x".into(), labels: Vec::new() }
+    };
+    let mut memory = Memory::default();
+    let fill = |memory: &mut Memory, now: Now| {
+        for index in 0..10 {
+            memory.put(&[("__name__", "x"), ("id", &format!("{index}"))], now.wall_ms, 1.0);
+        }
+    };
+    for (bytes_max, wanted) in [(32 * 1024, ["firing", "firing"]), (16 * 1024, ["firing", "inactive"])] {
+        let mut tight = options();
+        tight.query.bytes_max = bytes_max;
+        let specs = alloc::vec![group("g", alloc::vec![wordy("A"), wordy("B")])];
+        let mut engine = Engine::new(specs, tight, START).unwrap();
+        let now = due(&engine, START);
+        fill(&mut memory, now);
+        run(&mut engine, &mut memory, now);
+        let rules = engine.groups()[0].rules();
+        assert_eq!([rules[0].state_text(), rules[1].state_text()], wanted, "{}", rules[1].last_error());
+        if wanted[1] == "inactive" {
+            assert!(rules[1].last_error().contains("bytes of memory"), "{}", rules[1].last_error());
+        }
+    }
+}
+
+#[test]
+fn alerts_that_come_and_go_under_new_labels_do_not_pile_up() {
+    let mut tight = options();
+    tight.query.bytes_max = 8 * 1024;
+    let mut engine = Engine::new(alloc::vec![group("g", alloc::vec![alert("A", "x", 0, 0)])], tight, START).unwrap();
+    let (mut memory, mut now) = (Memory::default(), START);
+    let (mut resolved_count, mut kept_count_max) = (0, 0);
+    for minute in 0..100 {
+        now = due(&engine, now);
+        memory.series.clear();
+        memory.put(&[("__name__", "x"), ("id", &format!("{minute}{}", "x".repeat(1_000)))], now.wall_ms, 1.0);
+        run(&mut engine, &mut memory, now);
+        resolved_count +=
+            engine.alerts_due(now, MINUTE_MS).iter().filter(|alert| alert.resolved && !alert.repeated).count();
+        let rule = &engine.groups()[0].rules()[0];
+        assert_eq!(rule.last_error(), "");
+        kept_count_max = kept_count_max.max(rule.alerts.len());
+    }
+    assert_eq!(resolved_count, 99, "each was told as resolved once");
+    assert!((2..=8).contains(&kept_count_max), "{kept_count_max}");
 }
 
 #[test]

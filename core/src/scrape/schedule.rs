@@ -15,6 +15,8 @@ pub struct Schedule {
     due_mono_ms: u64,
     /// The wall time that belongs to `due_mono_ms` as long as the clock does not jump.
     due_wall_ms: i64,
+    /// The next scrape was taken forward: that it lies behind its place is no lateness.
+    is_forward: bool,
 }
 
 /// One scrape to start.
@@ -39,11 +41,13 @@ impl Schedule {
             interval_ms,
             due_mono_ms: now.mono_ms + wait_ms,
             due_wall_ms: now.wall_ms.saturating_add(wait_ms as i64),
+            is_forward: false,
         }
     }
 
     /// Takes the first scrape forward to now; the ones behind it stay where they are.
     pub fn at_once(mut self, now: Now) -> Self {
+        self.is_forward = true;
         while self.due_mono_ms > now.mono_ms {
             let Some(earlier) = self.due_mono_ms.checked_sub(self.interval_ms) else {
                 // The process is younger than the interval: due at the start of its clock.
@@ -79,6 +83,7 @@ impl Schedule {
         let jumped_ms = apart_ms.saturating_sub(late_ms as i64);
         let jumped_ms = if jumped_ms.saturating_abs() > tolerance_ms { jumped_ms } else { 0 };
         self.due_wall_ms = last_due_wall_ms.saturating_add(jumped_ms).saturating_add(self.interval_ms as i64);
+        let late_ms = if core::mem::take(&mut self.is_forward) { 0 } else { late_ms };
         Some(Due { instant_ms, late_ms, skipped_count })
     }
 }
@@ -151,7 +156,7 @@ mod tests {
             let plain = Schedule::new(interval_ms, TimelineKey(3), 0, now);
             let mut eager = plain.clone().at_once(now);
             let taken = eager.take(now).unwrap();
-            assert_eq!((taken.instant_ms, taken.skipped_count), (1_000_000, 0));
+            assert_eq!(taken, Due { instant_ms: 1_000_000, late_ms: 0, skipped_count: 0 });
             assert!(eager.due_mono_ms() > now.mono_ms && eager.due_mono_ms() <= now.mono_ms + interval_ms);
         }
     }

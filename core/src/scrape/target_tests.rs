@@ -3,9 +3,10 @@
 use super::{spec::tests, *};
 use crate::{
     daemon::settings::JobSettings,
-    labels::LabelsRef,
+    labels::{LabelSet, LabelsRef},
     store::{
-        Missing, PutOutcome, Refused, RegionName, RowCommitted, STALE_NAN_BITS, TimelineId, TimelineKey,
+        Identity, Missing, Plan, PutOutcome, Refused, RegionName, RowCommitted, STALE_NAN_BITS, Store, TimelineId,
+        TimelineKey,
     },
     time::Now,
 };
@@ -17,12 +18,15 @@ use std::{
     vec::Vec,
 };
 
+/// Instant, and bits and age by series.
+type Row = (i64, BTreeMap<String, (u64, Option<i64>)>);
+
 /// Committed rows by series, as text.
 #[derive(Default)]
 struct Model {
     keys: Vec<TimelineKey>,
-    open: BTreeMap<u32, (i64, BTreeMap<String, (u64, Option<i64>)>)>,
-    rows: Vec<(i64, BTreeMap<String, (u64, Option<i64>)>)>,
+    open: BTreeMap<u32, Row>,
+    rows: Vec<Row>,
     known: BTreeSet<String>,
     released: Vec<TimelineId>,
     /// New series beyond this many are refused.
@@ -175,14 +179,18 @@ fn is_report(name: &str) -> bool {
     name.starts_with("up{") || name.starts_with("scrape_")
 }
 
-const DOWN: [&str; 4] = ["scrape_samples_post_metric_relabeling 0", "scrape_samples_scraped 0", "scrape_series_added 0", "up 0"];
+const DOWN: [&str; 4] =
+    ["scrape_samples_post_metric_relabeling 0", "scrape_samples_scraped 0", "scrape_series_added 0", "up 0"];
 
 #[test]
 fn a_scrape_writes_its_samples_and_its_report_in_one_row() {
     let mut world = World::new(|_| {});
     world.scrape("# HELP a Things.\n# TYPE a counter\na 1\na{b=\"c\"} 2\n");
     assert_eq!(world.row(), ["a 1", "a{b=\"c\", } 2"]);
-    assert_eq!(world.report(), ["scrape_samples_post_metric_relabeling 2", "scrape_samples_scraped 2", "scrape_series_added 2", "up 1"]);
+    assert_eq!(
+        world.report(),
+        ["scrape_samples_post_metric_relabeling 2", "scrape_samples_scraped 2", "scrape_series_added 2", "up 1"]
+    );
     assert_eq!(world.rows.rows[0].0, 1_700_000_000_000);
     let duration = "scrape_duration_seconds{instance=\"h:9100\", job=\"node\"}";
     assert_eq!(f64::from_bits(world.rows.rows[0].1[duration].0), 0.25);
@@ -199,9 +207,18 @@ fn a_scrape_writes_its_samples_and_its_report_in_one_row() {
 #[test]
 fn a_failed_scrape_ends_every_series_and_says_why() {
     for (fail, words) in [
-        ((|world: &mut World| world.head(500, "text/plain")) as fn(&mut World) -> Progress, "server returned HTTP status 500 Internal Server Error"),
-        (|world| world.head(200, "text/html"), "received unsupported Content-Type \"text/html\" and no fallback_scrape_protocol specified for target"),
-        (|world| world.target.failed(world.now, "connection refused", &mut world.rows, &mut world.meta), "connection refused"),
+        (
+            (|world: &mut World| world.head(500, "text/plain")) as fn(&mut World) -> Progress,
+            "server returned HTTP status 500 Internal Server Error",
+        ),
+        (
+            |world| world.head(200, "text/html"),
+            "received unsupported Content-Type \"text/html\" and no fallback_scrape_protocol specified for target",
+        ),
+        (
+            |world| world.target.failed(world.now, "connection refused", &mut world.rows, &mut world.meta),
+            "connection refused",
+        ),
         (
             |world| {
                 world.head(200, "text/plain");
@@ -246,10 +263,7 @@ fn exposed_labels_give_way_to_the_targets_unless_honored() {
     let mut world = World::new(|_| {});
     world.scrape(body);
     // As Prometheus 3.5.3 does it.
-    assert_eq!(world.row(), [
-        "a{exported_job=\"x\", } 1",
-        "b{exported_exported_job=\"x\", exported_job=\"y\", } 2",
-    ]);
+    assert_eq!(world.row(), ["a{exported_job=\"x\", } 1", "b{exported_exported_job=\"x\", exported_job=\"y\", } 2",]);
     let mut world = World::new(|job| job.honor_labels = true);
     world.scrape(body);
     assert_eq!(world.row(), ["a{job=\"x\"} 1", "b{exported_job=\"y\", instance=\"h:9100\", job=\"x\"} 2"]);
@@ -260,7 +274,11 @@ fn own_timestamps_are_kept_within_bounds_and_dropped_outside() {
     let at = |age_ms: i64| 1_700_000_000_000 - age_ms;
     let body = format!(
         "a 1 {}\nb 1 {}\nc 1 {}\nd 1 {}\ne 1 {}\nf 1 0\n",
-        at(0), at(TIMESTAMP_AGE_MS_MAX), at(TIMESTAMP_AGE_MS_MAX + 1), at(-TIMESTAMP_AHEAD_MS_MAX), at(-TIMESTAMP_AHEAD_MS_MAX - 1)
+        at(0),
+        at(TIMESTAMP_AGE_MS_MAX),
+        at(TIMESTAMP_AGE_MS_MAX + 1),
+        at(-TIMESTAMP_AHEAD_MS_MAX),
+        at(-TIMESTAMP_AHEAD_MS_MAX - 1)
     );
     let mut world = World::new(|_| {});
     world.scrape(&body);
@@ -308,10 +326,9 @@ fn label_limits_hold_at_their_edges() {
         world.scrape("a{x=\"y\"} 1\n");
         assert_eq!(world.error(), words);
     }
-    for (limit, words) in [
-        (9, ""),
-        (8, "label_name_length_limit exceeded (metric: a, label name: long_name, length: 9, limit: 8)"),
-    ] {
+    for (limit, words) in
+        [(9, ""), (8, "label_name_length_limit exceeded (metric: a, label name: long_name, length: 9, limit: 8)")]
+    {
         let mut world = World::new(|job| job.label_name_length_limit = limit);
         world.scrape("a{long_name=\"y\"} 1\n");
         assert_eq!(world.error(), words);
@@ -333,7 +350,10 @@ fn what_can_be_no_series_fails_the_scrape_by_name() {
         ("a{__name__=\"z\"} 1\n", "label name \"__name__\" is not unique: invalid sample of metric \"a\""),
         ("{\"\"} 1\n", "missing metric name (__name__ label)"),
         ("a{\"\"=\"d\"} 1\n", "invalid metric name or label names: metric \"a\" has an empty label name"),
-        (&format!("a{{b=\"{}\"}} 1\n", "x".repeat(4_096)), "the labels of a series of \"a\" take more than 4096 bytes; drop or shorten labels"),
+        (
+            &format!("a{{b=\"{}\"}} 1\n", "x".repeat(4_096)),
+            "the labels of a series of \"a\" take more than 4096 bytes; drop or shorten labels",
+        ),
     ] {
         let mut world = World::new(|_| {});
         world.scrape(body);
@@ -406,4 +426,44 @@ fn values_named_stale_from_outside_are_plain_nan() {
     let mut world = World::new(|_| {});
     world.scrape("a NaN\n");
     assert_eq!(world.row(), ["a NaN"]);
+}
+
+#[test]
+fn the_real_store_holds_what_a_target_wrote() {
+    let mut slab = vec![0; 256 * 1024];
+    let plan = Plan::for_slab(slab.len()).unwrap();
+    let identity = Identity { store_uuid: [1; 16], boot_id: [2; 16], log_generation: 0 };
+    let mut store = Store::create(&mut slab, &plan, identity).unwrap();
+    let mut now = Now { mono_ms: 1_000_000, wall_ms: 1_700_000_000_000 };
+    let mut target = Target::new(TargetSpec::new(&tests::job(), &tests::target(&[])), 0, now);
+    target.scrape_at_once(now);
+    let mut meta = Metadata::new(10_000);
+    // The third scrape fails in its middle.
+    for body in ["a 1\nold 5 1699999999000\n", "a 2\n", "a 3\nbroken\n", "a 4\n"] {
+        let wait_ms = target.due_mono_ms().saturating_sub(now.mono_ms);
+        now = Now { mono_ms: now.mono_ms + wait_ms, wall_ms: now.wall_ms + wait_ms as i64 };
+        target.start(now).unwrap();
+        target.head(now, 200, "text/plain", &mut store, &mut meta);
+        let (first, second) = body.as_bytes().split_at(body.len() / 2);
+        for piece in [first, second] {
+            target.body(now, piece, &mut store, &mut meta);
+        }
+        target.end(now, &mut store, &mut meta);
+    }
+    let read = |metric: &str| {
+        let labels = [("__name__", metric), ("instance", "h:9100"), ("job", "node")];
+        let series = store.series_find(LabelSet::from_pairs(labels).as_ref()).unwrap();
+        let mut values = Vec::new();
+        store.series_read(series, 0, i64::MAX, &mut |t_ms, bits| {
+            let value = if bits == STALE_NAN_BITS { "stale".into() } else { f64::from_bits(bits).to_string() };
+            values.push((t_ms - 1_700_000_000_000, value));
+        });
+        values
+    };
+    let text = |values: Vec<(i64, String)>| values.into_iter().map(|(_, value)| value).collect::<Vec<_>>();
+    assert_eq!(text(read("a")), ["1", "2", "stale", "4"]);
+    assert_eq!(text(read("up")), ["1", "1", "0", "1"]);
+    assert_eq!(text(read("scrape_series_added")), ["2", "0", "0", "0"]);
+    assert_eq!(read("old")[0], (-1_000, "5".into()));
+    assert_eq!(target.status().counters.scrapes_failed, 1);
 }

@@ -8,6 +8,7 @@ mod crc;
 mod format;
 mod frame;
 mod layout;
+mod recover;
 mod recovery;
 mod segment;
 mod state;
@@ -17,7 +18,10 @@ pub use crc::crc32;
 pub use format::{ClockEpoch, FormatError, SEGMENT_BYTES_MAX, TIER_RAW};
 pub use frame::{FRAME_BYTES_MAX, FRAME_HEAD_BYTES, Frame, FrameKind, GenerationStart};
 pub use layout::{LayoutHead, LayoutWriter, layout_part_read};
-pub use recovery::{Recovery, RecoveryReport, Replay, ReplayReport, TimelineOpenError, rows_stored, timeline_open};
+pub use recover::{Flash, RecoverError, Recovered, recover, replay_order};
+pub use recovery::{
+    Recovery, RecoveryReport, Replay, ReplayReport, TimelineOpenError, mark_stored, rows_stored, timeline_open,
+};
 pub use segment::{
     ColumnUnit, ColumnVisit, Columns, Encoded, SegmentHead, SegmentReader, SegmentSpec, SliceBytes, encode_segment,
 };

@@ -170,6 +170,19 @@ pub fn rows_stored(stored: &mut dyn Stored, key: TimelineKey) -> Result<u64, Sto
     Ok(found)
 }
 
+/// To be called after attaching to a predecessor's slab: what the database committed and the predecessor did not live to
+/// hear of is marked as spilled, so that no row is sealed twice.
+pub fn mark_stored(store: &mut Store<'_>, stored: &mut dyn Stored) -> Result<(), StoredError> {
+    stored.timelines(&mut |key, row_end| {
+        if let Some(timeline) = store.timeline_find(key)
+            && store.rows_spilled(timeline) < row_end
+        {
+            store.set_rows_spilled(timeline, row_end);
+        }
+        true
+    })
+}
+
 /// Opens a timeline so that its rows go on behind what is stored: a timeline that was forgotten in RAM would else begin
 /// with row 0 again, and its rows would be taken for copies of the stored ones. Every timeline is to be opened so.
 pub fn timeline_open(
@@ -211,6 +224,8 @@ pub struct ReplayReport {
     pub rows_refused: u64,
     pub samples_refused: u64,
     pub refused_first: Option<Refused>,
+    /// Frames of a log that belongs to another data directory; nothing of them is used.
+    pub frames_foreign: u64,
     /// Frames that match their checksums and still cannot be read.
     pub frames_unreadable: u64,
 }
@@ -243,6 +258,8 @@ const BLOCK_CELLS_MAX: usize = FRAME_COLUMNS_MAX as usize;
 ///
 /// Between two frames the store may be sealed. Rows keep their numbers; the store's own layout numbers are new ones.
 pub struct Replay {
+    store_uuid: [u8; 16],
+    is_foreign: bool,
     layouts: Vec<KeptPart>,
     layout_bytes: usize,
     layout_bytes_max: usize,
@@ -258,9 +275,11 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// `layout_bytes_max` bounds the heap for layouts (some 20 bytes a series). What goes beyond it is counted as lost.
-    pub fn new(layout_bytes_max: usize) -> Self {
+    /// Frames of a generation that began under another UUID are left out. `layout_bytes_max` bounds the heap for layouts (some 20 bytes a series). What goes beyond it is counted as lost.
+    pub fn new(store_uuid: [u8; 16], layout_bytes_max: usize) -> Self {
         Self {
+            store_uuid,
+            is_foreign: false,
             layouts: Vec::new(),
             layout_bytes: 0,
             layout_bytes_max,
@@ -285,7 +304,8 @@ impl Replay {
         stored: &mut dyn Stored,
     ) -> Result<(), StoredError> {
         match frame {
-            Frame::GenerationStart(_) => {}
+            Frame::GenerationStart(start) => self.is_foreign = start.store_uuid != self.store_uuid,
+            _ if self.is_foreign => self.report.frames_foreign += 1,
             Frame::Layout { bytes } => self.keep_layout(bytes),
             Frame::Rows { column_count_total, bytes } => match self.rows(column_count_total, bytes, store, stored) {
                 Err(FormatError::Stored(error)) => return Err(error),

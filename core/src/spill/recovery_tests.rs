@@ -154,7 +154,7 @@ proptest! {
         let plan = world::plan();
         let mut slab = Vec::new();
         let mut store = world::create(&mut slab, &plan);
-        let mut replay = Replay::new(1 << 16);
+        let mut replay = Replay::new(world::UUID, 1 << 16);
         let mut out = vec![0; SEGMENT_BYTES_MAX];
         let mut writer = LayoutWriter::new(TimelineKey(0x0a0b_0c0d_0e0f_1011), 5, 0, &mut out).unwrap();
         for index in 0..9 {

@@ -10,7 +10,7 @@ use crate::{
     },
     time::Now,
 };
-use alloc::{collections::BTreeMap, string::String, vec, vec::Vec};
+use alloc::{boxed::Box, collections::BTreeMap, string::String, vec, vec::Vec};
 
 pub const UUID: [u8; 16] = [7; 16];
 pub const START_MS: i64 = 1_760_000_000_000;
@@ -185,6 +185,8 @@ pub struct File {
 pub struct Disk {
     pub database: Database,
     pub files: [File; 2],
+    pub is_full: bool,
+    transaction: Option<Box<Database>>,
 }
 
 impl Disk {
@@ -201,34 +203,48 @@ impl Disk {
         file.position = end;
     }
 
-    /// Recovers into a fresh store, as docs/SPILL_FORMAT.md has it; returns the spill, and what was found in the log.
-    pub fn recover(&self, store: &mut Store<'_>) -> (Spill, Vec<RecoveryReport>, ReplayReport) {
-        let state = self.database.spill_state();
-        store.layout_next_at_least(state.layout_next);
+    /// Recovers into a fresh store; returns the spill, and what was found in the log.
+    pub fn recover(&mut self, store: &mut Store<'_>) -> (Spill, Vec<RecoveryReport>, ReplayReport) {
+        let (spill, recovered) = self.recover_all(store).unwrap();
+        (spill, recovered.logs, recovered.replay)
+    }
+
+    pub fn recover_all(&mut self, store: &mut Store<'_>) -> Result<(Spill, Recovered), RecoverError> {
         for (key, bytes) in self.database.states.iter().filter(|(key, _)| *key != SPILL_STATE_KEY) {
             store.state_put(key, bytes).unwrap();
         }
-        let mut buf = vec![0; FRAME_BYTES_MAX];
-        let mut found = Vec::new();
-        for file in &self.files {
-            let mut scan = Recovery::new(&mut buf, None);
-            read(&file.bytes, &mut scan, |_| panic!("a scan gives no frames"));
-            if let Some(generation) = scan.finish().generation {
-                found.push((generation, &file.bytes));
-            }
+        let state = self.database.spill_state();
+        let options = SpillOptions::new(UUID);
+        recover(self, store, options, testing::EPOCH, state, at(START_MS), 1 << 20)
+    }
+}
+
+impl Flash for Disk {
+    /// In uneven pieces.
+    fn log_read(&mut self, file: usize, offset: u64, buf: &mut [u8]) -> Result<usize, StoredError> {
+        let rest = &self.files[file].bytes[offset as usize..];
+        let length = rest.len().min(buf.len()).min(1 + offset as usize % 3_001);
+        buf[..length].copy_from_slice(&rest[..length]);
+        Ok(length)
+    }
+    fn stored(&mut self) -> &mut dyn Stored {
+        &mut self.database
+    }
+    fn put(&mut self, put: Put<'_>) -> Result<(), StoredError> {
+        if self.is_full {
+            return Err(StoredError { reason: "the disk is full" });
         }
-        found.sort_unstable_by_key(|(generation, _)| *generation);
-        let mut replay = Replay::new(1 << 20);
-        let (mut reports, mut newest) = (Vec::new(), 0);
-        let mut stored = self.database.clone();
-        for (generation, bytes) in found.into_iter().filter(|(found, _)| *found + 1 >= state.log_generation) {
-            let mut recovery = Recovery::new(&mut buf, Some(generation));
-            read(bytes, &mut recovery, |frame| replay.apply(frame, store, &mut stored).unwrap());
-            reports.push(recovery.finish());
-            newest = newest.max(generation);
+        self.transaction.get_or_insert_with(|| Box::new(self.database.clone())).put(&put);
+        Ok(())
+    }
+    fn commit(&mut self) -> Result<(), StoredError> {
+        if let Some(transaction) = self.transaction.take() {
+            self.database = *transaction;
         }
-        let replayed = replay.finish(store);
-        (Spill::new(SpillOptions::new(UUID), testing::EPOCH, state, newest), reports, replayed)
+        Ok(())
+    }
+    fn roll_back(&mut self) {
+        self.transaction = None;
     }
 }
 

@@ -142,11 +142,16 @@ pub struct Spill {
     states: Vec<StateMark>,
     frames: FrameRun,
     seal: SealRun,
+    /// Timelines below these have nothing more for the run under way: so a run looks at each of them once.
+    frame_cursor: u32,
+    seal_cursor: u32,
 }
 
 impl Spill {
-    /// `state` as the database has it (default for a new one), and the newest generation found in the log's files or in
-    /// an attached slab. The first thing to do then is a seal run for [`SealReason::Checkpoint`].
+    /// `state` as the database has it (default for a new one). `generation_seen` is the newest generation that recovery
+    /// found in the log's files; 0 after attaching to a slab: no frame is ever written before the database names its
+    /// generation, and the slab may be ahead of the database by one generation only. The first thing to do then is a seal
+    /// run for [`SealReason::Checkpoint`].
     pub fn new(options: SpillOptions, epoch: ClockEpoch, state: SpillState, generation_seen: u64) -> Self {
         Self {
             options,
@@ -160,6 +165,8 @@ impl Spill {
             states: Vec::new(),
             frames: FrameRun::Idle,
             seal: SealRun::Idle,
+            frame_cursor: 0,
+            seal_cursor: 0,
         }
     }
 
@@ -205,7 +212,10 @@ impl Spill {
         assert!(out.len() >= FRAME_BYTES_MAX, "a buffer of {} bytes", out.len());
         let log = self.log.as_mut()?;
         let (mut phase, frames) = match self.frames {
-            FrameRun::Idle => (Phase::States, 0),
+            FrameRun::Idle => {
+                self.frame_cursor = 0;
+                (Phase::States, 0)
+            }
             FrameRun::Running { phase, frames } => (phase, frames),
             FrameRun::Awaiting { .. } => return None,
         };
@@ -284,7 +294,9 @@ impl Spill {
     }
 
     fn rows_frame_next(&mut self, store: &Store<'_>, out: &mut [u8]) -> Option<usize> {
-        for timeline in store.timelines() {
+        let cursor = self.frame_cursor;
+        for timeline in store.timelines().skip_while(|timeline| timeline.0 < cursor) {
+            self.frame_cursor = timeline.0;
             let key = store.timeline_key(timeline);
             let rows = store.rows(timeline);
             let index = self.mark_index(key);
@@ -369,6 +381,7 @@ impl Spill {
         if matches!(self.seal, SealRun::Idle) {
             let all = reason != SealReason::Due || ring_is_short(store);
             self.state_next = self.state;
+            self.seal_cursor = 0;
             self.seal = SealRun::Running { reason, all, put_count: 0, done: SealPhase::Segments };
         }
         let SealRun::Running { reason, all, put_count, done } = self.seal else { return None };
@@ -482,7 +495,9 @@ impl Spill {
     }
 
     fn segment_next(&mut self, store: &Store<'_>, now: Now, all: bool, out: &mut [u8]) -> Option<Made> {
-        for timeline in store.timelines() {
+        let cursor = self.seal_cursor;
+        for timeline in store.timelines().skip_while(|timeline| timeline.0 < cursor) {
+            self.seal_cursor = timeline.0;
             let key = store.timeline_key(timeline);
             let index = self.mark_index(key);
             loop {
@@ -709,7 +724,7 @@ fn layout_part(
 }
 
 /// Less than a quarter of the ring is left for rows that are not spilled.
-fn ring_is_short(store: &Store<'_>) -> bool {
+pub fn ring_is_short(store: &Store<'_>) -> bool {
     let pressure = store.ring_pressure();
     pressure.bytes > 0 && pressure.bytes_unspilled >= pressure.bytes / 4 * 3
 }

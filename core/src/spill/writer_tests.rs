@@ -1,5 +1,5 @@
 use super::{
-    super::{timeline_open, world::*},
+    super::{mark_stored, timeline_open, world::*},
     *,
 };
 use crate::{
@@ -203,6 +203,96 @@ fn a_checkpoint_leaves_the_old_log_behind_and_the_new_one_holds_only_what_is_not
     assert_eq!(all_samples(&recovered, &disk), model);
     assert!(replayed.rows < 60, "{replayed:?}");
     assert!(reports.iter().all(|report| report.damaged == 0), "{reports:?}");
+}
+
+#[test]
+fn rows_flushed_while_a_checkpoint_is_being_committed_survive_a_cut_right_behind_it() {
+    let (plan, mut slab, mut other) = (plan(), Vec::new(), Vec::new());
+    let (mut store, mut disk, mut model) = (create(&mut slab, &plan), Disk::default(), Samples::new());
+    let mut spill = begin(&mut store, &mut disk);
+    let (up, mut out) = (labels("up", 1), vec![0; OUTPUT_BYTES]);
+    let mut row = |store: &mut Store<'_>, t_ms: i64| {
+        let bits = sample(&mut model, &up, t_ms, t_ms as f64);
+        scrape(store, 1, t_ms, &[(&up, bits, None)]);
+    };
+    row(&mut store, START_MS);
+    flush(&mut spill, &mut store, &mut disk);
+    while let Some(put) = spill.seal_next(&store, at(START_MS), SealReason::Checkpoint, &mut out) {
+        disk.database.put(&put);
+    }
+    spill.commit(&mut store, 9);
+    row(&mut store, START_MS + 1);
+    assert_eq!(flush(&mut spill, &mut store, &mut disk), 1, "still into the old generation");
+    // The database has committed; the daemon has not heard of it when the power goes.
+    assert_eq!(disk.database.spill_state().log_generation, spill.log_generation().unwrap() + 1);
+    let mut recovered = create(&mut other, &plan);
+    disk.recover(&mut recovered);
+    assert_eq!(all_samples(&recovered, &disk), model);
+}
+
+/// A process killed around its checkpoint's commit: the slab knows of the next generation, the database may or may not.
+#[test]
+fn a_successor_that_attaches_around_a_checkpoint_goes_on_and_loses_nothing() {
+    for database_committed in [false, true] {
+        let (plan, mut slab, mut other) = (plan(), Vec::new(), Vec::new());
+        let (mut disk, mut model, up) = (Disk::default(), Samples::new(), labels("up", 1));
+        let mut out = vec![0; OUTPUT_BYTES];
+        {
+            let mut store = create(&mut slab, &plan);
+            let mut spill = begin(&mut store, &mut disk);
+            let bits = sample(&mut model, &up, START_MS, 1.0);
+            scrape(&mut store, 1, START_MS, &[(&up, bits, None)]);
+            flush(&mut spill, &mut store, &mut disk);
+            let mut database = disk.database.clone();
+            while let Some(put) = spill.seal_next(&store, at(START_MS), SealReason::Checkpoint, &mut out) {
+                database.put(&put);
+            }
+            spill.commit(&mut store, 5);
+            let bits = sample(&mut model, &up, START_MS + 1, 2.0);
+            scrape(&mut store, 1, START_MS + 1, &[(&up, bits, None)]);
+            if database_committed {
+                disk.database = database;
+            }
+        }
+        for round in 2..4 {
+            let state = disk.database.spill_state();
+            let log_generation = state.log_generation;
+            let identity = crate::store::Identity { store_uuid: UUID, boot_id: [1; 16], log_generation };
+            let (mut store, _) = Store::attach(&mut slab, &plan, &identity).map_err(|(error, _)| error).unwrap();
+            mark_stored(&mut store, &mut disk.database).unwrap();
+            let mut spill = Spill::new(SpillOptions::new(UUID), super::super::testing::EPOCH, state, 0);
+            if round == 2 {
+                // Killed once more before the commit.
+                while spill.seal_next(&store, at(START_MS), SealReason::Checkpoint, &mut out).is_some() {}
+                spill.commit(&mut store, 5);
+                continue;
+            }
+            seal(&mut spill, &mut store, &mut disk, at(START_MS), SealReason::Checkpoint);
+            let bits = sample(&mut model, &up, START_MS + round, 3.0);
+            scrape(&mut store, 1, START_MS + round, &[(&up, bits, None)]);
+            flush(&mut spill, &mut store, &mut disk);
+            assert_eq!(all_samples(&store, &disk), model);
+            let stored = disk.database.segments.iter().map(|(meta, _)| u64::from(meta.row_count)).sum::<u64>();
+            assert_eq!(stored, 2, "no row is stored twice");
+        }
+        let mut recovered = create(&mut other, &plan);
+        disk.recover(&mut recovered);
+        assert_eq!(all_samples(&recovered, &disk), model, "database committed: {database_committed}");
+    }
+}
+
+#[test]
+fn a_log_of_another_data_directory_is_not_replayed() {
+    let (plan, mut slab, mut other) = (plan(), Vec::new(), Vec::new());
+    let (mut store, mut disk) = (create(&mut slab, &plan), Disk::default());
+    let options = SpillOptions::new([8; 16]);
+    let mut spill = Spill::new(options, super::super::testing::EPOCH, SpillState::default(), 0);
+    seal(&mut spill, &mut store, &mut disk, at(START_MS), SealReason::Checkpoint);
+    scrape(&mut store, 1, START_MS, &[(&labels("up", 1), 7, None)]);
+    flush(&mut spill, &mut store, &mut disk);
+    let mut recovered = create(&mut other, &plan);
+    let (_, _, replayed) = disk.recover(&mut recovered);
+    assert_eq!((replayed.rows, replayed.frames_foreign), (0, 2), "{replayed:?}");
 }
 
 #[test]

@@ -494,6 +494,13 @@ impl Store<'_> {
 
     fn layout_restore(&mut self, layout: u32, current: bool) -> Option<()> {
         let at = self.map.layout(layout);
+        let number = self.layout_number(layout);
+        let twice = (0..self.pool_fresh(Pool::Layouts))
+            .filter(|other| *other != layout && self.slab.u32(self.map.layout(*other) + FLAGS) == USED)
+            .any(|other| self.layout_number(other) == number && self.slab.u32(self.map.layout(other) + CHUNKS) > 0);
+        if twice {
+            return None;
+        }
         let columns = self.slab.u32(at + COLUMNS);
         let (mut last, mut node) = (NONE, self.slab.u32(at + NODE_FIRST));
         for index in 0..columns.div_ceil(NODE_COLUMNS as u32) {

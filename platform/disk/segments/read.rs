@@ -7,9 +7,41 @@ use holdfast_core::store::{
 };
 use rusqlite::{Connection, ErrorCode, Params, Row, blob::Blob, params};
 
-const META: &str =
-    "sequence, timeline, layout, row_from, row_count, column_from, column_count, t_min, t_max, length(bytes)";
-const PART: &str = "timeline, layout, column_from, column_count, bytes";
+macro_rules! segments {
+    ($rest:literal) => {
+        concat!(
+            "SELECT sequence, timeline, layout, row_from, row_count, column_from, column_count, t_min, t_max, \
+             length(bytes) FROM segments ",
+            $rest
+        )
+    };
+}
+
+macro_rules! layouts {
+    ($rest:literal) => {
+        concat!("SELECT timeline, layout, column_from, column_count, bytes FROM layouts AS l ", $rest)
+    };
+}
+
+// Each in the order of an index, so that nothing is sorted and nothing is kept; a test looks at the plans.
+const LAYOUTS: &str = layouts!(
+    "WHERE EXISTS (SELECT 1 FROM segments AS s WHERE s.layout = l.layout \
+     AND s.t_max >= ?1 AND s.t_max <= ?3 AND s.t_min <= ?2 \
+     AND s.column_from < l.column_from + l.column_count AND s.column_from + s.column_count > l.column_from) \
+     ORDER BY layout, column_from"
+);
+const LAYOUT: &str = layouts!("WHERE layout = ?1 ORDER BY column_from");
+const COLUMN: &str = segments!(
+    "WHERE layout = ?1 AND t_max >= ?3 AND t_max <= ?5 AND t_min <= ?4 \
+     AND column_from <= ?2 AND column_from + column_count > ?2 \
+     ORDER BY t_max, t_min, column_from, column_count, sequence"
+);
+const ROWS: &str = segments!(
+    "WHERE timeline = ?1 AND row_from > ?3 AND row_from + row_count > ?2 \
+     ORDER BY row_from, column_from, row_count, sequence"
+);
+const TIMELINES: &str = "SELECT timeline, max(row_from + row_count) FROM segments GROUP BY timeline";
+const OLDEST: &str = "SELECT min(t_min) FROM segments";
 
 impl Stored for Segments {
     fn layouts(
@@ -18,18 +50,11 @@ impl Stored for Segments {
         end_ms: i64,
         visit: &mut dyn FnMut(LayoutPart<'_>) -> bool,
     ) -> Result<(), StoredError> {
-        let sql = format!(
-            "SELECT {PART} FROM layouts AS l WHERE EXISTS (SELECT 1 FROM segments AS s WHERE s.layout = l.layout \
-             AND s.t_max >= ?1 AND s.t_max <= ?3 AND s.t_min <= ?2 \
-             AND s.column_from < l.column_from + l.column_count AND s.column_from + s.column_count > l.column_from) \
-             ORDER BY layout, column_from"
-        );
-        self.visit_layouts(&sql, params![start_ms, end_ms, self.t_max_until(end_ms)], visit)
+        self.visit_layouts(LAYOUTS, params![start_ms, end_ms, self.t_max_until(end_ms)], visit)
     }
 
     fn layout(&mut self, layout: u64, visit: &mut dyn FnMut(LayoutPart<'_>) -> bool) -> Result<(), StoredError> {
-        let sql = format!("SELECT {PART} FROM layouts WHERE layout = ?1 ORDER BY column_from");
-        self.visit_layouts(&sql, params![layout as i64], visit)
+        self.visit_layouts(LAYOUT, params![layout as i64], visit)
     }
 
     fn column(
@@ -40,29 +65,20 @@ impl Stored for Segments {
         end_ms: i64,
         visit: &mut SegmentVisit<'_>,
     ) -> Result<(), StoredError> {
-        // In the order of the index, so that nothing is sorted and nothing is kept.
-        let sql = format!(
-            "SELECT {META} FROM segments WHERE layout = ?1 AND t_max >= ?3 AND t_max <= ?5 AND t_min <= ?4 \
-             AND column_from <= ?2 AND column_from + column_count > ?2 \
-             ORDER BY t_max, t_min, column_from, column_count, sequence"
-        );
         let until = self.t_max_until(end_ms);
-        self.visit_segments(&sql, params![layout as i64, column, start_ms, end_ms, until], visit)
+        self.visit_segments(COLUMN, params![layout as i64, column, start_ms, end_ms, until], visit)
     }
 
     fn rows(&mut self, timeline: TimelineKey, row_from: u64, visit: &mut SegmentVisit<'_>) -> Result<(), StoredError> {
-        let sql = format!(
-            "SELECT {META} FROM segments WHERE timeline = ?1 AND row_from > ?3 AND row_from + row_count > ?2 \
-             ORDER BY row_from, column_from, row_count, sequence"
-        );
         let row_from = i64::try_from(row_from).unwrap_or(i64::MAX);
         let begin = row_from.saturating_sub(i64::from(self.bounds.row_count_max));
-        self.visit_segments(&sql, params![timeline.0 as i64, row_from, begin], visit)
+        self.visit_segments(ROWS, params![timeline.0 as i64, row_from, begin], visit)
     }
 
     fn timelines(&mut self, visit: &mut dyn FnMut(TimelineKey, u64) -> bool) -> Result<(), StoredError> {
-        let sql = "SELECT timeline, max(row_from + row_count) FROM segments GROUP BY timeline";
-        self.each(sql, [], |row| Ok(visit(TimelineKey(row.get::<_, i64>(0)? as u64), row.get::<_, i64>(1)? as u64)))
+        self.each(TIMELINES, [], |row| {
+            Ok(visit(TimelineKey(row.get::<_, i64>(0)? as u64), row.get::<_, i64>(1)? as u64))
+        })
     }
 
     fn oldest_ms(&mut self) -> Result<Option<i64>, StoredError> {
@@ -70,7 +86,7 @@ impl Stored for Segments {
             return Ok(oldest);
         }
         let mut oldest = None;
-        self.each("SELECT min(t_min) FROM segments", [], |row| {
+        self.each(OLDEST, [], |row| {
             oldest = row.get(0)?;
             Ok(false)
         })?;
@@ -204,5 +220,33 @@ impl SegmentBytes for BlobBytes<'_> {
             self.is_open = false;
             self.segments.unreadable(&error)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::directory::Directory;
+
+    /// A sort would hold every row it found, and a scan of the table would read every blob's first page.
+    #[test]
+    fn every_question_is_answered_along_an_index() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let directory = Directory::open(directory.path()).expect("locked");
+        let segments = Segments::open(&directory, 8 << 20, 4 << 20).expect("opened");
+        for sql in [LAYOUTS, LAYOUT, COLUMN, ROWS, TIMELINES, OLDEST] {
+            let mut statement = segments.connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).expect("valid");
+            let parameter_count = statement.parameter_count();
+            let steps: Vec<String> = statement
+                .query_map(rusqlite::params_from_iter(std::iter::repeat_n(1, parameter_count)), |row| row.get(3))
+                .expect("planned")
+                .collect::<rusqlite::Result<_>>()
+                .expect("planned");
+            assert!(!steps.is_empty());
+            for step in steps {
+                let is_by_index = step.contains("INDEX") || step.starts_with("CORRELATED");
+                assert!(is_by_index && !step.contains("TEMP B-TREE"), "{step}: {sql}");
+            }
+        }
     }
 }

@@ -74,7 +74,7 @@ const fn unfold(value: i64) -> u64 {
     (if value < 0 { value ^ i64::MAX } else { value }) as u64
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "alloc"))]
 mod tests {
     use super::*;
 

@@ -299,6 +299,6 @@ fn spread(cells: &mut [u64], presence: &[Presence], count: usize) {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "alloc"))]
 #[path = "codec_tests.rs"]
 mod tests;
