@@ -46,6 +46,22 @@ debian_source() {
   [ -f "$sysroot/lib/rustlib/src/rust/library/Cargo.lock" ] && echo "$sysroot"
 }
 
+# find_linker TARGET, after find_toolchain: a microcontroller's images are linked by LLVM's linker. Toolchains of rustup
+# bring it along as rust-lld; Debian's does not, and borrows rustup's or takes the package lld.
+find_linker() {
+  local own host variable
+  [ -n "$cargo_path" ] || return 0
+  own=$(rustc --print sysroot 2>/dev/null || true)
+  host=$(rustc -vV 2>/dev/null | sed -n 's/^host: //p' || true)
+  if [ -n "$own" ] && [ -x "$own/lib/rustlib/$host/bin/rust-lld" ]; then
+    PATH=$PATH:$own/lib/rustlib/$host/bin
+    return 0
+  fi
+  install_or_name ld.lld lld
+  variable=$(echo "CARGO_TARGET_${1}_LINKER" | tr 'a-z-' 'A-Z_')
+  export "$variable=ld.lld"
+}
+
 # install_or_name COMMAND PACKAGE: as root installs, otherwise says what is missing and fails.
 install_or_name() {
   command -v "$1" >/dev/null && return 0
