@@ -22,9 +22,13 @@ pub enum Command {
     Run(Box<Flags>),
     /// Print the memory table for these flags.
     Budget(Box<Flags>),
-    CheckConfig { file: PathBuf },
+    CheckConfig {
+        file: PathBuf,
+    },
     /// At least one file.
-    CheckRules { files: Vec<PathBuf> },
+    CheckRules {
+        files: Vec<PathBuf>,
+    },
     Query(query::Query),
     Version,
 }
@@ -156,7 +160,11 @@ where
                     step: text(matches, "step"),
                 },
             };
-            Ok(Command::Query(query::Query { url: required(matches, "URL"), expression: required(matches, "EXPR"), when }))
+            Ok(Command::Query(query::Query {
+                url: required(matches, "URL"),
+                expression: required(matches, "EXPR"),
+                when,
+            }))
         }
         Some(_) => Ok(Command::Version),
     }
@@ -169,7 +177,11 @@ fn parser() -> clap::Command {
     let check = clap::Command::new("check")
         .about("Check files as the daemon reads them, without running")
         .subcommand_required(true)
-        .subcommand(clap::Command::new("config").about("Check a prometheus.yml and its rule files").arg(positional("FILE", "the file")))
+        .subcommand(
+            clap::Command::new("config")
+                .about("Check a prometheus.yml and its rule files")
+                .arg(positional("FILE", "the file")),
+        )
         .subcommand(clap::Command::new("rules").about("Check rule files").arg(files));
     let asked = [positional("URL", "http://host:port of a Prometheus or Holdfast"), positional("EXPR", "PromQL")];
     let query = clap::Command::new("query")
@@ -205,7 +217,7 @@ fn arguments() -> Vec<Arg> {
     for flag in FLAGS.iter().filter(|flag| !matches!(flag.name, "help" | "version")) {
         let argument = Arg::new(flag.name).long(flag.name).hide(flag.effect != Effect::Honoured);
         let argument = match flag.default {
-            "" => argument.help(flag.help),
+            "" | "false" => argument.help(flag.help),
             default => argument.help(format!("{} [default: {default}]", flag.help)),
         };
         match flag.kind {
@@ -238,7 +250,9 @@ fn flags_of(matches: &ArgMatches) -> Result<Flags, Exit> {
         let texts: Vec<String> = match flag.kind {
             Kind::Switch(negated) => [(flag.name, "true"), (negated, "false")]
                 .iter()
-                .filter(|(name, _)| matches.value_source(name) == Some(ValueSource::CommandLine) && matches.get_flag(name))
+                .filter(|(name, _)| {
+                    matches.value_source(name) == Some(ValueSource::CommandLine) && matches.get_flag(name)
+                })
                 .map(|(_, value)| (*value).into())
                 .collect(),
             _ => matches.get_many::<String>(flag.name).unwrap_or_default().cloned().collect(),
@@ -329,10 +343,11 @@ impl Values {
         let (mut notices, mut refused) = (Vec::new(), Vec::new());
         for flag in FLAGS {
             let Some((texts, _)) = self.given.get(flag.name) else { continue };
-            let on = !matches!(flag.kind, Kind::Switch(_)) || texts.iter().any(|text| text == "true");
             match flag.effect {
                 Effect::Ignored(why) => notices.push(format!("--{} has no effect: {why}", flag.name)),
-                Effect::Refused(advice) if on => refused.push((flag.name, advice)),
+                Effect::Refused(advice) if texts.iter().any(|text| text != flag.default) => {
+                    refused.push((flag.name, advice))
+                }
                 Effect::Refused(_) | Effect::Honoured => {}
             }
         }
@@ -351,7 +366,10 @@ impl Values {
         for text in texts {
             let address = if text.rfind(':') == Some(0) { format!("0.0.0.0{text}") } else { text };
             if !is_listen_address(&address) {
-                self.wrong("web.listen-address", &format!("{address:?} is not host:port; write it like 127.0.0.1:9090 or :9090"));
+                self.wrong(
+                    "web.listen-address",
+                    &format!("{address:?} is not host:port; write it like 127.0.0.1:9090 or :9090"),
+                );
             } else if addresses.contains(&address) {
                 self.wrong("web.listen-address", &format!("{address} is given twice; keep one"));
             }
@@ -405,7 +423,9 @@ impl Values {
     /// Records an error with the place the value came from.
     fn wrong(&mut self, name: &str, message: &str) {
         let error = match self.given.get(name) {
-            Some((_, Source::File(value))) => value.finding(&format!("{}: {message}", name.replace('-', "_"))).to_string(),
+            Some((_, Source::File(value))) => {
+                value.finding(&format!("{}: {message}", name.replace('-', "_"))).to_string()
+            }
             _ => format!("--{name}: {message}"),
         };
         self.errors.push(error);
@@ -416,7 +436,8 @@ impl Values {
             Some((texts, _)) => texts.join(","),
             None => flag.default.into(),
         };
-        let shown = FLAGS.iter().filter(|flag| flag.origin != Origin::PrometheusHidden || self.given.contains_key(flag.name));
+        let shown =
+            FLAGS.iter().filter(|flag| flag.origin != Origin::PrometheusHidden || self.given.contains_key(flag.name));
         let mut values: Vec<_> = shown.map(|flag| (flag.name.to_owned(), value(flag))).collect();
         values.sort();
         values

@@ -19,12 +19,18 @@ fn error(arguments: &[&str]) -> String {
 fn without_arguments_everything_is_at_its_default() {
     let flags = run(&[]).unwrap();
     assert_eq!((flags.config_file, flags.hot_path, flags.host_name), (None, None, None));
-    assert_eq!(flags.storage_path, Path::new("data"));
+    assert_eq!(flags.storage_path, Path::new("./data"));
     assert_eq!((flags.retention_ms, flags.retention_bytes), (None, None));
     assert_eq!(flags.listen_addresses, ["127.0.0.1:9090"]);
     assert_eq!((flags.memory_limit_bytes, flags.flush_interval_ms), (16 << 20, 30_000));
-    assert_eq!((flags.lookback_delta_ms, flags.query_timeout_ms, flags.query_samples_max), (300_000, 120_000, 50_000_000));
-    assert_eq!((flags.for_outage_tolerance_ms, flags.for_grace_period_ms, flags.resend_delay_ms), (3_600_000, 600_000, 60_000));
+    assert_eq!(
+        (flags.lookback_delta_ms, flags.query_timeout_ms, flags.query_samples_max),
+        (300_000, 120_000, 50_000_000)
+    );
+    assert_eq!(
+        (flags.for_outage_tolerance_ms, flags.for_grace_period_ms, flags.resend_delay_ms),
+        (3_600_000, 600_000, 60_000)
+    );
     assert_eq!((flags.log_level, flags.log_format, flags.enable_lifecycle), (Level::Info, LogFormat::Logfmt, false));
     assert_eq!((flags.host_job.as_str(), flags.procfs.as_path()), ("node", Path::new("/proc")));
     assert_eq!((flags.route_prefix.as_str(), flags.external_url), ("", None));
@@ -33,7 +39,8 @@ fn without_arguments_everything_is_at_its_default() {
 
 #[test]
 fn both_spellings_of_a_value_and_of_a_switch_are_read() {
-    let flags = run(&["--config.file=a.yml", "--storage.tsdb.path", "b", "--web.enable-lifecycle", "--host.job="]).unwrap();
+    let flags =
+        run(&["--config.file=a.yml", "--storage.tsdb.path", "b", "--web.enable-lifecycle", "--host.job="]).unwrap();
     assert_eq!((flags.config_file, flags.storage_path), (Some("a.yml".into()), "b".into()));
     assert!(flags.enable_lifecycle && flags.host_job.is_empty());
     assert!(!run(&["--web.enable-lifecycle", "--no-web.enable-lifecycle"]).unwrap().enable_lifecycle);
@@ -47,17 +54,23 @@ fn both_spellings_of_a_value_and_of_a_switch_are_read() {
 
 #[test]
 fn addresses_to_listen_on_are_checked_and_told_apart() {
-    let flags = run(&["--web.listen-address=:9091", "--web.listen-address=[::1]:9092", "--web.listen-address=localhost:1"]).unwrap();
+    let flags =
+        run(&["--web.listen-address=:9091", "--web.listen-address=[::1]:9092", "--web.listen-address=localhost:1"])
+            .unwrap();
     assert_eq!(flags.listen_addresses, ["0.0.0.0:9091", "[::1]:9092", "localhost:1"]);
     assert_eq!(flags.own_address(), "127.0.0.1:9091");
     assert_eq!(flags.open_addresses().collect::<Vec<_>>(), ["0.0.0.0:9091"]);
     assert_eq!(run(&["--web.listen-address=[::]:80"]).unwrap().own_address(), "[::1]:80");
     assert_eq!(run(&[]).unwrap().open_addresses().count(), 0);
     for text in ["9090", "a:", "a:65536", "::1:9090", "a b:1", "http://a:1", "[x]:1", "a:+1"] {
-        let expected = format!("--web.listen-address: {text:?} is not host:port; write it like 127.0.0.1:9090 or :9090");
+        let expected =
+            format!("--web.listen-address: {text:?} is not host:port; write it like 127.0.0.1:9090 or :9090");
         assert_eq!(error(&["--web.listen-address", text]), expected);
     }
-    assert_eq!(error(&["--web.listen-address=a:1", "--web.listen-address=a:1"]), "--web.listen-address: a:1 is given twice; keep one");
+    assert_eq!(
+        error(&["--web.listen-address=a:1", "--web.listen-address=a:1"]),
+        "--web.listen-address: a:1 is given twice; keep one"
+    );
 }
 
 #[test]
@@ -68,7 +81,10 @@ fn the_external_url_gives_the_prefix_unless_that_is_given() {
     };
     assert_eq!(prefixes(&[]), ("http://box:9090".into(), String::new()));
     assert_eq!(prefixes(&["--web.external-url=https://a/b/"]), ("https://a/b".into(), "/b".into()));
-    assert_eq!(prefixes(&["--web.external-url=https://a/b", "--web.route-prefix=/"]), ("https://a/b".into(), String::new()));
+    assert_eq!(
+        prefixes(&["--web.external-url=https://a/b", "--web.route-prefix=/"]),
+        ("https://a/b".into(), String::new())
+    );
     assert_eq!(prefixes(&["--web.route-prefix=c/d/"]).1, "/c/d");
     for url in ["a", "ftp://a", "http://", "http:///a", "'http://a'", "http://a?b"] {
         let expected = "--web.external-url: is not a URL; write it as http://host:port/path, without quotes or query";
@@ -79,7 +95,13 @@ fn the_external_url_gives_the_prefix_unless_that_is_given() {
 
 #[test]
 fn wrong_values_are_reported_all_at_once() {
-    let text = error(&["--query.timeout=5", "--query.lookback-delta=0s", "--memory.limit=16", "--web.max-connections=0", "--log.level=loud"]);
+    let text = error(&[
+        "--query.timeout=5",
+        "--query.lookback-delta=0s",
+        "--memory.limit=16",
+        "--web.max-connections=0",
+        "--log.level=loud",
+    ]);
     let expected = "--web.max-connections: \"0\" is not a whole number from 1 to 4294967295\n\
         --log.level: \"loud\" is none of info, debug, warn, error\n\
         --query.lookback-delta: must be longer than 0s\n\
@@ -91,9 +113,17 @@ fn wrong_values_are_reported_all_at_once() {
 #[test]
 fn what_is_known_and_not_here_is_refused_or_noticed() {
     let text = error(&["--web.enable-remote-write-receiver"]);
-    assert!(text.starts_with("--web.enable-remote-write-receiver: is refused: receiving remote write is not supported yet;"), "{text}");
+    assert!(
+        text.starts_with(
+            "--web.enable-remote-write-receiver: is refused: receiving remote write is not supported yet;"
+        ),
+        "{text}"
+    );
     assert!(run(&["--no-web.enable-remote-write-receiver"]).is_ok());
-    let flags = run(&["--web.console.templates=x", "--enable-feature=a", "--enable-feature=b", "--no-auto-gomaxprocs"]).unwrap();
+    assert!(error(&["--web.cors.origin=.*"]).starts_with("--web.cors.origin: is refused: "));
+    assert!(run(&["--web.config.file="]).is_ok());
+    let flags = run(&["--web.console.templates=x", "--enable-feature=a", "--enable-feature=b", "--no-auto-gomaxprocs"])
+        .unwrap();
     let expected = [
         "--auto-gomaxprocs has no effect: there is no Go runtime to tune",
         "--web.console.templates has no effect: console templates are not rendered",
@@ -112,7 +142,10 @@ fn the_file_of_our_own_flags_fills_in_what_the_command_line_leaves_open() {
     let argument = format!("--holdfast.config.file={}", path.display());
     fs::write(&path, "memory: {limit: 8MiB}\nhost:\n  job: box\n  name: here\n").unwrap();
     let flags = run(&[&argument, "--host.job=mine"]).unwrap();
-    assert_eq!((flags.memory_limit_bytes, flags.host_job.as_str(), flags.host_name.as_deref()), (8 << 20, "mine", Some("here")));
+    assert_eq!(
+        (flags.memory_limit_bytes, flags.host_job.as_str(), flags.host_name.as_deref()),
+        (8 << 20, "mine", Some("here"))
+    );
 
     fs::write(&path, "memory:\n  limit: 8M\nstorage: {flush_interval: 0s}\n").unwrap();
     let text = error(&[&argument]).replace(&path.display().to_string(), "FILE");
@@ -131,12 +164,21 @@ fn subcommands_are_read_with_their_arguments() {
     let asked = |when| Ok(Command::Query(query::Query { url: "http://a".into(), expression: "-up".into(), when }));
     assert_eq!(command(&["query", "instant", "http://a", "--", "-up"]), asked(query::When::Instant { time: None }));
     let when = query::When::Range { start: Some("1".into()), end: Some("2".into()), step: Some("3s".into()) };
-    assert_eq!(command(&["query", "range", "http://a", "--start=1", "--end", "2", "--step=3s", "--", "-up"]), asked(when));
+    assert_eq!(
+        command(&["query", "range", "http://a", "--start=1", "--end", "2", "--step=3s", "--", "-up"]),
+        asked(when)
+    );
     match command(&["budget", "--memory.limit=8MiB"]) {
         Ok(Command::Budget(flags)) => assert_eq!(flags.memory_limit_bytes, 8 << 20),
         other => panic!("{other:?}"),
     }
-    for arguments in [&["check"][..], &["check", "rules"], &["query", "instant", "http://a"], &["what"], &["--memory.limit=1MB", "version"]] {
+    for arguments in [
+        &["check"][..],
+        &["check", "rules"],
+        &["query", "instant", "http://a"],
+        &["what"],
+        &["--memory.limit=1MB", "version"],
+    ] {
         assert_eq!(command(arguments).map_err(|exit| exit.code), Err(2), "{arguments:?}");
     }
 }
@@ -145,7 +187,11 @@ fn subcommands_are_read_with_their_arguments() {
 fn help_and_version_go_to_standard_output() {
     let help = run(&["--help"]).unwrap_err();
     assert_eq!(help.code, 0);
-    assert!(help.text.contains("--memory.limit") && help.text.contains("[default: 16MiB]") && !help.text.contains("--agent"));
+    assert!(
+        help.text.contains("--memory.limit")
+            && help.text.contains("[default: 16MiB]")
+            && !help.text.contains("--agent")
+    );
     assert_eq!(run(&["--version"]).unwrap_err(), Exit { code: 0, text: "holdfast 1".into() });
 }
 
@@ -155,7 +201,9 @@ fn every_default_passes_its_own_check_and_every_row_is_explained() {
     for flag in FLAGS {
         match flag.effect {
             Effect::Honoured => assert!(!flag.help.is_empty(), "{}", flag.name),
-            Effect::Ignored(text) | Effect::Refused(text) => assert!(!text.is_empty() && !text.ends_with('.'), "{}", flag.name),
+            Effect::Ignored(text) | Effect::Refused(text) => {
+                assert!(!text.is_empty() && !text.ends_with('.'), "{}", flag.name)
+            }
         }
         assert_eq!(FLAGS.iter().filter(|other| other.name == flag.name).count(), 1, "{}", flag.name);
     }
@@ -165,7 +213,8 @@ fn every_default_passes_its_own_check_and_every_row_is_explained() {
 fn the_table_has_exactly_the_flags_of_prometheus_and_ours() {
     let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/config/prometheus-3.5.3-flags.txt");
     let mut expected: Vec<String> = fs::read_to_string(fixture).unwrap().lines().map(str::to_owned).collect();
-    let mut found: Vec<String> = FLAGS.iter().filter(|flag| flag.origin == Origin::Prometheus).map(|flag| flag.name.into()).collect();
+    let mut found: Vec<String> =
+        FLAGS.iter().filter(|flag| flag.origin == Origin::Prometheus).map(|flag| flag.name.into()).collect();
     expected.sort();
     found.sort();
     assert_eq!(found, expected);

@@ -11,5 +11,6 @@ pub mod memory;
 pub mod net;
 pub mod run;
 pub mod start;
+
 pub mod systemd;
 pub mod ui;

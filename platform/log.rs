@@ -14,6 +14,8 @@ use std::{
 
 /// A cause speaks again after this long.
 pub const REPEAT_MS_MIN: u64 = 5 * 60 * 1000;
+/// The cause of lines that cannot repeat by their nature, such as those of a start: they always pass.
+pub const CAUSE_ONCE: u64 = 0;
 /// Causes remembered; beyond it the one that spoke longest ago is forgotten (and may speak early).
 pub const CAUSE_COUNT_MAX: usize = 256;
 
@@ -58,6 +60,9 @@ impl<W: Write> LogLines<W> {
 
     /// The lines held back since this cause last spoke, if it may speak now.
     fn admit(&mut self, mono_ms: u64, cause: u64) -> Option<u64> {
+        if cause == CAUSE_ONCE {
+            return Some(0);
+        }
         if let Some(known) = self.causes.iter_mut().find(|known| known.cause == cause) {
             if mono_ms.saturating_sub(known.spoke_at_ms) < REPEAT_MS_MIN {
                 known.held_back_count += 1;
@@ -189,6 +194,11 @@ mod tests {
     }
 
     #[test]
+    fn lines_of_a_start_all_pass() {
+        assert_eq!(lines_of(&[(0, CAUSE_ONCE, "a"), (0, CAUSE_ONCE, "b")]).lines().count(), 2);
+    }
+
+    #[test]
     fn a_line_stays_one_line_whatever_a_stranger_puts_into_it() {
         assert!(lines_of(&[(0, 1, "x\ny\"z\\\r\u{1b}[2J")]).ends_with("msg=\"x\\ny\\\"z\\\\\\u000d\\u001b[2J\"\n"));
     }
@@ -205,11 +215,11 @@ mod tests {
     #[test]
     fn one_cause_too_many_forgets_the_one_that_spoke_longest_ago() {
         let mut lines = LogLines::new(Vec::new(), Level::Info);
-        for cause in 0..=CAUSE_COUNT_MAX as u64 {
+        for cause in 1..=CAUSE_COUNT_MAX as u64 + 1 {
             assert_eq!(lines.admit(cause, cause), Some(0));
         }
         assert_eq!(lines.causes.len(), CAUSE_COUNT_MAX);
-        assert_eq!(lines.admit(1_000, 1), None);
-        assert_eq!(lines.admit(1_000, 0), Some(0));
+        assert_eq!(lines.admit(1_000, 2), None);
+        assert_eq!(lines.admit(1_000, 1), Some(0));
     }
 }

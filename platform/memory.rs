@@ -194,10 +194,12 @@ fn map_anonymous(slab_bytes: usize) -> io::Result<&'static mut [u8]> {
     }
 }
 
+/// Every allocation of this program, but for SQLite's, which has a limit of its own.
+#[global_allocator]
+pub static ALLOCATOR: CappedAllocator = CappedAllocator::new();
+
 /// The system's allocator behind a counter and a cap: the last line of the budget. At the cap an allocation fails, which
 /// ends the process unless the caller can do without (`try_reserve`).
-///
-/// `#[global_allocator] static ALLOCATOR: CappedAllocator = CappedAllocator::new();`
 pub struct CappedAllocator {
     live_bytes: AtomicUsize,
     live_bytes_peak: AtomicUsize,
@@ -309,6 +311,11 @@ fn parse_uuid(text: &str) -> Option<[u8; 16]> {
         *byte = (pair[0] * 16 + pair[1]) as u8;
     }
     Some(uuid)
+}
+
+/// The host's name, as `uname -n` gives it.
+pub fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// What the kernel says this process uses. A figure that it does not tell (a kernel without I/O accounting, say) is 0.

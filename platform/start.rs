@@ -3,22 +3,24 @@
 //! let us.
 
 use crate::{
-    clock::Clock,
     cli::{Command, Flags},
+    clock::Clock,
     config::{self, Loaded, Reading},
-    disk::{Disk, DiskSettings, flash::Flash},
+    disk::{Disk, DiskSettings, flash::Flash, for_start::ForStart},
     host::{HostMetrics, HostPaths},
     log,
-    memory::{self, Slab},
-    run::{self, Machine},
+    memory::{self, Place, Slab},
+    net::serve::{PageFile, ServeSettings},
+    run::{Machine, Net, NetSettings, Surroundings},
     systemd::ServiceManager,
+    ui,
 };
 use holdfast_core::{
-    daemon::{Daemon, HOLDFAST_VERSION, Input, Options, Output, PROMETHEUS_VERSION, Settings, output::Level},
+    daemon::{Daemon, HOLDFAST_VERSION, Input, Options, Output, PROMETHEUS_VERSION, output::Level, start},
     memory::{Budget, Overrides},
-    prng, promql, rules,
-    spill::{ClockEpoch, FRAME_BYTES_MAX, Recovery, Replay, RowsStored, SPILL_STATE_KEY, Spill, SpillOptions, SpillState},
-    store::{Identity, Store, TimelineKey, stored::Stored},
+    prng, promql,
+    rules::template::Template,
+    store::stored::Stored,
     time::Now,
 };
 use std::{fmt::Display, path::Path, process::ExitCode};
@@ -29,6 +31,9 @@ const DISK_SHARE: u64 = 10;
 const DISK_BYTES_DEFAULT: u64 = 512 << 20;
 /// Space reserved for each of the two tail logs.
 const TAIL_LOG_BYTES: u64 = 4 << 20;
+/// Connections kept between scrapes, and to upstreams and Alertmanagers.
+const KEPT_TARGETS_MAX: usize = 32;
+const KEPT_PEERS_MAX: usize = 4;
 
 /// A start that failed.
 struct Refusal {
@@ -58,11 +63,12 @@ pub fn run(command: Command) -> ExitCode {
             println!("{}", version());
             Ok(())
         }
-        Command::CheckConfig { file } => return checked(config::check::config(&file, &check_expression, &check_template)),
-        Command::CheckRules { files } => return checked(config::check::rules(&files, &check_expression, &check_template)),
-        Command::Query(query) => match query.run() {
+        Command::CheckConfig { file } => return checked(|reading| config::check::check_config(&file, reading)),
+        Command::CheckRules { files } => return checked(|reading| config::check::check_rules(&files, reading)),
+        Command::Query(query) => match crate::cli::query::run(&query) {
             Ok(answer) => {
-                print!("{answer}");
+                answer.warnings.iter().for_each(|warning| eprintln!("{warning}"));
+                print!("{}", answer.output);
                 Ok(())
             }
             Err(error) => Err(Refusal::host(error)),
@@ -77,30 +83,46 @@ pub fn run(command: Command) -> ExitCode {
     }
 }
 
+fn checked(check: impl FnOnce(&Reading<'_>) -> config::check::Report) -> ExitCode {
+    let report = check(&reading("127.0.0.1:9090", "", "node", "localhost", memory_limit_default()));
+    print!("{}", report.output);
+    eprint!("{}", report.errors);
+    ExitCode::from(report.code)
+}
+
+fn memory_limit_default() -> u64 {
+    16 << 20
+}
+
 fn budget(flags: &Flags) -> Result<Budget, Refusal> {
     Budget::for_limit(flags.memory_limit_bytes, Overrides::default()).map_err(Refusal::written)
 }
 
-fn check_expression(text: &str) -> Result<(), (usize, String)> {
-    promql::parse(text).map(drop).map_err(|error| (error.offset(), error.to_string()))
-}
-
-fn check_template(text: &str) -> Result<(), String> {
-    rules::template::check(text).map_err(|error| error.to_string())
+fn reading<'a>(
+    own_address: &'a str,
+    route_prefix: &'a str,
+    host_job: &'a str,
+    host_name: &'a str,
+    memory_limit_bytes: u64,
+) -> Reading<'a> {
+    Reading {
+        own_address,
+        route_prefix,
+        host_job,
+        host_name,
+        file_bytes_max: config::file_bytes_max(memory_limit_bytes),
+        check_expression: &|text| {
+            promql::parse(text).map(drop).map_err(|error| (error.span.start, error.message.clone()))
+        },
+        check_template: &|text| Template::parse("", text).map(drop).map_err(|error| error.to_string()),
+        environment: &|name| std::env::var(name).ok(),
+    }
 }
 
 /// Reads the configuration, at start and at each reload.
-fn read_config(flags: &Flags, hostname: &str) -> Result<Loaded, String> {
+fn read_config(flags: &Flags, host_name: &str) -> Result<Loaded, String> {
     let own_address = flags.own_address();
-    let reading = Reading {
-        own_address: &own_address,
-        route_prefix: &flags.route_prefix,
-        host_job: &flags.host_job,
-        host_name: hostname,
-        check_expression: &check_expression,
-        check_template: &check_template,
-        environment: &|name| std::env::var(name).ok(),
-    };
+    let reading = reading(&own_address, &flags.route_prefix, &flags.host_job, host_name, flags.memory_limit_bytes);
     match &flags.config_file {
         Some(path) => config::load(path, &reading).map_err(|refused| refused.to_string()),
         None => Ok(config::built_in(&reading)),
@@ -110,12 +132,12 @@ fn read_config(flags: &Flags, hostname: &str) -> Result<Loaded, String> {
 fn daemon(flags: &Flags) -> Result<(), Refusal> {
     let clock = Clock::start();
     log::install(flags.log_level);
-    let hostname = flags.host_name.clone().unwrap_or_else(memory::hostname);
-    let loaded = read_config(flags, &hostname).map_err(Refusal::written)?;
+    let host_name = flags.host_name.clone().unwrap_or_else(memory::hostname);
+    let loaded = read_config(flags, &host_name).map_err(Refusal::written)?;
     let budget = budget(flags)?;
-    memory::set_heap_limit(&budget);
+    memory::ALLOCATOR.set_limit(heap_bytes_max(&budget));
 
-    let net = run::Net::listen(flags, &budget).map_err(Refusal::host)?;
+    let net = Net::listen(net_settings(flags)).map_err(Refusal::host)?;
     let quota_bytes = flags.retention_bytes.unwrap_or_else(|| default_quota_bytes(&flags.storage_path));
     let disk_settings = DiskSettings {
         path: flags.storage_path.clone(),
@@ -124,49 +146,109 @@ fn daemon(flags: &Flags) -> Result<(), Refusal> {
         heap_bytes_max: budget.region("sqlite").map_or(1 << 20, |region| region.total_bytes),
     };
     let mut disk = Flash::open(&disk_settings).map_err(Refusal::host)?;
-    let slab = Slab::open(flags.hot_path.as_deref(), &flags.storage_path, budget.plan().slab_bytes()).map_err(Refusal::host)?;
-    if let memory::Place::Anonymous { notice } = &slab.place {
-        log::line(Level::Warn, 0, notice);
-    }
+    let slab = Slab::open(flags.hot_path.as_deref(), &flags.storage_path, budget.plan().slab_bytes())
+        .map_err(Refusal::host)?;
 
     log::line(Level::Info, 0, &format!("starting {}", version()));
     for notice in flags.notices.iter().cloned().chain(loaded.notices.iter().map(ToString::to_string)) {
-        log::line(Level::Warn, prng::stable_hash(notice.as_bytes()), &notice);
+        warn(&notice);
+    }
+    if let Place::Anonymous { notice } = &slab.place {
+        warn(notice);
     }
     for address in flags.open_addresses() {
-        log::line(
-            Level::Warn,
-            prng::stable_hash(address.as_bytes()),
-            &format!("listening on {address} without authentication: everybody who reaches it can read everything; listen on 127.0.0.1 or put a proxy with authentication in front"),
-        );
+        warn(&format!(
+            "listening on {address} without authentication: whoever reaches it can read everything; listen on \
+             127.0.0.1, or put a proxy with authentication in front"
+        ));
     }
 
-    let boot_id = memory::boot_id().map_err(|error| Refusal::host(format!("the kernel's boot id cannot be read: {error}")))?;
+    let boot_id = memory::boot_id()
+        .map_err(|error| Refusal::host(format!("the kernel's boot id cannot be read: {error}")))?;
     let now = clock.now();
-    let (store, spill) = open_store(slab, &budget, &mut disk, boot_id, &loaded.settings, now).map_err(Refusal::host)?;
-    let options = options(flags, &budget, &hostname, quota_bytes, &disk, now);
-    let daemon = Daemon::new(options, loaded.settings, store, spill, now).map_err(|errors| {
+    let store_uuid = disk.store_uuid();
+    let (store, spill, how) = start::open_store(
+        slab.bytes,
+        slab.is_predecessors,
+        &budget.plan(),
+        store_uuid,
+        boot_id,
+        &mut ForStart(&mut disk),
+        &loaded.settings,
+        now,
+    )
+    .map_err(Refusal::host)?;
+    log::line(Level::Info, 0, &how.to_string());
+    let options = options(flags, &budget, &host_name, quota_bytes, store_uuid, now);
+    let daemon = Daemon::new(options, loaded.settings, store, spill, now, disk.stored());
+    let daemon = daemon.map_err(|errors| {
         Refusal::written(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     })?;
 
-    let host = HostMetrics::new(HostPaths {
+    let mut host = HostMetrics::new(HostPaths {
         procfs: flags.procfs.clone(),
         sysfs: flags.sysfs.clone(),
         rootfs: flags.rootfs.clone(),
     });
     let manager = ServiceManager::from_environment()
         .map_err(|error| Refusal::host(format!("the service manager's socket ($NOTIFY_SOCKET): {error}")))?;
-    let reread = || read_config(flags, &hostname);
-    net.run(daemon, disk, host, clock, manager, &reread).map_err(Refusal::host)
+    let surroundings = Surroundings {
+        clock,
+        disk: &mut disk,
+        host: &mut |text| host.render(text),
+        reread: &mut || {
+            let loaded = read_config(flags, &host_name)?;
+            loaded.notices.iter().for_each(|notice| warn(&notice.to_string()));
+            Ok(loaded.settings)
+        },
+        manager,
+    };
+    log::line(Level::Info, 0, &format!("listening on {}", flags.listen_addresses.join(", ")));
+    net.run(&mut Running(daemon), surroundings).map_err(Refusal::host)?;
+    Ok(())
 }
 
-fn options(flags: &Flags, budget: &Budget, hostname: &str, quota_bytes: u64, disk: &Flash, now: Now) -> Options {
+fn warn(notice: &str) {
+    log::line(Level::Warn, prng::stable_hash(notice.as_bytes()), notice);
+}
+
+/// What the allocator gives at most: everything of the budget that is neither slab nor program nor SQLite's own heap.
+fn heap_bytes_max(budget: &Budget) -> usize {
+    let heap = budget.regions().iter().filter(|region| !region.in_slab && !matches!(region.name, "program" | "sqlite"));
+    usize::try_from(heap.map(|region| region.total_bytes).sum::<u64>()).unwrap_or(usize::MAX)
+}
+
+fn net_settings(flags: &Flags) -> NetSettings {
+    NetSettings {
+        listen: flags.listen_addresses.clone(),
+        serve: ServeSettings {
+            connection_count_max: flags.connection_count_max as usize,
+            read_timeout_ms: flags.read_timeout_ms,
+            ..ServeSettings::default()
+        },
+        pages: |path| {
+            let ui::PageFile { gzip, content_type, etag, immutable } = ui::page(path)?;
+            Some(PageFile { gzip, content_type, etag, immutable })
+        },
+        kept_targets_max: KEPT_TARGETS_MAX,
+        kept_peers_max: KEPT_PEERS_MAX,
+    }
+}
+
+fn options(
+    flags: &Flags,
+    budget: &Budget,
+    host_name: &str,
+    quota_bytes: u64,
+    store_uuid: [u8; 16],
+    now: Now,
+) -> Options {
     Options {
         lookback_delta_ms: flags.lookback_delta_ms,
         query_timeout_ms: flags.query_timeout_ms,
         query_samples_max: flags.query_samples_max,
         query_bytes_max: budget.queries_bytes(),
-        external_url: flags.external_url_or(hostname),
+        external_url: flags.external_url_or(host_name),
         route_prefix: flags.route_prefix.clone(),
         enable_lifecycle: flags.enable_lifecycle,
         flush_interval_ms: flags.flush_interval_ms,
@@ -175,11 +257,11 @@ fn options(flags: &Flags, budget: &Budget, hostname: &str, quota_bytes: u64, dis
         resend_delay_ms: flags.resend_delay_ms,
         for_outage_tolerance_ms: flags.for_outage_tolerance_ms,
         for_grace_period_ms: flags.for_grace_period_ms,
-        hostname: hostname.to_owned(),
+        hostname: host_name.to_owned(),
         flags: flags.values.clone(),
         storage_path: flags.storage_path.display().to_string(),
         memory_limit_bytes: budget.limit_bytes(),
-        seed: prng::stable_hash(&disk.store_uuid()),
+        seed: prng::stable_hash(&store_uuid),
         started_wall_ms: now.wall_ms,
     }
 }
@@ -187,81 +269,19 @@ fn options(flags: &Flags, budget: &Budget, hostname: &str, quota_bytes: u64, dis
 /// The smaller of 512 MiB and a tenth of the file system.
 fn default_quota_bytes(path: &Path) -> u64 {
     let existing = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("."));
-    rustix::fs::statvfs(existing)
-        .map_or(DISK_BYTES_DEFAULT, |stat| (stat.f_blocks * stat.f_frsize / DISK_SHARE).min(DISK_BYTES_DEFAULT))
+    let share = |stat: rustix::fs::StatVfs| stat.f_blocks.saturating_mul(stat.f_frsize) / DISK_SHARE;
+    rustix::fs::statvfs(existing).map_or(DISK_BYTES_DEFAULT, |stat| share(stat).min(DISK_BYTES_DEFAULT))
 }
 
-/// Goes on with the predecessor's slab, or recovers from the data directory into a fresh one.
-fn open_store(
-    slab: Slab,
-    budget: &Budget,
-    disk: &mut Flash,
-    boot_id: [u8; 16],
-    settings: &Settings,
-    now: Now,
-) -> Result<(Store<'static>, Spill), String> {
-    let state = match disk.state(SPILL_STATE_KEY).map_err(|error| error.to_string())? {
-        Some(bytes) => SpillState::decode(&bytes).map_err(|error| format!("holdfast.db: {error}"))?,
-        None => SpillState::default(),
-    };
-    let identity = Identity { store_uuid: disk.store_uuid(), boot_id, log_generation: state.log_generation };
-    let plan = budget.plan();
-    let epoch = ClockEpoch::new(boot_id, now);
-    let options = SpillOptions::new(disk.store_uuid());
-    let bytes = if slab.is_predecessors {
-        match Store::attach(slab.bytes, &plan, &identity) {
-            Ok((store, report)) => {
-                log::line(
-                    Level::Info,
-                    0,
-                    &format!("attached to the store of the process before: {} series, {} rows", report.series, report.rows),
-                );
-                let generation_seen = store.log_generation();
-                return Ok((store, Spill::new(options, epoch, state, generation_seen)));
-            }
-            Err((error, bytes)) => {
-                log::line(Level::Info, 0, &format!("the store in memory is not gone on with, recovering from disk: {error}"));
-                bytes
-            }
-        }
-    } else {
-        slab.bytes
-    };
-    let mut store = Store::create(bytes, &plan, identity).map_err(|error| error.to_string())?;
-    for key in holdfast_core::daemon::state_keys(settings) {
-        if let Some(bytes) = disk.state(&key).map_err(|error| error.to_string())? {
-            store.state_put(&key, &bytes).map_err(|error| format!("{key}: {error}"))?;
-        }
-    }
-    let generation_seen = replay(disk, &mut store, state)?;
-    Ok((store, Spill::new(options, epoch, state, generation_seen)))
-}
+/// The core's daemon as the loop drives it.
+struct Running(Daemon<'static>);
 
-/// Reads the tail log into the store: the generation the database names, then the one after it where it was begun.
-fn replay(disk: &mut Flash, store: &mut Store<'_>, state: SpillState) -> Result<u64, String> {
-    let mut buf = vec![0; FRAME_BYTES_MAX + 4096];
-    let mut newest = state.log_generation;
-    let mut replay = Replay::new(1 << 20);
-    for file in 0..2 {
-        let mut recovery = Recovery::new(&mut buf, None);
-        read_log(disk, file, &mut recovery, &mut |_| {}).map_err(|error| error.to_string())?;
-        newest = newest.max(recovery.finish().generation.unwrap_or(0));
+impl Machine for Running {
+    fn handle(&mut self, now: Now, input: Input<'_>, stored: &mut dyn Stored) {
+        self.0.handle(now, input, stored);
     }
-    for generation in [state.log_generation, state.log_generation + 1] {
-        if generation == 0 || generation > newest {
-            continue;
-        }
-        let mut recovery = Recovery::new(&mut buf, Some(generation));
-        let mut rows = StoredRows { disk: disk.stored(), ends: Vec::new() };
-        rows.load()?;
-        let ends = std::mem::take(&mut rows.ends);
-        let mut stored = KnownRows { ends: &ends };
-        read_log(disk, generation, &mut recovery, &mut |frame| replay.apply(frame, store, &mut stored))
-            .map_err(|error| error.to_string())?;
-        let report = recovery.finish();
-        log::line(Level::Info, 0, &format!("tail log generation {generation}: {report:?}"));
+
+    fn poll_output<'b>(&mut self, now: Now, buf: &'b mut [u8], stored: &mut dyn Stored) -> Output<'b> {
+        self.0.poll_output(now, buf, stored)
     }
-    let report = replay.finish(store);
-    log::line(Level::Info, 0, &format!("recovered from the tail log: {report:?}"));
-    Ok(newest)
 }

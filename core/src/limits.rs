@@ -30,6 +30,8 @@ pub const MESSAGES_COUNT_MAX: u64 = 6;
 
 /// Newest rows of a timeline kept as plain cells. The row after them has the chunk packed first.
 pub const CHUNK_ROWS_MAX: usize = 16;
+/// Attaches to one slab without a healthy minute between. After them the next process starts from flash.
+pub const ATTACHES_COUNT_MAX: u32 = 3;
 /// Length of a small state's name. A longer one is refused.
 pub const STATE_KEY_BYTES_MAX: usize = 40;
 

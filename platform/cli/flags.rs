@@ -25,7 +25,7 @@ pub enum Effect {
     Honoured,
     /// Accepted without effect; the notice says why.
     Ignored(&'static str),
-    /// An error with this advice. A switch is refused only when it is on.
+    /// An error with this advice, unless the value given is the default.
     Refused(&'static str),
 }
 
@@ -96,29 +96,47 @@ pub static FLAGS: &[Flag] = &[
     switch!("auto-gomaxprocs", Effect::Ignored(NO_GO), ""),
     switch!("auto-gomemlimit", Effect::Ignored(NO_GO), ""),
     ignored("auto-gomemlimit.ratio", "0.9", NO_GO),
-    refused("web.config.file", "", "TLS and passwords are not supported yet; listen on loopback behind a proxy that has them"),
-    value("web.read-timeout", "5m", "a request must have arrived, and an idle connection be used again, within this time"),
+    refused(
+        "web.config.file",
+        "",
+        "TLS and passwords are not supported yet; listen on loopback behind a proxy that has them",
+    ),
+    value(
+        "web.read-timeout",
+        "5m",
+        "a request must have arrived, and an idle connection be used again, within this time",
+    ),
     value("web.max-connections", "64", "most connections at a time; idle ones are evicted for new ones"),
     ignored("web.max-notifications-subscribers", "16", "live notifications are not served"),
-    value("web.external-url", "", "the URL under which others reach this process, for links in alerts; its path prefixes all routes"),
+    value(
+        "web.external-url",
+        "",
+        "the URL under which others reach this process, for links in alerts; its path prefixes all routes",
+    ),
     value("web.route-prefix", "", "prefix of all routes; by default the path of --web.external-url"),
     ignored("web.local-assets", "", "the page is built into the binary"),
     refused("web.user-assets", "", "not supported; serve the files with a web server"),
-    switch!("web.enable-lifecycle", Effect::Honoured, "allow POST /-/reload and /-/quit"),
+    switch!("web.enable-lifecycle", Effect::Honoured, "allow a reload over HTTP: POST /-/reload"),
     switch!("web.enable-admin-api", Effect::Refused("the admin API is not supported yet; remove the flag"), ""),
     switch!(
         "web.enable-remote-write-receiver",
-        Effect::Refused("receiving remote write is not supported yet; let this process scrape the source, or remove the flag"),
+        Effect::Refused(
+            "receiving remote write is not supported yet; let this process scrape the source, or remove the flag"
+        ),
         ""
     ),
     ignored("web.remote-write-receiver.accepted-protobuf-messages", "", "remote write is not received yet"),
     ignored("web.console.templates", "", NO_CONSOLES),
     ignored("web.console.libraries", "", NO_CONSOLES),
     value("web.page-title", "Holdfast", "title of the page"),
-    refused("web.cors.origin", ".*", "choosing the origins is not supported yet; remove the flag"),
-    value("storage.tsdb.path", "data", "the data directory"),
+    refused("web.cors.origin", "", "choosing the origins is not supported yet; remove the flag"),
+    value("storage.tsdb.path", "./data", "the data directory"),
     value("storage.tsdb.retention.time", "", "samples older than this are dropped; without it only size counts"),
-    value("storage.tsdb.retention.size", "", "all files together; by default the smaller of 512MiB and a tenth of the disk"),
+    value(
+        "storage.tsdb.retention.size",
+        "",
+        "all files together; by default the smaller of 512MiB and a tenth of the disk",
+    ),
     switch!(
         "storage.tsdb.no-lockfile",
         Effect::Refused("the lock keeps a second process from damaging the store; remove the flag"),
@@ -135,7 +153,11 @@ pub static FLAGS: &[Flag] = &[
     ignored("storage.remote.read-concurrent-limit", "10", NO_REMOTE_READ),
     ignored("storage.remote.read-max-bytes-in-frame", "1048576", NO_REMOTE_READ),
     value("rules.alert.for-outage-tolerance", "1h", "an alert's `for` state is kept over an outage up to this long"),
-    value("rules.alert.for-grace-period", "10m", "an alert with a longer `for` fires this long after a restart at the earliest"),
+    value(
+        "rules.alert.for-grace-period",
+        "10m",
+        "an alert with a longer `for` fires this long after a restart at the earliest",
+    ),
     value("rules.alert.resend-delay", "1m", "a firing alert is sent again after this time"),
     ignored("rules.max-concurrent-evals", "4", "rules are evaluated one after another, in bounded bites"),
     ignored("alertmanager.notification-queue-capacity", "10000", "alerts leave through a bounded outbox"),
@@ -149,11 +171,12 @@ pub static FLAGS: &[Flag] = &[
     value("query.timeout", "2m", "a query that takes longer is ended"),
     value("query.max-concurrency", "20", "most queries at a time"),
     value("query.max-samples", "50000000", "most samples one query may load; its memory is bounded besides"),
-    Flag {
-        effect: Effect::Ignored("what is supported is always on"),
-        ..list("enable-feature", "", "")
-    },
-    switch!("agent", Effect::Refused("there is no agent mode: samples are always kept and forwarded; remove the flag"), ""),
+    Flag { effect: Effect::Ignored("what is supported is always on"), ..list("enable-feature", "", "") },
+    switch!(
+        "agent",
+        Effect::Refused("there is no agent mode: samples are always kept and forwarded; remove the flag"),
+        ""
+    ),
     value("log.level", "info", "debug, info, warn or error"),
     value("log.format", "logfmt", "logfmt or json"),
     hidden("storage.tsdb.min-block-duration", NO_BLOCKS),

@@ -139,7 +139,8 @@ fn parse_rfc3339(text: &str) -> Option<f64> {
     let offset_seconds = match &text[offset_at..] {
         "Z" | "z" => 0,
         offset if offset.len() == 6 && is(offset_at, "+-") && is(offset_at + 3, ":") => {
-            let seconds = number(offset_at + 1, offset_at + 3, 0..=23)? * 3_600 + number(offset_at + 4, offset_at + 6, 0..=59)? * 60;
+            let seconds = number(offset_at + 1, offset_at + 3, 0..=23)? * 3_600
+                + number(offset_at + 4, offset_at + 6, 0..=59)? * 60;
             if offset.starts_with('-') { -seconds } else { seconds }
         }
         _ => return None,
@@ -150,7 +151,8 @@ fn parse_rfc3339(text: &str) -> Option<f64> {
         return None;
     }
     let years_before = year - 1;
-    let days_before_year = years_before * 365 + years_before.div_euclid(4) - years_before.div_euclid(100) + years_before.div_euclid(400);
+    let days_before_year =
+        years_before * 365 + years_before.div_euclid(4) - years_before.div_euclid(100) + years_before.div_euclid(400);
     let days = days_before_year + month_days[..month as usize - 1].iter().sum::<i64>() + day - 1 - DAYS_TO_1970;
     Some((days * 86_400 + hour * 3_600 + minute * 60 + second - offset_seconds) as f64 + fraction)
 }
@@ -328,8 +330,12 @@ fn read_answer(status: u16, body: &[u8]) -> Result<Answer, QueryError> {
     }
 }
 
-/// As the `String` methods of Prometheus' `model.Value` print.
+/// As the `String` methods of Prometheus' `model.Value` print; nothing at all is an empty line.
 fn result(data: &Value) -> Option<String> {
+    typed_result(data).map(|text| if text.is_empty() { "\n".into() } else { text })
+}
+
+fn typed_result(data: &Value) -> Option<String> {
     let result = &data["result"];
     match data["resultType"].as_str()? {
         "scalar" => pair(result).map(|(time, value)| format!("scalar: {value} @[{time}]\n")),
@@ -386,7 +392,7 @@ fn metric(labels: &Value) -> String {
     let name = labels["__name__"].as_str().unwrap_or_default();
     let mut pairs: Vec<String> = Vec::new();
     for (label, value) in labels.as_object().into_iter().flatten().filter(|(label, _)| *label != "__name__") {
-        pairs.push(format!("{label}={:?}", value.as_str().unwrap_or_default()));
+        pairs.push(format!("{label}={}", quoted(value.as_str().unwrap_or_default())));
     }
     pairs.sort();
     match (name, pairs.is_empty()) {
@@ -394,6 +400,22 @@ fn metric(labels: &Value) -> String {
         (name, true) => name.into(),
         (name, false) => format!("{name}{{{}}}", pairs.join(", ")),
     }
+}
+
+/// As Go's `%q`, as far as label values need it.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            '\n' => quoted += "\\n",
+            '\r' => quoted += "\\r",
+            '\t' => quoted += "\\t",
+            '\0'..='\x1f' | '\x7f' => quoted += &format!("\\x{:02x}", u32::from(c)),
+            c => quoted.push(c),
+        }
+    }
+    quoted + "\""
 }
 
 #[cfg(test)]
@@ -412,9 +434,18 @@ mod tests {
         ] {
             assert_eq!(parse_instant(text).unwrap(), expected, "{text}");
         }
-        for text in ["", "now", "NaN", "2026-01-02", "2026-01-02T03:04:05", "2025-02-29T00:00:00Z", "2026-13-01T00:00:00Z",
-            "2026-01-02T03:04:05+1:00", "2026-01-02T03:04:05Zü", "20é6-01-02T03:04:05Z"]
-        {
+        for text in [
+            "",
+            "now",
+            "NaN",
+            "2026-01-02",
+            "2026-01-02T03:04:05",
+            "2025-02-29T00:00:00Z",
+            "2026-13-01T00:00:00Z",
+            "2026-01-02T03:04:05+1:00",
+            "2026-01-02T03:04:05Zü",
+            "20é6-01-02T03:04:05Z",
+        ] {
             assert!(matches!(parse_instant(text), Err(QueryError::Instant(_))), "{text}");
         }
     }
@@ -449,7 +480,7 @@ mod tests {
         };
         assert_eq!(shown(r#"{"resultType":"scalar","result":[1.5,"1e+06"]}"#), "scalar: 1000000 @[1.5]\n");
         assert_eq!(shown(r#"{"resultType":"string","result":[1,"a b"]}"#), "a b\n");
-        assert_eq!(shown(r#"{"resultType":"vector","result":[]}"#), "");
+        assert_eq!(shown(r#"{"resultType":"vector","result":[]}"#), "\n");
         let vector = r#"{"resultType":"vector","result":[
             {"metric":{"__name__":"up","job":"n","instance":"a\"b"},"value":[1435781451.781,"1"]},
             {"metric":{},"value":[2,"+Inf"]},{"metric":{"__name__":"x"},"value":[2,"NaN"]}]}"#;
@@ -460,10 +491,16 @@ mod tests {
     }
 
     #[test]
+    fn label_values_are_quoted_as_in_go() {
+        assert_eq!(quoted("a\"b\\c'\n\t\u{1}\u{7f}ü"), r#""a\"b\\c'\n\t\x01\x7fü""#);
+    }
+
+    #[test]
     fn a_refusal_and_a_foreign_answer_are_told_apart() {
         let refused = read_answer(400, br#"{"status":"error","errorType":"bad_data","error":"no"}"#).unwrap_err();
         assert_eq!(refused.to_string(), "the server refused the query (bad_data): no");
-        for body in ["", "<html>", "{}", r#"{"status":"success"}"#, r#"{"status":"success","data":{"resultType":"x"}}"#] {
+        for body in ["", "<html>", "{}", r#"{"status":"success"}"#, r#"{"status":"success","data":{"resultType":"x"}}"#]
+        {
             assert!(matches!(read_answer(404, body.as_bytes()), Err(QueryError::NotTheApi { status: 404 })), "{body}");
         }
     }
@@ -481,8 +518,30 @@ mod tests {
         let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n1;x\r\nd\r\n";
         assert_eq!(read(&format!("{chunked}0\r\n\r\n")).unwrap(), (200, whole));
         assert_eq!(read("HTTP/1.1 200 OK\r\nContent-Length: 99999999999\r\n\r\n").unwrap(), (200, None));
-        for cut in [chunked, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabcd", "HTTP/1.1 200 OK\r\n", "SSH-2.0\r\n", ""] {
+        for cut in
+            [chunked, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabcd", "HTTP/1.1 200 OK\r\n", "SSH-2.0\r\n", ""]
+        {
             assert!(read(cut).is_err(), "{cut}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_answer_makes_the_client_fail(head in "HTTP/1.1 [0-9 ]{0,5}\r\n(transfer-encoding: chunked\r\n|content-length: [0-9]{1,22}\r\n|[a-z: ]{0,9}\r\n){0,3}(\r\n)?", body in "[0-9a-f\r\n{}\":,\\[\\]]{0,60}") {
+            let text = head + &body;
+            let mut reader = text.as_bytes();
+            if let Ok((status, framing)) = read_head(&mut reader)
+                && let Ok(Some(body)) = read_body(&mut reader, framing)
+            {
+                _ = read_answer(status, &body);
+            }
+            _ = read_answer(200, body.as_bytes());
+            _ = parse_instant(&text);
+        }
+
+        #[test]
+        fn no_instant_makes_the_reader_fail(text in "[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(.[0-9]{0,4})?(Z|[+-][0-9]{2}:[0-9]{2}|é)?") {
+            _ = parse_instant(&text);
         }
     }
 }

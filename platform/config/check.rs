@@ -18,7 +18,7 @@ pub struct Report {
 pub fn check_config(path: &Path, reading: &Reading) -> Report {
     let mut report = Report { output: String::new(), errors: String::new(), code: 0 };
     let (config, findings) = file::read(path, reading);
-    let rule_paths = file::find_rule_files(&config, path, &findings);
+    let rule_paths = file::find_rule_files(&config, path, reading.file_bytes_max, &findings);
     let (errors, notices) = findings.finish();
     let file = path.display();
     push(&mut report.output, format_args!("Checking {file}"));

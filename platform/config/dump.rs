@@ -126,7 +126,8 @@ impl Writer {
         if !job.params.is_empty() {
             self.line(1, "params:");
             for (name, values) in &job.params {
-                let values: Vec<_> = values.iter().map(|value| if is_secret(name) { SECRET.into() } else { text(value) }).collect();
+                let values: Vec<_> =
+                    values.iter().map(|value| if is_secret(name) { SECRET.into() } else { text(value) }).collect();
                 self.pair(2, &text(name), format!("[{}]", values.join(", ")));
             }
         }
@@ -188,7 +189,10 @@ fn redacted_url(url: &str) -> String {
 fn decoded(path: &str) -> String {
     let (mut bytes, mut rest) = (Vec::new(), path.as_bytes());
     while let Some((&byte, tail)) = rest.split_first() {
-        let encoded = tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok()).and_then(|hex| u8::from_str_radix(hex, 16).ok());
+        let encoded = tail
+            .get(..2)
+            .and_then(|hex| std::str::from_utf8(hex).ok())
+            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
         match encoded.filter(|_| byte == b'%') {
             Some(value) => (bytes.push(value), rest = &tail[2..]).1,
             None => (bytes.push(byte), rest = tail).1,
@@ -214,7 +218,9 @@ fn text(text: &str) -> String {
             '"' | '\\' => quoted.extend(['\\', c]),
             '\n' => quoted += "\\n",
             '\t' => quoted += "\\t",
-            c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}') => quoted += &format!("\\u{:04x}", u32::from(c)),
+            c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}') => {
+                quoted += &format!("\\u{:04x}", u32::from(c))
+            }
             c => quoted.push(c),
         }
     }

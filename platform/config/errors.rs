@@ -95,7 +95,9 @@ impl Findings {
         let (at, message) = match findings.len() {
             FINDINGS_COUNT_MAX => (
                 Position::default(),
-                format!("more than {FINDINGS_COUNT_MAX} things are wrong here; correct the ones above, then check again"),
+                format!(
+                    "more than {FINDINGS_COUNT_MAX} things are wrong here; correct the ones above, then check again"
+                ),
             ),
             _ => (at, message),
         };

@@ -10,10 +10,12 @@ use super::{
     globs,
     keys::{ALERTING, ALERTMANAGER, FILE, GLOBAL, QUEUE, REMOTE_WRITE, SCRAPE, STATIC_CONFIG},
     rules,
-    yaml::{FILE_BYTES_MAX, Section, TextPair, Value, parse, texts},
+    yaml::{Section, TextPair, Value, parse, texts},
 };
 use holdfast_core::{
-    daemon::settings::{AlertmanagerSettings, JobKind, JobSettings, RemoteWriteSettings, Scheme, Settings, TargetSettings},
+    daemon::settings::{
+        AlertmanagerSettings, JobKind, JobSettings, RemoteWriteSettings, Scheme, Settings, TargetSettings,
+    },
     labels::LabelSet,
 };
 use std::{
@@ -28,6 +30,9 @@ const OWN_JOB: &str = "holdfast";
 
 /// Rule files of one configuration. Each is open, read and closed before the next.
 const RULE_FILES_COUNT_MAX: usize = 256;
+
+/// All rule files together may be so many times as long as one file: their rules stay in memory.
+const RULE_FILES_BYTES_FACTOR: u64 = 2;
 
 /// A read file before it becomes [`Settings`]: what the dump is made from.
 #[derive(Debug, Default)]
@@ -85,7 +90,7 @@ pub(crate) struct AlertmanagerGroup {
 /// Reads the file and the rule files it names.
 pub fn load(path: &Path, reading: &Reading) -> Result<Loaded, Refused> {
     let (config, findings) = read(path, reading);
-    let rule_paths = find_rule_files(&config, path, &findings);
+    let rule_paths = find_rule_files(&config, path, reading.file_bytes_max, &findings);
     let (mut errors, mut notices) = findings.finish();
     let mut rule_groups = Vec::new();
     for rule_path in rule_paths {
@@ -117,7 +122,8 @@ pub fn built_in(reading: &Reading) -> Loaded {
 pub(crate) fn read(path: &Path, reading: &Reading) -> (FileConfig, Findings) {
     let findings = Findings::new(&path.display().to_string());
     let mut config = FileConfig::default();
-    let root = read_bounded(path, &findings).and_then(|text| parse(&text, &findings));
+    let root = read_bounded(path, reading.file_bytes_max, &findings)
+        .and_then(|text| parse(&text, reading.file_bytes_max, &findings));
     if let Some(root) = root {
         let top = Section::open(&root, &FILE, String::new(), &findings);
         let context = Context { reading, findings: &findings };
@@ -132,16 +138,17 @@ pub(crate) fn read(path: &Path, reading: &Reading) -> (FileConfig, Findings) {
 }
 
 /// The whole file as text, or an error that is recorded.
-pub(crate) fn read_bounded(path: &Path, findings: &Findings) -> Option<String> {
+pub(crate) fn read_bounded(path: &Path, file_bytes_max: u64, findings: &Findings) -> Option<String> {
     let whole = Position::default();
     let mut bytes = Vec::new();
-    let result = File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
+    let result = File::open(path).and_then(|file| file.take(file_bytes_max + 1).read_to_end(&mut bytes));
     if let Err(error) = result {
         findings.error(whole, format!("cannot be read: {error}; check the path and its permissions"));
         return None;
     }
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        findings.error(whole, format!("is longer than {} KiB; split or shorten it", FILE_BYTES_MAX / 1024));
+    if bytes.len() as u64 > file_bytes_max {
+        findings
+            .error(whole, format!("is longer than {} KiB; shorten it or raise --memory.limit", file_bytes_max / 1024));
         return None;
     }
     String::from_utf8(bytes)
@@ -155,14 +162,27 @@ pub(crate) fn read_bounded(path: &Path, findings: &Findings) -> Option<String> {
 }
 
 /// The rule files in the order of their patterns, each once.
-pub(crate) fn find_rule_files(config: &FileConfig, path: &Path, findings: &Findings) -> Vec<PathBuf> {
+pub(crate) fn find_rule_files(
+    config: &FileConfig,
+    path: &Path,
+    file_bytes_max: u64,
+    findings: &Findings,
+) -> Vec<PathBuf> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut seen = BTreeSet::new();
     let found = config.rule_files.iter().flat_map(|pattern| globs::expand(&folder.join(pattern)).unwrap_or_default());
     let mut paths: Vec<PathBuf> = found.filter(|path| seen.insert(path.clone())).collect();
-    if paths.len() > RULE_FILES_COUNT_MAX {
-        let count = paths.len();
+    let count = paths.len();
+    let total_bytes: u64 = paths.iter().filter_map(|path| path.metadata().ok()).map(|metadata| metadata.len()).sum();
+    let total_bytes_max = file_bytes_max.saturating_mul(RULE_FILES_BYTES_FACTOR);
+    if count > RULE_FILES_COUNT_MAX {
         let message = format!("rule_files match {count} files, the most is {RULE_FILES_COUNT_MAX}; join some of them");
+        findings.error(Position::default(), message);
+        paths.clear();
+    } else if total_bytes > total_bytes_max {
+        let (total, most) = (total_bytes.div_ceil(1024), total_bytes_max / 1024);
+        let message =
+            format!("the rule files have {total} KiB, the most is {most} KiB; shorten them or raise --memory.limit");
         findings.error(Position::default(), message);
         paths.clear();
     }
@@ -268,12 +288,14 @@ impl Context<'_> {
             if pattern.is_empty() {
                 self.findings.error(at, "an entry of rule_files is empty; fill it in or remove it");
             } else if stars > 1 || after_star.contains('/') {
-                let message = format!("{pattern:?}: one `*` may stand in the last part of a rule file's path; list the others");
+                let message =
+                    format!("{pattern:?}: one `*` may stand in the last part of a rule file's path; list the others");
                 self.findings.error(at, message);
             } else {
                 match globs::expand(&folder.join(&pattern)) {
                     Err(()) => {
-                        let message = format!("{pattern:?} is not a pattern: `[` needs `]`, and `\\` a character after it");
+                        let message =
+                            format!("{pattern:?} is not a pattern: `[` needs `]`, and `\\` a character after it");
                         self.findings.error(at, message);
                     }
                     Ok(found) if !found.is_empty() => patterns.push(pattern),
@@ -282,7 +304,8 @@ impl Context<'_> {
                         patterns.push(pattern);
                     }
                     Ok(_) => {
-                        let message = format!("the rule file {pattern:?} does not exist; create it or remove the entry");
+                        let message =
+                            format!("the rule file {pattern:?} does not exist; create it or remove the entry");
                         self.findings.error(at, message);
                     }
                 }
@@ -297,7 +320,8 @@ impl Context<'_> {
             let Some(job) = self.job(&section, global) else { continue };
             let at = section.position_of("job_name");
             if let Some(line) = lines.insert(job.job_name.clone(), at.line) {
-                let message = format!("the job name {:?} is used again, first on line {line}; rename one of them", job.job_name);
+                let message =
+                    format!("the job name {:?} is used again, first on line {line}; rename one of them", job.job_name);
                 self.findings.error(at, message);
             }
             if job.job_name == self.reading.host_job {
@@ -315,7 +339,10 @@ impl Context<'_> {
     fn job(&self, section: &Section, global: &Global) -> Option<JobSettings> {
         let job_name = section.text("job_name").unwrap_or_default();
         if job_name.is_empty() && section.is_clean() {
-            let message = format!("{} has no job_name; give it a unique one", section.path_of("job_name").trim_end_matches(".job_name"));
+            let message = format!(
+                "{} has no job_name; give it a unique one",
+                section.path_of("job_name").trim_end_matches(".job_name")
+            );
             self.findings.error(section.position_of("job_name"), message);
         }
         let interval_ms = or(section.duration_ms("scrape_interval"), global.scrape_interval_ms);
@@ -323,6 +350,10 @@ impl Context<'_> {
         self.check_timeout(section, timeout_ms, interval_ms);
         let limits = self.limits(section, global.limits);
         self.check_protocols(section);
+        // Without effect, but a wrong value is still a mistake.
+        section.unsigned("keep_dropped_targets");
+        section.boolean("enable_compression");
+        section.boolean("enable_http2");
         let metrics_path = section.text("metrics_path").map_or("/metrics".into(), |path| url_path(&path));
         let read = JobSettings {
             job_name: job_name.clone(),
@@ -356,13 +387,8 @@ impl Context<'_> {
     }
 
     fn check_protocols(&self, section: &Section) {
-        const KNOWN: [&str; 5] = [
-            "OpenMetricsText0.0.1",
-            "OpenMetricsText1.0.0",
-            "PrometheusProto",
-            "PrometheusText1.0.0",
-            SCRAPE_PROTOCOL,
-        ];
+        const KNOWN: [&str; 5] =
+            ["OpenMetricsText0.0.1", "OpenMetricsText1.0.0", "PrometheusProto", "PrometheusText1.0.0", SCRAPE_PROTOCOL];
         let protocols = section.texts("scrape_protocols");
         let mut seen = BTreeSet::new();
         for (protocol, at) in &protocols {
@@ -374,7 +400,8 @@ impl Context<'_> {
             }
         }
         if section.is_clean() && !protocols.is_empty() && !seen.contains(SCRAPE_PROTOCOL) {
-            let message = format!("no other scrape protocol than {SCRAPE_PROTOCOL} is supported yet; add it to the list");
+            let message =
+                format!("no other scrape protocol than {SCRAPE_PROTOCOL} is supported yet; add it to the list");
             self.findings.error(section.position_of("scrape_protocols"), message);
         }
     }
@@ -385,7 +412,10 @@ impl Context<'_> {
             body_size_limit_bytes: or(section.bytes("body_size_limit"), default.body_size_limit_bytes),
             label_limit: or(section.unsigned("label_limit"), default.label_limit),
             label_name_length_limit: or(section.unsigned("label_name_length_limit"), default.label_name_length_limit),
-            label_value_length_limit: or(section.unsigned("label_value_length_limit"), default.label_value_length_limit),
+            label_value_length_limit: or(
+                section.unsigned("label_value_length_limit"),
+                default.label_value_length_limit,
+            ),
         }
     }
 
@@ -419,7 +449,10 @@ impl Context<'_> {
                 if seen.insert((address.clone(), labels.clone())) {
                     targets.push(TargetSettings { address, labels: labels.clone() });
                 } else {
-                    self.findings.notice(at, format!("the target {address:?} is listed twice with the same labels; once counts"));
+                    self.findings.notice(
+                        at,
+                        format!("the target {address:?} is listed twice with the same labels; once counts"),
+                    );
                 }
             }
         }
@@ -437,7 +470,8 @@ impl Context<'_> {
                 let message = format!("the label {name} is not supported yet; make a job of its own for these targets");
                 self.findings.error(*position, message);
             } else if name.starts_with("__") {
-                self.findings.notice(*position, format!("the label {name} has no effect: names with `__` are for relabelling"));
+                self.findings
+                    .notice(*position, format!("the label {name} has no effect: names with `__` are for relabelling"));
             }
         }
         let kept = pairs.iter().filter(|pair| !pair.name.starts_with("__"));
@@ -461,7 +495,8 @@ impl Context<'_> {
         for section in section.sections("alertmanagers", &ALERTMANAGER) {
             let version = section.text("api_version").unwrap_or_default();
             if !matches!(version.as_str(), "" | "v2") {
-                let message = format!("the Alertmanager API {version:?} does not exist any more; write v2 or remove the line");
+                let message =
+                    format!("the Alertmanager API {version:?} does not exist any more; write v2 or remove the line");
                 self.findings.error(section.position_of("api_version"), message);
             }
             let prefix = section.text("path_prefix").unwrap_or_default();
@@ -482,7 +517,10 @@ impl Context<'_> {
             let Some(write) = self.remote_write(&section) else { continue };
             let at = if section.has("name") { section.position_of("name") } else { section.position };
             if let Some(line) = lines.insert(write.name.clone(), at.line) {
-                let message = format!("the remote_write {:?} is given again, first on line {line}; give each its own name", write.name);
+                let message = format!(
+                    "the remote_write {:?} is given again, first on line {line}; give each its own name",
+                    write.name
+                );
                 self.findings.error(at, message);
             }
             writes.push(write);
@@ -501,6 +539,11 @@ impl Context<'_> {
         let batch_deadline_ms = queue.duration_ms("batch_send_deadline").unwrap_or(5_000);
         let backoff_ms_min = or(queue.duration_ms("min_backoff"), 30);
         let backoff_ms_max = or(queue.duration_ms("max_backoff"), 5_000);
+        // Without effect, but a wrong value is still a mistake.
+        for key in ["capacity", "max_shards", "min_shards"] {
+            queue.unsigned(key);
+        }
+        section.boolean("enable_http2");
         if queue.is_clean() {
             let must = |holds: bool, key: &str, message: &str| {
                 if !holds {
@@ -514,7 +557,11 @@ impl Context<'_> {
         let name = if given.is_empty() { checked.clone().unwrap_or_default() } else { given };
         Some(RemoteWriteSettings {
             name,
-            url: checked.is_ok().then_some(url)?,
+            // One spelling of the scheme, and no fragment, for whoever takes the URL apart.
+            url: checked
+                .ok()
+                .and_then(|_| url.split_once("://"))
+                .map(|(_, rest)| format!("http://{}", rest.split('#').next().unwrap_or_default()))?,
             timeout_ms: or(section.duration_ms("remote_timeout"), 30_000),
             samples_per_send_max,
             batch_deadline_ms,
@@ -543,11 +590,15 @@ fn expand_environment(text: &str, variable: &dyn Fn(&str) -> Option<String>, not
         rest = &after[used_bytes..];
         match name {
             "" if used_bytes == 0 => expanded.push('$'),
-            "" => notice(format!("{text:?} has a `${{` without name or `}}`, which is left out; write $$ for a dollar sign")),
+            "" => notice(format!(
+                "{text:?} has a `${{` without name or `}}`, which is left out; write $$ for a dollar sign"
+            )),
             "$" => expanded.push('$'),
             name => match variable(name).filter(|value| !value.is_empty()) {
                 Some(value) => expanded += &value,
-                None => notice(format!("the environment variable {name} is empty; set it where the process is started")),
+                None => {
+                    notice(format!("the environment variable {name} is empty; set it where the process is started"))
+                }
             },
         }
     }
@@ -575,16 +626,20 @@ fn shell_name(text: &str) -> (&str, usize) {
 /// `host`, `host:port` or `[v6]:port`.
 pub(crate) fn is_host_port(address: &str) -> bool {
     let (host, port) = match address.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((host, rest)) if host.parse::<std::net::Ipv6Addr>().is_ok() => (host, rest.strip_prefix(':').or((!rest.is_empty()).then_some(""))),
+        Some((host, rest)) if host.parse::<std::net::Ipv6Addr>().is_ok() => {
+            (host, rest.strip_prefix(':').or((!rest.is_empty()).then_some("")))
+        }
         Some(_) => return false,
         None => match address.split_once(':') {
             Some((host, port)) => (host, Some(port)),
             None => (address, None),
         },
     };
-    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
+    let is_port =
+        |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
     let is_host = |host: &str| {
-        !host.is_empty() && !host.contains(|c: char| c.is_whitespace() || c.is_control() || "/?#@[]\"<>\\^`{|}%".contains(c))
+        !host.is_empty()
+            && !host.contains(|c: char| c.is_whitespace() || c.is_control() || "/?#@[]\"<>\\^`{|}%".contains(c))
     };
     is_host(host) && port.is_none_or(is_port)
 }

@@ -13,6 +13,9 @@ use super::{
 use crate::cli::flags::{FLAGS, Flag, Origin};
 use std::path::Path;
 
+/// Longest file read. It has a dozen keys.
+const FILE_BYTES_MAX: u64 = 64 * 1024;
+
 /// One value of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FlagValue {
@@ -34,7 +37,9 @@ impl FlagValue {
 pub fn load(path: &Path) -> Result<Vec<FlagValue>, Refused> {
     let findings = Findings::new(&path.display().to_string());
     let mut values = Vec::new();
-    if let Some(root) = read_bounded(path, &findings).and_then(|text| parse(&text, &findings)) {
+    if let Some(root) =
+        read_bounded(path, FILE_BYTES_MAX, &findings).and_then(|text| parse(&text, FILE_BYTES_MAX, &findings))
+    {
         match &root.value {
             Value::Mapping(entries) => read(entries, "", &findings, &mut values),
             _ if root.is_null() => {}
@@ -57,7 +62,8 @@ fn read(entries: &[Entry], above: &str, findings: &Findings, values: &mut Vec<Fl
     for Entry { key, position, node } in entries {
         let path = if above.is_empty() { key.clone() } else { format!("{above}.{key}") };
         let flag = keys().find(|(_, name)| *name == path).map(|(flag, _)| flag);
-        let is_section = keys().any(|(_, name)| name.strip_prefix(path.as_str()).is_some_and(|rest| rest.starts_with('.')));
+        let is_section =
+            keys().any(|(_, name)| name.strip_prefix(path.as_str()).is_some_and(|rest| rest.starts_with('.')));
         match (flag, &node.value) {
             (_, Value::Scalar { .. }) if node.is_null() && (flag.is_some() || is_section) => {}
             (Some(flag), Value::Scalar { text, .. }) => {
@@ -96,7 +102,9 @@ mod tests {
         let path = folder.path().join("holdfast.yml");
         std::fs::write(&path, text).unwrap();
         let shown = |refused: Refused| refused.to_string().replace(&path.display().to_string(), "FILE");
-        load(&path).map(|values| values.into_iter().map(|value| (value.flag.name, value.value)).collect()).map_err(shown)
+        load(&path)
+            .map(|values| values.into_iter().map(|value| (value.flag.name, value.value)).collect())
+            .map_err(shown)
     }
 
     #[test]

@@ -63,7 +63,17 @@ const PLAIN: &str = "reach the peer over plain HTTP without authentication, for 
 const FALSE: &[&str] = &["false", "no", "off", "False", "FALSE"];
 
 pub static ALL: &[&Table] = &[
-    &FILE, &GLOBAL, &SCRAPE, &STATIC_CONFIG, &ALERTING, &ALERTMANAGER, &REMOTE_WRITE, &QUEUE, &RULE_FILE, &RULE_GROUP, &RULE,
+    &FILE,
+    &GLOBAL,
+    &SCRAPE,
+    &STATIC_CONFIG,
+    &ALERTING,
+    &ALERTMANAGER,
+    &REMOTE_WRITE,
+    &QUEUE,
+    &RULE_FILE,
+    &RULE_GROUP,
+    &RULE,
 ];
 
 pub static FILE: Table = Table {
@@ -91,7 +101,10 @@ pub static GLOBAL: Table = Table {
         honoured("scrape_timeout", "`10s`, or the interval if that is shorter"),
         honoured("evaluation_interval", "`1m`"),
         honoured("rule_query_offset", "`0s`: rules are evaluated this far in the past"),
-        honoured("external_labels", "added to what leaves; `${NAME}` and `$NAME` are environment variables, `$$` is `$`"),
+        honoured(
+            "external_labels",
+            "added to what leaves; `${NAME}` and `$NAME` are environment variables, `$$` is `$`",
+        ),
         not_yet("query_log_file", REMOVE),
     ],
     shared: &[SCRAPE_LIMITS, SCRAPE_FORMAT],
@@ -110,7 +123,7 @@ pub static SCRAPE: Table = Table {
         honoured("honor_timestamps", "`true`"),
         honoured("static_configs", "targets with their labels"),
         only("track_timestamps_staleness", FALSE, REMOVE),
-        only("fallback_scrape_protocol", &["PrometheusText0.0.4"], "answers are read as PrometheusText0.0.4"),
+        only("fallback_scrape_protocol", &["PrometheusText0.0.4", ""], "answers are read as PrometheusText0.0.4"),
         ignored("enable_compression", "how answers are encoded is agreed with the target"),
         not_yet("native_histogram_bucket_limit", REMOVE),
         not_yet("native_histogram_min_bucket_factor", REMOVE),

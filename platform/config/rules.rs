@@ -17,7 +17,7 @@ use std::{collections::BTreeMap, path::Path};
 pub fn load(path: &Path, reading: &Reading) -> Result<(Vec<GroupSpec>, Vec<Finding>), Refused> {
     let findings = Findings::new(&path.display().to_string());
     let mut groups = Vec::new();
-    if let Some(text) = read_bounded(path, &findings) {
+    if let Some(text) = read_bounded(path, reading.file_bytes_max, &findings) {
         let context = Context { reading, findings: &findings, source: &text };
         groups = context.groups();
     }
@@ -35,7 +35,7 @@ struct Context<'r> {
 
 impl Context<'_> {
     fn groups(&self) -> Vec<GroupSpec> {
-        let Some(root) = parse(self.source, self.findings) else { return Vec::new() };
+        let Some(root) = parse(self.source, self.reading.file_bytes_max, self.findings) else { return Vec::new() };
         let top = Section::open(&root, &RULE_FILE, String::new(), self.findings);
         let (mut groups, mut lines) = (Vec::new(), BTreeMap::new());
         for section in top.sections("groups", &RULE_GROUP) {
@@ -44,7 +44,8 @@ impl Context<'_> {
             if group.name.is_empty() && section.get("name").is_none_or(|node| node.is_null() || is_text(node)) {
                 self.findings.error(at, "a group has no name; give it one that is unique in this file");
             } else if let Some(line) = lines.insert(group.name.clone(), at.line) {
-                let message = format!("the group name {:?} is used again, first on line {line}; rename one of them", group.name);
+                let message =
+                    format!("the group name {:?} is used again, first on line {line}; rename one of them", group.name);
                 self.findings.error(at, message);
             }
             groups.push(group);
@@ -82,7 +83,8 @@ impl Context<'_> {
         if section.is_clean() {
             match (record.is_empty(), alert.is_empty()) {
                 (true, true) => {
-                    self.findings.error(section.position, "a rule has neither record nor alert; give one of them a name");
+                    self.findings
+                        .error(section.position, "a rule has neither record nor alert; give one of them a name");
                 }
                 (false, false) => {
                     let message = "a rule has both record and alert; make two rules of it or remove one of the names";
@@ -110,7 +112,14 @@ impl Context<'_> {
         Some(RuleSpec { kind, expr, labels: pairs(labels) })
     }
 
-    fn check_recording(&self, section: &Section, record: &str, for_ms: u64, keep_firing_for_ms: u64, annotations: &[TextPair]) {
+    fn check_recording(
+        &self,
+        section: &Section,
+        record: &str,
+        for_ms: u64,
+        keep_firing_for_ms: u64,
+        annotations: &[TextPair],
+    ) {
         for (key, given) in
             [("annotations", !annotations.is_empty()), ("for", for_ms > 0), ("keep_firing_for", keep_firing_for_ms > 0)]
         {
@@ -120,7 +129,9 @@ impl Context<'_> {
             }
         }
         if record.contains(['{', '}']) {
-            let message = format!("the record {record:?} has braces; give a metric name here, labels under labels, and PromQL under expr");
+            let message = format!(
+                "the record {record:?} has braces; give a metric name here, labels under labels, and PromQL under expr"
+            );
             self.findings.error(section.position_of("record"), message);
         }
     }
@@ -138,7 +149,9 @@ impl Context<'_> {
 
     /// Only alerting rules' texts are templates.
     fn check_templates(&self, labels: &[TextPair], annotations: &[TextPair]) {
-        for (what, pair) in labels.iter().map(|pair| ("label", pair)).chain(annotations.iter().map(|pair| ("annotation", pair))) {
+        for (what, pair) in
+            labels.iter().map(|pair| ("label", pair)).chain(annotations.iter().map(|pair| ("annotation", pair)))
+        {
             if let Err(error) = (self.reading.check_template)(&pair.value) {
                 let message = format!("the template of the {what} {} is broken: {error}", pair.name);
                 self.findings.error(pair.value_position, message);

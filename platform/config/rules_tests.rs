@@ -45,7 +45,11 @@ fn a_rule_file_becomes_groups() {
 fn zero_and_null_intervals_mean_the_global_ones_but_an_offset_of_zero_is_one() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("rules.yml");
-    fs::write(&path, "groups:\n- {name: a, interval: 0s, query_offset: null}\n- {name: b, interval: ~, query_offset: 0}\n").unwrap();
+    fs::write(
+        &path,
+        "groups:\n- {name: a, interval: 0s, query_offset: null}\n- {name: b, interval: ~, query_offset: 0}\n",
+    )
+    .unwrap();
     let (groups, _) = load(&path, &reading()).unwrap();
     let read: Vec<_> = groups.iter().map(|group| (group.interval_ms, group.query_offset_ms)).collect();
     assert_eq!(read, [(None, None), (None, Some(0))]);

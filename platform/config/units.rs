@@ -88,9 +88,10 @@ pub fn parse_bytes(text: &str) -> Result<u64, UnitError> {
         let number = if whole.is_empty() { Ok(0) } else { whole.parse::<u64>() };
         let part = number.ok().and_then(|number| number.checked_mul(1 << shift)).ok_or_else(too_large)?;
         // More than 18 digits after the point make no difference of a byte that anyone could want.
-        let (tenths, scale) = fraction.bytes().take(18).fold((0_u128, 1_u128), |(sum, scale), digit| {
-            (sum * 10 + u128::from(digit - b'0'), scale * 10)
-        });
+        let (tenths, scale) = fraction
+            .bytes()
+            .take(18)
+            .fold((0_u128, 1_u128), |(sum, scale), digit| (sum * 10 + u128::from(digit - b'0'), scale * 10));
         let fraction_bytes = ((tenths << shift) / scale) as u64;
         let sum = total.checked_add(part).and_then(|sum| sum.checked_add(fraction_bytes));
         total = sum.filter(|bytes| *bytes <= BYTES_MAX).ok_or_else(too_large)?;
@@ -155,7 +156,8 @@ mod tests {
         ] {
             assert_eq!(parse_duration_ms(text), Ok(ms), "{text}");
         }
-        for text in ["1", "15", "s", "1.5s", "-1s", "30m1h", "1m1m", "1h 30m", " 1s", "1S", "1µs", "1us", "1sec", "ü"] {
+        for text in ["1", "15", "s", "1.5s", "-1s", "30m1h", "1m1m", "1h 30m", " 1s", "1S", "1µs", "1us", "1sec", "ü"]
+        {
             assert_eq!(parse_duration_ms(text), Err(UnitError::DurationSyntax(text.into())), "{text}");
         }
         assert_eq!(parse_duration_ms(""), Err(UnitError::DurationEmpty));
@@ -192,15 +194,34 @@ mod tests {
 
     #[test]
     fn what_is_printed_reads_back_the_same() {
-        for (ms, text) in [(0, "0s"), (15_000, "15s"), (5_400_000, "1h30m"), (86_400_000 * 400, "400d"), (60_250, "1m250ms"),
-            (86_400_000 * 14, "2w"), (86_400_000 * 365, "1y")]
-        {
+        for (ms, text) in [
+            (0, "0s"),
+            (15_000, "15s"),
+            (5_400_000, "1h30m"),
+            (86_400_000 * 400, "400d"),
+            (60_250, "1m250ms"),
+            (86_400_000 * 14, "2w"),
+            (86_400_000 * 365, "1y"),
+        ] {
             assert_eq!(format_duration(ms), text);
             assert_eq!(parse_duration_ms(text), Ok(ms));
         }
         for (bytes, text) in [(0, "0"), (1, "1B"), (1_025, "1025B"), (16 << 20, "16MiB"), (3 << 30, "3GiB")] {
             assert_eq!(format_bytes(bytes), text);
             assert_eq!(parse_bytes(text), Ok(bytes));
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn every_duration_and_size_survives_being_printed(ms in 0..=DURATION_MS_MAX, bytes in 0..=BYTES_MAX) {
+            assert_eq!(parse_duration_ms(&format_duration(ms)), Ok(ms));
+            assert_eq!(parse_bytes(&format_bytes(bytes)), Ok(bytes));
+        }
+
+        #[test]
+        fn no_text_makes_the_readers_fail(text in "[0-9.yYwdhmsKMGTPEiB ]{0,40}") {
+            _ = (parse_duration_ms(&text), parse_bytes(&text));
         }
     }
 }

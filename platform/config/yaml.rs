@@ -1,8 +1,7 @@
 //! YAML as go-yaml reads it: events of `saphyr-parser` become a tree with positions, and typed access to it.
 //!
 //! Merge keys (`<<`) are merged, anchors followed, duplicate keys refused, `null` is the zero value. Aliases share their
-//! node, so a file cannot grow in memory; what it would be written out is bounded all the same ([`NODES_COUNT_MAX`]),
-//! because readers walk it.
+//! node, so a file cannot grow in memory; what it would be written out is bounded all the same, because readers walk it.
 
 use super::{
     errors::{Findings, Position},
@@ -16,11 +15,8 @@ use std::{
     rc::Rc,
 };
 
-/// Longest file read. A longer one is refused whole.
-pub(crate) const FILE_BYTES_MAX: u64 = 1024 * 1024;
-
-/// Most values in one file, aliases written out. 234 rules of kube-prometheus are about 6,000.
-const NODES_COUNT_MAX: u32 = 65_536;
+/// A file may have one value per so many bytes it may be long, aliases written out. kube-prometheus' rules have one per 25.
+const BYTES_PER_NODE: u64 = 16;
 
 /// Deepest nesting. The deepest key Prometheus knows lies at 9.
 const DEPTH_MAX: u32 = 32;
@@ -62,8 +58,7 @@ pub(crate) struct Entry {
 impl Node {
     /// Plain nothing, `~` or `null`.
     pub fn is_null(&self) -> bool {
-        matches!(&self.value, Value::Scalar { text, style: Style::Plain }
-            if matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL"))
+        matches!(&self.value, Value::Scalar { text, style: Style::Plain } if is_null(text))
     }
 
     fn kind(&self) -> &'static str {
@@ -75,16 +70,30 @@ impl Node {
     }
 }
 
-/// Reads one document. `None`: the file is empty, or an error was recorded.
-pub(crate) fn parse(text: &str, findings: &Findings) -> Option<Rc<Node>> {
+/// Reads one document from a file that may be so long. `None`: the file is empty, or an error was recorded.
+pub(crate) fn parse(text: &str, file_bytes_max: u64, findings: &Findings) -> Option<Rc<Node>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut builder = Builder { parser: Parser::new_from_str(text), anchors: HashMap::new(), nodes_count: 0 };
+    let nodes_count_max = u32::try_from(file_bytes_max / BYTES_PER_NODE).unwrap_or(u32::MAX);
+    let (parser, anchors) = (Parser::new_from_str(text), HashMap::new());
+    let mut builder = Builder { parser, anchors, nodes_count: 0, nodes_count_max };
     match builder.document() {
         Ok(root) => root,
         Err((position, message)) => {
-            findings.error(position, message);
+            findings.error(within(position, text), message);
             None
         }
+    }
+}
+
+/// The parser places what is missing at the end of a text on the line after it; shown is the end of the last line.
+fn within(position: Position, text: &str) -> Position {
+    let ends_count = text.bytes().filter(|byte| *byte == b'\n').count()
+        + text.split("\r\n").map(|part| part.matches('\r').count()).sum::<usize>();
+    let line = u32::try_from(1 + ends_count).unwrap_or(u32::MAX);
+    let column = text.rsplit(['\n', '\r']).next().map_or(0, |last| last.chars().count());
+    match position.line <= line {
+        true => position,
+        false => Position { line, column: u32::try_from(column).unwrap_or(u32::MAX).saturating_add(1) },
     }
 }
 
@@ -95,6 +104,7 @@ struct Builder<'t> {
     /// Finished anchored nodes by the parser's number.
     anchors: HashMap<usize, Rc<Node>>,
     nodes_count: u32,
+    nodes_count_max: u32,
 }
 
 impl<'t> Builder<'t> {
@@ -139,7 +149,7 @@ impl<'t> Builder<'t> {
                 return Ok(node);
             }
             Event::Scalar(text, style, anchor, tag) => {
-                let style = scalar_style(style, tag.as_deref()).map_err(|message| (at, message))?;
+                let style = scalar_style(&text, style, tag.as_deref()).map_err(|message| (at, message))?;
                 (Value::Scalar { text: text.into_owned(), style }, anchor)
             }
             Event::SequenceStart(anchor, tag) => {
@@ -210,9 +220,12 @@ impl<'t> Builder<'t> {
 
     fn count(&mut self, added: u32, at: Position) -> Result<(), BuildError> {
         self.nodes_count = self.nodes_count.saturating_add(added);
-        match self.nodes_count <= NODES_COUNT_MAX {
+        let count_max = self.nodes_count_max;
+        match self.nodes_count <= count_max {
             true => Ok(()),
-            false => Err((at, format!("more than {NODES_COUNT_MAX} values (aliases written out); split the file"))),
+            false => {
+                Err((at, format!("more than {count_max} values (aliases written out); split or shorten the file")))
+            }
         }
     }
 }
@@ -227,7 +240,7 @@ fn merge_sources(node: &Rc<Node>, at: Position) -> Result<Vec<Rc<Node>>, BuildEr
 }
 
 /// The tag can only say what is so anyway, or make a plain scalar text.
-fn scalar_style(style: ScalarStyle, tag: Option<&Tag>) -> Result<Style, String> {
+fn scalar_style(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Style, String> {
     let written = match style {
         ScalarStyle::Plain => Style::Plain,
         ScalarStyle::Literal => Style::Literal,
@@ -240,7 +253,13 @@ fn scalar_style(style: ScalarStyle, tag: Option<&Tag>) -> Result<Style, String> 
         Some(tag) if tag.is_yaml_core_schema() => match tag.suffix.as_str() {
             "str" if written == Style::Plain => Ok(Style::Quoted),
             "str" => Ok(written),
-            "int" | "bool" | "null" | "float" => Ok(Style::Plain),
+            "int" if unsigned(text.trim_start_matches('-')).is_some() => Ok(Style::Plain),
+            "float" if text.parse::<f64>().is_ok() => Ok(Style::Plain),
+            "bool" if boolean(text).is_some() => Ok(Style::Plain),
+            "null" if is_null(text) => Ok(Style::Plain),
+            "int" | "float" | "bool" | "null" => {
+                Err(format!("{text:?} is not what the tag {tag} says; remove the tag"))
+            }
             _ => Err(format!("the tag {tag} means nothing here; remove it")),
         },
         Some(tag) => Err(format!("the tag {tag} means nothing here; remove it")),
@@ -282,7 +301,10 @@ impl<'n> Section<'n> {
             _ if node.is_null() => &[],
             _ => {
                 let name = if path.is_empty() { "the file" } else { &path };
-                findings.error(node.position, format!("{name} must be a mapping (`key: value` lines), not {}", node.kind()));
+                findings.error(
+                    node.position,
+                    format!("{name} must be a mapping (`key: value` lines), not {}", node.kind()),
+                );
                 &[]
             }
         };
@@ -500,6 +522,10 @@ fn scalar_text<'n>(node: &'n Node, path: &str, findings: &Findings) -> Option<&'
             None
         }
     }
+}
+
+fn is_null(text: &str) -> bool {
+    matches!(text, "" | "~" | "null" | "Null" | "NULL")
 }
 
 /// The names of YAML 1.1, which go-yaml still reads.

@@ -12,6 +12,7 @@
 
 pub mod directory;
 pub mod flash;
+pub mod for_start;
 pub mod ram;
 pub mod segments;
 pub mod tail_log;

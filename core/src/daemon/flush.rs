@@ -16,6 +16,8 @@ use crate::{spill::SealReason, time::Now};
 
 /// Alerts that changed wait at most this long for the medium, which also bounds how often a flush can be hurried.
 const HURRY_MS: u64 = 1_000;
+/// How often what is older than `--storage.tsdb.retention.time` is dropped.
+const RETENTION_CHECK_MS: u64 = 60_000;
 
 pub(super) struct Flush {
     stage: Stage,
@@ -23,6 +25,7 @@ pub(super) struct Flush {
     due_mono_ms: u64,
     token: u64,
     puts: u64,
+    retention_due_mono_ms: u64,
     log_failing: bool,
     commit_failing: bool,
 }
@@ -44,6 +47,7 @@ impl Flush {
             due_mono_ms: now.mono_ms,
             token: 0,
             puts: 0,
+            retention_due_mono_ms: now.mono_ms + RETENTION_CHECK_MS,
             log_failing: false,
             commit_failing: false,
         }
@@ -122,6 +126,11 @@ impl Daemon<'_> {
             Some(_) if self.spill.checkpoint_due() => SealReason::Checkpoint,
             Some(_) => SealReason::Due,
         };
+        if let Some(t_ms) = self.retention_due(now) {
+            self.flush.puts += 1;
+            self.spill.dropped_before(t_ms);
+            return Output::Put(Put::DropBefore { t_ms });
+        }
         match self.spill.seal_next(&self.store, now, reason, buf) {
             Some(put) => {
                 self.flush.puts += 1;
@@ -142,6 +151,16 @@ impl Daemon<'_> {
                 Output::Again
             }
         }
+    }
+
+    /// What ended before this instant is too old, once a minute. A failed commit asks for it again a minute later.
+    fn retention_due(&mut self, now: Now) -> Option<i64> {
+        let retention_ms = self.options.retention_ms?;
+        if self.flush.retention_due_mono_ms > now.mono_ms {
+            return None;
+        }
+        self.flush.retention_due_mono_ms = now.mono_ms + RETENTION_CHECK_MS;
+        Some(now.wall_ms.saturating_sub_unsigned(retention_ms))
     }
 
     fn seal_begin(&mut self) {

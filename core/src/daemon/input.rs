@@ -89,6 +89,14 @@ pub struct Usage {
     pub disk_bytes: u64,
     /// Bytes this process had written to the block layer (`write_bytes` of proc's io file).
     pub written_bytes: u64,
+    /// What those files may take together; 0 without a disk.
+    pub disk_quota_bytes: u64,
+    /// Segments dropped since start for the quota or because the disk is full, and the newest instant among them.
+    pub dropped_segment_count: u64,
+    pub dropped_until_ms: Option<i64>,
+    /// Syncs and commits that failed since start, and the longest of all.
+    pub disk_failure_count: u64,
+    pub disk_stall_ms_max: u64,
     pub connections: u32,
     pub open_files: u32,
 }

@@ -16,6 +16,7 @@ mod reader;
 mod requests;
 mod rows;
 mod rules_run;
+pub mod start;
 mod status;
 mod targets;
 mod upstreams;
@@ -49,15 +50,12 @@ use answer::{Answer, Answers, Step};
 use flush::Flush;
 use input::{FetchId, RequestId, Usage};
 use metrics::Counters;
-use output::{FetchWhat, Level, OUTPUT_BYTES_MAX, PostKind, Put};
+use output::{FetchWhat, Level, OUTPUT_BYTES_MAX, PostKind};
 use reader::Reader;
 use requests::Incoming;
 use rows::StoredRows;
 use targets::{ACCEPT, FetchEvent, TargetSlot};
 use upstreams::Upstream;
-
-/// How often what is older than `--storage.tsdb.retention.time` is dropped.
-const RETENTION_CHECK_MS: u64 = 60_000;
 
 pub struct Daemon<'m> {
     options: Options,
@@ -82,7 +80,6 @@ pub struct Daemon<'m> {
     counters: Counters,
     usage: Usage,
     oldest_ms: Option<i64>,
-    retention_due_mono_ms: u64,
     jumps: JumpWatch,
     now: Now,
     next_id: u64,
@@ -144,7 +141,6 @@ impl<'m> Daemon<'m> {
             counters: Counters::default(),
             usage: Usage::default(),
             oldest_ms: None,
-            retention_due_mono_ms: now.mono_ms,
             jumps: JumpWatch::new(now),
             now,
             next_id: 1,
@@ -222,14 +218,6 @@ impl<'m> Daemon<'m> {
             let wait = Output::SleepUntil { mono_ms: now.mono_ms + 1_000 };
             return if self.flush.is_quiet(now) { Output::Stopped } else { wait };
         }
-        if let Some(ms) = self.options.retention_ms
-            && self.retention_due_mono_ms <= now.mono_ms
-        {
-            self.retention_due_mono_ms = now.mono_ms + RETENTION_CHECK_MS;
-            let t_ms = now.wall_ms.saturating_sub(ms as i64);
-            self.spill.dropped_before(t_ms);
-            return Output::Put(Put::DropBefore { t_ms });
-        }
         let mut body = String::new();
         if let Some((post, peer, url, timeout_ms)) = self.alertmanager_post(now, &mut body) {
             let (url, body) = put_two(buf, url.as_bytes(), body.as_bytes());
@@ -252,15 +240,18 @@ impl<'m> Daemon<'m> {
         Output::SleepUntil { mono_ms: self.next_due_mono_ms(now) }
     }
 
+    /// Ends at once, as a killed process does, and gives the slab back as it is.
+    pub fn into_slab(self) -> &'m mut [u8] {
+        self.store.into_slab()
+    }
+
     fn next_due_mono_ms(&self, now: Now) -> u64 {
-        let retention = self.options.retention_ms.map(|_| self.retention_due_mono_ms);
         [
             self.targets_due_mono_ms(),
             self.flush.due_mono_ms(),
             self.rules.next_due_mono_ms(),
             self.alertmanagers_due_mono_ms(),
             self.upstreams_due_mono_ms(now),
-            retention,
         ]
         .into_iter()
         .flatten()

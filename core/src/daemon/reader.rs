@@ -13,7 +13,7 @@ use crate::{
         stored::{SegmentMeta, Stored, StoredError},
     },
 };
-use alloc::{format, vec::Vec};
+use alloc::{format, vec, vec::Vec};
 use core::ops::Range;
 use hashbrown::{HashTable, hash_table::Entry};
 
@@ -417,9 +417,11 @@ impl Select {
         if let Entry::Vacant(vacant) = self.by_labels.entry(hash, same, |other| found[*other as usize].hash) {
             vacant.insert(index);
         }
-        let mut parts = Vec::with_capacity(1);
-        parts.push(part);
-        self.found.push(Found { labels: LabelSet::from(labels), hash, parts });
+        self.found.push(Found { labels: LabelSet::from(labels), hash, parts: vec![part] });
         true
     }
 }
+
+#[cfg(test)]
+#[path = "reader_tests.rs"]
+mod tests;

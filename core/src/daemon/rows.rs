@@ -42,6 +42,18 @@ impl StoredRows {
         }
         self.rows = rows;
     }
+
+    /// Before a timeline's first row in this store: its numbers go on behind those of the stored rows. A store that
+    /// has no room for the timeline says so when the row is begun.
+    pub fn number_rows(&self, store: &mut Store<'_>, key: TimelineKey) {
+        let is_new = store.timeline_find(key).is_none_or(|timeline| store.rows(timeline).is_empty());
+        if is_new
+            && let Some(rows) = self.rows.get(&key.0)
+            && let Ok(timeline) = store.timeline_open(key)
+        {
+            store.row_next_at_least(timeline, rows.end);
+        }
+    }
 }
 
 pub(super) struct HeldRows<'a, 'm> {

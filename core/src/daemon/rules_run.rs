@@ -29,6 +29,7 @@ impl Daemon<'_> {
             Advance::Write { timeline_name, t_ms, samples } => {
                 drop(reader);
                 let key = TimelineKey(prng::stable_hash(timeline_name.as_bytes()));
+                self.held.number_rows(&mut self.store, key);
                 match write_row(&mut self.store, key, t_ms, samples) {
                     Ok(count) => (None, count),
                     Err(refused) => (Some(refused), 0),

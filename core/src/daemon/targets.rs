@@ -79,6 +79,7 @@ impl Daemon<'_> {
         let skipped = slot.target.status().counters.scrapes_skipped - skipped_before;
         self.counters.scrapes_skipped += skipped;
         if started {
+            self.held.number_rows(&mut self.store, slot.target.timeline_key());
             slot.fetch = Some(FetchId(self.next_id));
             self.next_id += 1;
             return Some(index);

@@ -116,7 +116,7 @@ fn varint_bytes(value: u64) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::labels::LabelSet;
     use alloc::{string::String, vec, vec::Vec};
@@ -147,6 +147,10 @@ mod tests {
         pub value: f64,
         #[prost(int64, tag = "2")]
         pub timestamp: i64,
+    }
+
+    pub fn decode(bytes: &[u8]) -> WriteRequest {
+        WriteRequest::decode(bytes).unwrap()
     }
 
     fn sample(t_ms: i64, value: f64) -> RowSample {

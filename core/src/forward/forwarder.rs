@@ -27,6 +27,8 @@ pub const UPSTREAM_WINDOW_MS: i64 = 3_600_000;
 /// Failed reads of one region before it is given up.
 const UNREADABLE_COUNT_MAX: u32 = 5;
 const UNREADABLE_WAIT_MS: u64 = 2_000;
+/// Regions of one message while the upstream looks as if it refused everything.
+const SPLIT_COUNT_MAX: usize = 48;
 /// Single samples refused in a row before we suspect the upstream and not the samples.
 const REFUSED_ALONE_COUNT_MAX: u32 = 16;
 /// Losses kept for the caller by name; of more only the newest. [`ForwardStatus::rows_lost`] has them all.
@@ -170,8 +172,10 @@ pub struct Forwarder {
 struct Timeline {
     cursor: Cursor,
     held: Range<u64>,
-    /// When unsent rows were first seen.
+    /// When unsent rows from `ripe_before` on were first seen.
     waiting_since_mono_ms: Option<u64>,
+    /// Rows before this have waited long enough.
+    ripe_before: u64,
     not_before_mono_ms: u64,
     unreadable_count: u32,
     /// What is sent next may have been accepted before.
@@ -180,6 +184,12 @@ struct Timeline {
     retrying: bool,
     out_of_bounds_count: u32,
     looked: u64,
+}
+
+impl Timeline {
+    fn has_ripe(&self) -> bool {
+        !self.cursor.open.is_empty() || self.cursor.row_next < self.ripe_before.min(self.held.end)
+    }
 }
 
 struct InFlight {
@@ -289,7 +299,7 @@ impl Forwarder {
             return None;
         }
         let waits = self.timelines.values().filter_map(|timeline| {
-            if !timeline.cursor.open.is_empty() {
+            if timeline.has_ripe() {
                 return Some(timeline.not_before_mono_ms);
             }
             let since = timeline.waiting_since_mono_ms?;
@@ -375,10 +385,9 @@ impl Forwarder {
                 note_lost(lost, status, key.0, region, None, LostReason::Retention);
             });
             timeline.held = held;
-            timeline.waiting_since_mono_ms = match timeline.cursor.unsent_rows(timeline.held.end) {
-                0 => None,
-                _ => timeline.waiting_since_mono_ms.or(Some(mono_ms)),
-            };
+            let is_waiting = timeline.held.end > timeline.cursor.row_next.max(timeline.ripe_before);
+            timeline.waiting_since_mono_ms =
+                if is_waiting { timeline.waiting_since_mono_ms.or(Some(mono_ms)) } else { None };
         });
         timelines.retain(|key, timeline| {
             if timeline.looked != *looks {
@@ -400,20 +409,20 @@ impl Forwarder {
             if now.mono_ms < timeline.not_before_mono_ms {
                 continue;
             }
-            if !timeline.cursor.open.is_empty() {
+            if timeline.has_ripe() {
                 return Some(key);
             }
             let Some(since) = timeline.waiting_since_mono_ms else { continue };
-            let unsent_rows = timeline.cursor.unsent_rows(timeline.held.end);
-            if unsent_rows == 0 {
-                continue;
+            let unsent_rows = timeline.held.end.saturating_sub(timeline.cursor.row_next);
+            let mut is_ripe = now.mono_ms.saturating_sub(since) >= self.settings.batch_deadline_ms;
+            if !is_ripe {
+                let width = rows.run(TimelineKey(key), timeline.cursor.row_next).map_or(1, |run| run.column_count);
+                is_ripe = unsent_rows.saturating_mul(u64::from(width)) >= self.samples_max;
             }
-            let waited_ms = now.mono_ms.saturating_sub(since);
-            if waited_ms >= self.settings.batch_deadline_ms || unsent_rows >= ROWS_PER_MESSAGE_MAX {
-                return Some(key);
-            }
-            let width = rows.run(TimelineKey(key), timeline.cursor.row_next).map_or(1, |run| run.column_count);
-            if unsent_rows.saturating_mul(u64::from(width)) >= self.samples_max {
+            if is_ripe {
+                let timeline = self.timelines.get_mut(&key)?;
+                timeline.ripe_before = timeline.held.end;
+                timeline.waiting_since_mono_ms = None;
                 return Some(key);
             }
         }
@@ -438,16 +447,14 @@ impl Forwarder {
         let timeline = timelines.get_mut(&key)?;
         let cursor = &mut timeline.cursor;
         if cursor.open.is_empty() {
-            timeline.waiting_since_mono_ms = None;
-            let Some(run) = rows.run(TimelineKey(key), cursor.row_next) else {
-                cursor.clip_before(timeline.held.end, &mut |region| {
-                    note_lost(lost, status, key, region, None, LostReason::Retention);
-                });
-                return None;
-            };
-            cursor.clip_before(run.rows.start, &mut |region| {
-                note_lost(lost, status, key, region, None, LostReason::Retention);
-            });
+            let run = rows.run(TimelineKey(key), cursor.row_next);
+            let readable = run.as_ref().map_or(timeline.held.end, |run| run.rows.start);
+            if readable > cursor.row_next {
+                let gap = Region::whole(cursor.row_next..readable);
+                note_lost(lost, status, key, gap, None, LostReason::Retention);
+                cursor.row_next = readable;
+            }
+            let run = run?;
             let rows_max = (*samples_max / u64::from(run.column_count.max(1))).clamp(1, ROWS_PER_MESSAGE_MAX);
             let end = run.rows.end.min(cursor.row_next.saturating_add(rows_max));
             cursor.open_push(Region::whole(cursor.row_next..end));
@@ -684,21 +691,21 @@ impl Forwarder {
     fn refused(&mut self, now: Now, flight: InFlight, status: u16) {
         self.status.messages_refused += 1;
         let is_alive = self.alive;
-        let right_first = !is_alive && self.prng.chance(1, 2);
         let Some(timeline) = self.take_open(&flight) else { return };
         let cursor = &mut timeline.cursor;
         cursor.open_push(flight.rest);
         let region = flight.region;
         let column_count = region.columns.end - region.columns.start;
-        if column_count > 1 {
+        // An upstream that refuses everything must not make us cut everything into single samples.
+        let may_split = is_alive || cursor.open.len() < SPLIT_COUNT_MAX;
+        if column_count > 1 && may_split {
             let middle = region.columns.start + column_count / 2;
             let (left, right) = region.split_columns(middle);
-            let (last, first) = if right_first { (left, right) } else { (right, left) };
-            cursor.open_push(last);
-            cursor.open_push(first);
+            cursor.open_push(right);
+            cursor.open_push(left);
             return;
         }
-        if region.row_count() > 1 {
+        if region.row_count() > 1 && may_split {
             let middle = region.rows.start + region.row_count() / 2;
             let (earlier, later) = region.split_rows(middle);
             cursor.open_push(later);
@@ -706,22 +713,37 @@ impl Forwarder {
             return;
         }
         if !is_alive {
-            // Nothing was accepted yet: it may be the upstream (a wrong path, a proxy). Everything is put together again
-            // and tried later; the halves then go in another order, so that one good sample proves the upstream.
-            let open = core::mem::take(&mut cursor.open);
-            let whole = open.iter().fold(region, Region::hull);
-            cursor.open_push(whole);
-            let wait_ms = self.backoff.failed(&mut self.prng, None);
-            if let Some(timeline) = self.timelines.get_mut(&flight.key) {
-                timeline.not_before_mono_ms = now.mono_ms + wait_ms;
-            }
-            return;
+            return self.suspect(now, flight.key, region);
         }
         self.refused_alone_count += 1;
         self.alive = self.refused_alone_count < REFUSED_ALONE_COUNT_MAX;
         self.status.samples_refused += flight.samples;
         let (span_ms, reason) = (Some(flight.span_ms), LostReason::Refused { status });
         note_lost(&mut self.lost, &mut self.status, flight.key, region, span_ms, reason);
+    }
+
+    /// Nothing was accepted for long: it may be the upstream (a wrong path, a proxy) and not `region`, which stays. Other
+    /// columns of the same rows get the next turn, a little later; one good sample proves the upstream.
+    fn suspect(&mut self, now: Now, key: u64, region: Region) {
+        let wait_ms = self.backoff.failed(&mut self.prng, None);
+        let Some(timeline) = self.timelines.get_mut(&key) else { return };
+        timeline.not_before_mono_ms = now.mono_ms + wait_ms;
+        let open = &mut timeline.cursor.open;
+        // Only what has other columns may overtake: each series keeps its order.
+        let is_apart = |other: &Region, one: &Region| {
+            other.columns.start >= one.columns.end || other.columns.end <= one.columns.start
+        };
+        let may_overtake = |index: usize| {
+            let candidate: &Region = &open[index];
+            candidate.rows.start <= region.rows.start
+                && is_apart(candidate, &region)
+                && open[index + 1..].iter().all(|above| is_apart(candidate, above))
+        };
+        let candidates: Vec<usize> = (0..open.len()).filter(|index| may_overtake(*index)).collect();
+        let chosen = candidates.get(self.prng.below(candidates.len() as u64) as usize).copied();
+        let first = chosen.map(|index| open.remove(index));
+        open.push(region);
+        open.extend(first);
     }
 
     /// Takes the region that was in flight off its stack.

@@ -12,3 +12,6 @@ pub use forwarder::{
     UPSTREAM_WINDOW_MS,
 };
 pub use source::{ColumnVisit, RowSample, RowSource, RowsUnreadable, Run};
+
+#[cfg(test)]
+mod forward_tests;

@@ -20,5 +20,7 @@ pub struct AlertMessage {
     /// When it was resolved; while it fires, until when this message is valid.
     pub ends_at_ms: i64,
     pub resolved: bool,
+    /// Told before in this state. Such a message need not survive a crash: the rules tell again after a restart.
+    pub repeated: bool,
     pub generator_url: Box<str>,
 }

@@ -1,7 +1,8 @@
 //! The queue of one Alertmanager: what is told survives outages and restarts, in order.
 //!
 //! An entry is one episode of one alert (labels and start); while it waits, its newest state replaces the older one in
-//! place. One POST is in flight at most. Its alerts stay at the head of the queue, unchanged, until the peer has
+//! place. What is told for the first time is saved; a repetition is not, because the rules repeat it after a restart
+//! anyway, and a firing alert would wear the flash once a minute. One POST is in flight at most. Its alerts stay at the head of the queue, unchanged, until the peer has
 //! acknowledged or refused them, so after a crash they are told again rather than lost.
 
 use super::{AlertMessage, payload};
@@ -159,10 +160,11 @@ impl Outbox {
         self.changed
     }
 
-    /// Everything not yet acknowledged, to be kept over a restart.
+    /// Everything told for the first time and not yet acknowledged, to be kept over a restart.
     pub fn save(&mut self) -> Vec<u8> {
         self.changed = false;
-        let saved: Vec<SavedAlert<'_>> = self.waiting.iter().map(SavedAlert::from).collect();
+        let durable = self.waiting.iter().filter(|alert| !alert.repeated);
+        let saved: Vec<SavedAlert<'_>> = durable.map(SavedAlert::from).collect();
         match postcard::to_extend(&saved, alloc::vec![SAVED_VERSION]) {
             Ok(bytes) => bytes,
             Err(error) => unreachable!("plain data of known length always encodes into a vector: {error}"),
@@ -187,13 +189,15 @@ impl Outbox {
         Ok(())
     }
 
-    fn push_one(&mut self, alert: AlertMessage) {
-        self.changed = true;
+    fn push_one(&mut self, mut alert: AlertMessage) {
+        self.changed |= !alert.repeated;
         let bytes = alert_bytes(&alert);
         let same = |other: &AlertMessage| other.starts_at_ms == alert.starts_at_ms && other.labels == alert.labels;
         match self.waiting.iter_mut().skip(self.in_flight_count).find(|other| same(other)) {
             Some(older) => {
                 self.waiting_bytes = self.waiting_bytes - alert_bytes(older) + bytes;
+                // What waits has not been told yet, whatever the rules think.
+                alert.repeated &= older.repeated;
                 *older = alert;
             }
             None => {
@@ -205,6 +209,7 @@ impl Outbox {
             // What is in flight may be with the peer already; it is the one after it that goes.
             let Some(oldest) = self.waiting.remove(self.in_flight_count) else { break };
             self.waiting_bytes -= alert_bytes(&oldest);
+            self.changed |= !oldest.repeated;
             self.counters.dropped_count += 1;
         }
     }
@@ -224,11 +229,11 @@ impl Outbox {
     fn settle(&mut self) {
         for alert in self.waiting.drain(..self.in_flight_count) {
             self.waiting_bytes -= alert_bytes(&alert);
+            self.changed |= !alert.repeated;
         }
         self.in_flight_count = 0;
         self.backoff.succeeded();
         self.retry_mono_ms = 0;
-        self.changed = true;
     }
 
     fn retry(&mut self, now: Now, retry_after_ms: Option<u64>) {
@@ -289,6 +294,7 @@ impl SavedAlert<'_> {
             starts_at_ms: self.starts_at_ms,
             ends_at_ms: self.ends_at_ms,
             resolved: self.resolved,
+            repeated: false,
             generator_url: self.generator_url.into(),
         }
     }
@@ -300,3 +306,7 @@ fn alert_bytes(alert: &AlertMessage) -> usize {
     let labels: usize = alert.labels.iter().map(|(name, value)| name.len() + value.len() + 6).sum();
     size_of::<AlertMessage>() + labels + annotations + alert.generator_url.len()
 }
+
+#[cfg(test)]
+#[path = "outbox_tests.rs"]
+mod tests;

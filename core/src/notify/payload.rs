@@ -115,3 +115,56 @@ pub fn civil_from_days(days: i64) -> (i64, u32, u32) {
     let month = if month_shifted < 10 { month_shifted + 3 } else { month_shifted - 9 };
     (year_of_era + era * 400 + i64::from(month <= 2), month as u32, day as u32)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::labels::LabelSet;
+
+    #[test]
+    fn an_alert_is_told_as_alertmanagers_api_asks_for_it() {
+        let alert = AlertMessage {
+            labels: LabelSet::from_pairs([("alertname", "Disk \"full\""), ("path", "C:\\"), ("é", "ü")]),
+            annotations: [("empty", ""), ("text", "a\nb\t\u{1}")]
+                .map(|(name, value)| (name.into(), value.into()))
+                .into(),
+            starts_at_ms: 1_435_065_584_128,
+            ends_at_ms: 1_435_065_824_000,
+            resolved: false,
+            repeated: false,
+            generator_url: generator_url("http://box:9090/", "sum by (a) (x{b=\"c d\"}) > 1").into(),
+        };
+        let mut out = String::new();
+        write_alerts(&mut out, []);
+        assert_eq!(out, "[]");
+        out.clear();
+        write_alerts(&mut out, [&alert]);
+        let wanted = concat!(
+            r#"[{"annotations":{"empty":"","text":"a\nb\t\u0001"},"endsAt":"2015-06-23T13:23:44.000Z","#,
+            r#""startsAt":"2015-06-23T13:19:44.128Z","#,
+            r#""generatorURL":"http://box:9090/graph?g0.expr=sum+by+%28a%29+%28x%7Bb%3D%22c+d%22%7D%29+%3E+1&g0.tab=1","#,
+            r#""labels":{"alertname":"Disk \"full\"","path":"C:\\","é":"ü"}}]"#
+        );
+        assert_eq!(out, wanted);
+        out.clear();
+        write_alerts(&mut out, [&alert, &alert]);
+        assert_eq!(out, format!("{},{}", &wanted[..wanted.len() - 1], &wanted[1..]));
+    }
+
+    #[test]
+    fn instants_are_written_in_utc_with_milliseconds_whatever_they_are() {
+        for (ms, wanted) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (-1, "1969-12-31T23:59:59.999Z"),
+            (951_782_399_999, "2000-02-28T23:59:59.999Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (951_868_800_000, "2000-03-01T00:00:00.000Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+            (4_102_444_799_999, "2099-12-31T23:59:59.999Z"),
+        ] {
+            let mut text = String::new();
+            push_rfc3339_ms(&mut text, ms);
+            assert_eq!(text, wanted);
+        }
+    }
+}

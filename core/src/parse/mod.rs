@@ -46,3 +46,6 @@ pub trait ExpositionSink {
     fn help(&mut self, metric: &str, text: &str) -> ControlFlow<()>;
     fn kind(&mut self, metric: &str, kind: MetricKind) -> ControlFlow<()>;
 }
+
+#[cfg(test)]
+mod parse_tests;

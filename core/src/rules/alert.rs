@@ -11,11 +11,11 @@
 //! Every arrow is [`AlertState::step`], taken at most twice per evaluation (with `for: 0s`, Inactive goes to Firing).
 
 use super::{
-    group::{Rule, RuleTemplates},
+    group::{Named, Rule},
     template::{Data, QueryFn, Template},
 };
 use crate::labels::{LabelSet, LabelsBuilder, NAME};
-use alloc::{boxed::Box, format, rc::Rc, string::String, vec::Vec};
+use alloc::{boxed::Box, format, rc::Rc, string::String, string::ToString, vec::Vec};
 use core::cmp::Ordering;
 
 /// How long a resolved alert is kept, so that it can be told again.
@@ -111,6 +111,8 @@ pub(super) struct Evaluation<'e> {
     pub wall_ms: i64,
     /// Most alerts; 0: no limit.
     pub limit: u64,
+    /// What this rule's alerts may take.
+    pub bytes_max: usize,
     pub external_labels: &'e Rc<LabelSet>,
     pub external_url: &'e Rc<str>,
 }
@@ -124,10 +126,22 @@ pub(super) fn evaluate(
     query: &mut QueryFn<'_>,
     samples: &mut Vec<(LabelSet, u64)>,
 ) -> Result<bool, String> {
-    let timing = AlertTiming { for_ms: rule.for_ms() as i64, keep_firing_for_ms: rule.keep_firing_for_ms() as i64 };
-    let mut found = Vec::with_capacity(result.len());
-    for (labels, value) in result {
-        found.push(Found::new(rule, labels, value, evaluation, query));
+    let timing = rule.timing();
+    let (mut found, mut found_bytes) = (Vec::new(), 0);
+    if !result.is_empty() {
+        let templates = Templates::new(rule)?;
+        for (labels, value) in result {
+            let one = Found::new(rule, &templates, labels, value, evaluation, query);
+            found_bytes += texts_bytes(&one.labels, &one.annotations);
+            if found_bytes > evaluation.bytes_max {
+                return Err(format!(
+                    "the alerts need more than the {} bytes of memory that are left for them; aggregate the \
+                     expression to fewer series or shorten the annotations",
+                    evaluation.bytes_max
+                ));
+            }
+            found.push(one);
+        }
     }
     found.sort_by(|a, b| a.labels.cmp(&b.labels));
     if found.windows(2).any(|pair| pair[0].labels == pair[1].labels) {
@@ -160,9 +174,16 @@ pub(super) fn evaluate(
             rule.alerts.push(alert);
         }
     }
+    rule.count_bytes();
+    if rule.alerts_bytes > evaluation.bytes_max {
+        // Alerts that come and go under ever new labels: those told as resolved are not told again.
+        rule.alerts.retain(|alert| alert.state.is_active() || !alert.was_told_resolved());
+        rule.count_bytes();
+    }
     let active_count = rule.active_alerts().count() as u64;
     if evaluation.limit > 0 && active_count > evaluation.limit {
         rule.alerts.clear();
+        rule.alerts_bytes = 0;
         return Err(format!("exceeded limit of {} with {active_count} alerts", evaluation.limit));
     }
     for alert in rule.active_alerts() {
@@ -173,6 +194,37 @@ pub(super) fn evaluate(
     Ok(changed)
 }
 
+/// What an alert takes in memory, nearly.
+fn texts_bytes(labels: &LabelSet, annotations: &[(Box<str>, Box<str>)]) -> usize {
+    let texts: usize =
+        annotations.iter().map(|(name, value)| 2 * size_of::<Box<str>>() + name.len() + value.len()).sum();
+    size_of::<Alert>() + labels.heap_bytes() + texts
+}
+
+impl Rule {
+    pub(super) fn count_bytes(&mut self) {
+        self.alerts_bytes = self.alerts.iter().map(|alert| texts_bytes(&alert.labels, &alert.annotations)).sum();
+    }
+}
+
+/// The rule's texts, parsed for this evaluation.
+struct Templates {
+    labels: Named<Template>,
+    annotations: Named<Template>,
+}
+
+impl Templates {
+    /// The texts parsed when the rule was made, so an error is not expected here.
+    fn new(rule: &Rule) -> Result<Self, String> {
+        let name = format!("__alert_{}", rule.name());
+        let parsed = |texts: &[(Box<str>, Box<str>)]| -> Result<Named<Template>, String> {
+            let parse = |text: &str| Template::parse(&name, text).map_err(|error| error.to_string());
+            texts.iter().map(|(name, text)| Ok((name.clone(), parse(text)?))).collect()
+        };
+        Ok(Self { labels: parsed(rule.labels())?, annotations: parsed(rule.annotations())? })
+    }
+}
+
 /// What one series of the result makes of the rule's texts.
 struct Found {
     labels: LabelSet,
@@ -181,7 +233,14 @@ struct Found {
 }
 
 impl Found {
-    fn new(rule: &Rule, labels: LabelSet, value: f64, evaluation: &Evaluation<'_>, query: &mut QueryFn<'_>) -> Self {
+    fn new(
+        rule: &Rule,
+        templates: &Templates,
+        labels: LabelSet,
+        value: f64,
+        evaluation: &Evaluation<'_>,
+        query: &mut QueryFn<'_>,
+    ) -> Self {
         let data = Data {
             labels: Rc::new(labels),
             external_labels: evaluation.external_labels.clone(),
@@ -191,7 +250,7 @@ impl Found {
         };
         let mut builder = LabelsBuilder::from_labels((*data.labels).as_ref());
         builder.remove(NAME);
-        let RuleTemplates { labels, annotations } = &rule.templates;
+        let Templates { labels, annotations } = templates;
         for (name, template) in labels {
             builder.set(name, &expanded(template, &data, query));
         }
@@ -249,6 +308,13 @@ impl Alert {
             || matches!((before, self.state), (AlertState::Firing { cleared_ms: a, .. }, AlertState::Firing { cleared_ms: b, .. }) if a != b)
     }
 
+    fn was_told_resolved(&self) -> bool {
+        match (self.state, self.sent_mono_ms) {
+            (AlertState::Resolved { at_ms }, Some(sent_ms)) => sent_ms >= at_ms,
+            _ => false,
+        }
+    }
+
     /// Whether the Alertmanagers should be told after the evaluation at `mono_ms` (Prometheus' needsSending).
     pub(super) fn is_due(&self, mono_ms: i64, resend_delay_ms: i64) -> bool {
         match (self.state, self.sent_mono_ms) {
@@ -275,4 +341,56 @@ fn series(rule: &Rule, alert: &Alert, name: &str, state: Option<&str>) -> LabelS
         builder.set("alertstate", state);
     }
     builder.build()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMING: AlertTiming = AlertTiming { for_ms: 60_000, keep_firing_for_ms: 30_000 };
+
+    fn firing(since_ms: i64, cleared_ms: Option<i64>) -> AlertState {
+        AlertState::Firing { since_ms, cleared_ms }
+    }
+
+    #[test]
+    fn a_pending_alert_fires_exactly_at_its_hold_time_and_is_forgotten_when_it_ends_before() {
+        let pending = AlertState::Inactive.step(true, 0, TIMING);
+        assert_eq!(pending, AlertState::Pending { since_ms: 0 });
+        assert_eq!(pending.step(true, 59_999, TIMING), pending);
+        assert_eq!(pending.step(true, 60_000, TIMING), firing(60_000, None));
+        assert_eq!(pending.step(false, 60_000, TIMING), AlertState::Inactive);
+    }
+
+    #[test]
+    fn without_a_hold_time_an_alert_fires_at_once() {
+        let timing = AlertTiming { for_ms: 0, keep_firing_for_ms: 0 };
+        assert_eq!(AlertState::Inactive.step(true, 7, timing), firing(7, None));
+        assert_eq!(AlertState::Resolved { at_ms: 3 }.step(true, 7, timing), firing(7, None));
+        assert_eq!(firing(7, None).step(false, 8, timing), AlertState::Resolved { at_ms: 8 });
+    }
+
+    #[test]
+    fn a_firing_alert_is_kept_for_its_time_counted_from_the_first_evaluation_that_cleared_it() {
+        let cleared = firing(0, None).step(false, 100_000, TIMING);
+        assert_eq!(cleared, firing(0, Some(100_000)));
+        assert_eq!(cleared.step(false, 129_999, TIMING), cleared);
+        assert_eq!(cleared.step(false, 130_000, TIMING), AlertState::Resolved { at_ms: 130_000 });
+        assert_eq!(cleared.step(true, 129_999, TIMING), firing(0, None), "and the count starts over");
+    }
+
+    #[test]
+    fn a_resolved_alert_is_kept_a_quarter_of_an_hour_and_then_forgotten() {
+        let resolved = AlertState::Resolved { at_ms: 0 };
+        assert_eq!(resolved.step(false, RESOLVED_KEPT_MS, TIMING), resolved);
+        assert_eq!(resolved.step(false, RESOLVED_KEPT_MS + 1, TIMING), AlertState::Inactive);
+        assert_eq!(resolved.step(true, 5, TIMING), AlertState::Pending { since_ms: 5 }, "it is another episode");
+    }
+
+    #[test]
+    fn instants_before_the_process_started_count_as_held() {
+        let pending = AlertState::Pending { since_ms: -50_000 };
+        assert_eq!(pending.step(true, 9_999, TIMING), pending);
+        assert_eq!(pending.step(true, 10_000, TIMING), firing(10_000, None));
+    }
 }

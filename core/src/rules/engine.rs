@@ -21,6 +21,7 @@ pub struct RuleOptions {
     pub evaluation_interval_ms: u64,
     /// For groups without an offset of their own.
     pub query_offset_ms: i64,
+    /// For every rule's query. All alerts together may take as much memory as one query (`bytes_max`).
     pub query: QueryOptions,
     /// For templates, and added to the alerts that are told.
     pub external_labels: LabelSet,
@@ -131,13 +132,13 @@ impl Engine {
         let old = core::mem::take(&mut self.groups);
         let mut run = self.run.take();
         for (old_index, mut old) in old.into_iter().enumerate() {
-            let same = |group: &Group| group.spec.file == old.spec.file && group.spec.name == old.spec.name;
+            let same = |group: &Group| group.file == old.file && group.name == old.name;
             let Some(index) = fresh.iter().position(same) else {
                 self.gone.extend(old.rules.into_iter().map(|rule| rule.timeline_name));
                 continue;
             };
             let group = &mut fresh[index];
-            if group.spec == old.spec && group.interval_ms == old.interval_ms {
+            if group.spec_hash == old.spec_hash {
                 *group = old;
                 if let Some(run) = run.take_if(|run| run.group == old_index) {
                     self.run = Some(Run { group: index, ..run });
@@ -202,8 +203,11 @@ impl Engine {
                     if !alert.is_due(mono_ms, resend_delay_ms as i64) {
                         continue;
                     }
+                    let (resolved, repeated) = match (alert.state, alert.sent_mono_ms) {
+                        (AlertState::Resolved { at_ms }, sent_ms) => (true, sent_ms.is_some_and(|sent| sent >= at_ms)),
+                        (_, sent_ms) => (false, sent_ms.is_some()),
+                    };
                     alert.sent_mono_ms = Some(mono_ms);
-                    let resolved = matches!(alert.state, AlertState::Resolved { .. });
                     messages.push(AlertMessage {
                         labels: with_external(&alert.labels, &self.options.external_labels),
                         annotations: alert.annotations.clone(),
@@ -213,6 +217,7 @@ impl Engine {
                             _ => now.wall_ms + valid_ms,
                         },
                         resolved,
+                        repeated,
                         generator_url: url
                             .get_or_insert_with(|| generator_url(&self.options.external_url, &rule.query).into())
                             .clone(),
@@ -276,9 +281,9 @@ impl Engine {
         let rule = &mut self.groups[run.group].rules[run.rule];
         let mut work = match run.work.take() {
             Some(work) => work,
-            None => match Query::new(&rule.expr, Window::Instant { t_ms }, self.options.query) {
+            None => match instant_query(&rule.query, t_ms, self.options.query) {
                 Ok(query) => Work { query, result: Vec::new(), result_bytes: 0, started: now },
-                Err(error) => return fail(rule, now, now, error.to_string()),
+                Err(error) => return fail(rule, now, now, error),
             },
         };
         for _ in 0..SERIES_PER_BITE_MAX {
@@ -299,8 +304,9 @@ impl Engine {
 
     /// The result is complete: makes the rule's row of it.
     fn finish(&mut self, run: &Run, work: Work, now: Now, source: &mut dyn Source, bite_samples: usize) -> Bite {
+        let alerts_bytes: usize = self.groups.iter().flat_map(|group| &group.rules).map(|rule| rule.alerts_bytes).sum();
         let group = &mut self.groups[run.group];
-        let limit = group.spec.limit;
+        let limit = group.limit;
         let rule = &mut group.rules[run.rule];
         if !matches!(work.query.value_type(), ValueType::Vector | ValueType::Scalar) {
             return fail(rule, work.started, now, NOT_A_VECTOR.into());
@@ -311,6 +317,7 @@ impl Engine {
                 mono_ms: run.slot.mono_ms,
                 wall_ms: run.slot.wall_ms,
                 limit,
+                bytes_max: self.options.query.bytes_max.saturating_sub(alerts_bytes - rule.alerts_bytes),
                 external_labels: &Rc::new(self.options.external_labels.clone()),
                 external_url: &Rc::from(&*self.options.external_url),
             };
@@ -373,12 +380,17 @@ fn build(specs: Vec<GroupSpec>, options: &RuleOptions, now: Now) -> Result<Vec<G
     let mut errors = Vec::new();
     let mut groups: Vec<Group> = Vec::with_capacity(specs.len());
     for spec in specs {
-        if groups.iter().any(|known| known.spec.file == spec.file && known.spec.name == spec.name) {
+        if groups.iter().any(|known| *known.file == *spec.file && *known.name == *spec.name) {
             errors.push(RuleError::DuplicateGroup { file: (&*spec.file).into(), group: (&*spec.name).into() });
         }
         groups.push(Group::new(spec, options, now, &mut errors));
     }
     if errors.is_empty() { Ok(groups) } else { Err(errors) }
+}
+
+fn instant_query(text: &str, t_ms: i64, options: QueryOptions) -> Result<Query, String> {
+    let expr = promql::parse(text).map_err(|error| error.to_string())?;
+    Query::new(&expr, Window::Instant { t_ms }, options).map_err(|error| error.to_string())
 }
 
 /// Answers the function `query` of a template, in one go but for a bounded number of bites.
@@ -389,8 +401,7 @@ fn template_query(
     source: &mut dyn Source,
     bite_samples: usize,
 ) -> Result<Vec<QueriedSample>, String> {
-    let expr = promql::parse(text).map_err(|error| error.to_string())?;
-    let mut query = Query::new(&expr, Window::Instant { t_ms }, options).map_err(|error| error.to_string())?;
+    let mut query = instant_query(text, t_ms, options)?;
     if !matches!(query.value_type(), ValueType::Vector | ValueType::Scalar) {
         return Err(NOT_A_VECTOR.into());
     }
@@ -419,3 +430,7 @@ fn with_external(labels: &LabelSet, external: &LabelSet) -> LabelSet {
     }
     builder.build()
 }
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;

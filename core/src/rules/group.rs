@@ -1,6 +1,8 @@
 //! A group and its rules, as they run and as `/api/v1/rules` shows them.
 
-use super::{Alert, AlertState, GroupSpec, RuleError, RuleKind, RuleOptions, RuleSpec, template::Template};
+use super::{
+    Alert, AlertState, AlertTiming, GroupSpec, RuleError, RuleKind, RuleOptions, RuleSpec, template::Template,
+};
 use crate::{
     labels::NAME,
     prng::stable_hash,
@@ -8,6 +10,7 @@ use crate::{
     time::{JumpWatch, Now},
 };
 use alloc::{boxed::Box, format, string::String, string::ToString, vec::Vec};
+use core::hash::{Hash, Hasher};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Health {
@@ -30,7 +33,12 @@ impl Health {
 
 /// One group of rules.
 pub struct Group {
-    pub(super) spec: GroupSpec,
+    pub(super) name: Box<str>,
+    pub(super) file: Box<str>,
+    pub(super) limit: u64,
+    query_offset_ms: Option<i64>,
+    /// Of all that was configured: two groups of one name with one hash are the same.
+    pub(super) spec_hash: u64,
     pub(super) interval_ms: u64,
     pub(super) rules: Vec<Rule>,
     pub(super) last_evaluation_ms: Option<i64>,
@@ -59,11 +67,11 @@ impl Slot {
 
 impl Group {
     pub fn name(&self) -> &str {
-        &self.spec.name
+        &self.name
     }
 
     pub fn file(&self) -> &str {
-        &self.spec.file
+        &self.file
     }
 
     pub fn interval_ms(&self) -> u64 {
@@ -72,7 +80,7 @@ impl Group {
 
     /// 0: none.
     pub fn limit(&self) -> u64 {
-        self.spec.limit
+        self.limit
     }
 
     pub fn rules(&self) -> &[Rule] {
@@ -99,23 +107,35 @@ impl Group {
             errors.push(RuleError::Interval { file: (&*spec.file).into(), group: (&*spec.name).into() });
         }
         let interval_ms = interval_ms.max(1);
+        let mut hasher = StableHasher(Vec::new());
+        (&spec, interval_ms).hash(&mut hasher);
         let mut rules: Vec<Rule> = Vec::with_capacity(spec.rules.len());
         for rule in &spec.rules {
             if let Some(rule) = Rule::new(&spec, rule, &rules, errors) {
                 rules.push(rule);
             }
         }
-        let slot = Slot::after(now, interval_ms, shift_ms(&spec, interval_ms));
-        Self {
-            spec,
+        let mut group = Self {
+            name: (&*spec.name).into(),
+            file: (&*spec.file).into(),
+            limit: spec.limit,
+            query_offset_ms: spec.query_offset_ms,
+            spec_hash: hasher.finish(),
             interval_ms,
             rules,
             last_evaluation_ms: None,
             evaluation_time_ms: 0,
             evaluated_count: 0,
             missed_count: 0,
-            slot,
-        }
+            slot: Slot { mono_ms: 0, wall_ms: 0 },
+        };
+        group.slot = Slot::after(now, interval_ms, group.shift_ms());
+        group
+    }
+
+    /// Where in its interval the group runs: spread by name, the same after every start.
+    fn shift_ms(&self) -> u64 {
+        stable_hash(format!("{}\n{}", self.file, self.name).as_bytes()) % self.interval_ms
     }
 
     /// Takes the slot that is due (the latest one, counting the others as missed) and sets the next.
@@ -128,7 +148,7 @@ impl Group {
         let wall_at_due_ms = now.wall_ms - (mono_ms - due.mono_ms);
         if (wall_at_due_ms - due.wall_ms).abs() >= JumpWatch::JUMP_MS_MIN {
             // The wall clock has jumped: this evaluation is for the latest slot by the new clock.
-            self.slot = Slot::after(now, self.interval_ms, shift_ms(&self.spec, self.interval_ms));
+            self.slot = Slot::after(now, self.interval_ms, self.shift_ms());
             due.wall_ms = self.slot.wall_ms - interval;
         } else {
             self.slot = Slot { mono_ms: due.mono_ms + interval, wall_ms: due.wall_ms + interval };
@@ -137,7 +157,7 @@ impl Group {
     }
 
     pub(super) fn query_offset_ms(&self, options: &RuleOptions) -> i64 {
-        self.spec.query_offset_ms.unwrap_or(options.query_offset_ms)
+        self.query_offset_ms.unwrap_or(options.query_offset_ms)
     }
 
     /// Evaluations that were due but left out because the one before had not ended or the process was held up.
@@ -146,33 +166,36 @@ impl Group {
     }
 }
 
-/// Where in its interval a group runs: spread by name, the same after every start.
-fn shift_ms(spec: &GroupSpec, interval_ms: u64) -> u64 {
-    stable_hash(format!("{}\n{}", spec.file, spec.name).as_bytes()) % interval_ms
+/// The derived `Hash` of a specification, hashed so that it is the same everywhere.
+struct StableHasher(Vec<u8>);
+
+impl Hasher for StableHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.extend_from_slice(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        stable_hash(&self.0)
+    }
 }
 
 /// Pairs of a name and what belongs to it, by name.
 pub(super) type Named<T> = Vec<(Box<str>, T)>;
 
-/// An alerting rule's texts, parsed.
-#[derive(Default)]
-pub(super) struct RuleTemplates {
-    pub labels: Named<Template>,
-    pub annotations: Named<Template>,
-}
-
-/// One rule.
+/// One rule. Keeps texts rather than trees: a tree takes ten times the memory, and parsing it anew at an evaluation is
+/// nothing next to the query.
 pub struct Rule {
-    pub(super) kind: RuleKind,
-    pub(super) expr: promql::Expr,
-    /// `expr` as Prometheus prints it.
+    name: Box<str>,
+    /// `None`: a recording rule.
+    timing: Option<AlertTiming>,
+    /// The expression as Prometheus prints it.
     pub(super) query: Box<str>,
     /// The group's and the rule's labels, not expanded; by name, each once.
     pub(super) labels: Vec<(Box<str>, Box<str>)>,
     pub(super) annotations: Vec<(Box<str>, Box<str>)>,
-    pub(super) templates: RuleTemplates,
     /// By labels; resolved ones too, as long as they are told.
     pub(super) alerts: Vec<Alert>,
+    pub(super) alerts_bytes: usize,
     /// The slot of the last evaluation that went well, monotonic milliseconds.
     pub(super) evaluated_mono_ms: Option<i64>,
     /// Whether the last row stored had series. Unknown at start, so an empty row is written then.
@@ -188,9 +211,16 @@ pub struct Rule {
 impl Rule {
     /// `before` are the group's rules that stand before this one. `None` when there are errors.
     fn new(group: &GroupSpec, spec: &RuleSpec, before: &[Rule], errors: &mut Vec<RuleError>) -> Option<Self> {
-        let (name, annotations) = match &spec.kind {
-            RuleKind::Record { record } => (record, &[][..]),
-            RuleKind::Alert { alert, annotations, .. } => (alert, &annotations[..]),
+        let (name, annotations, timing) = match &spec.kind {
+            RuleKind::Record { record } => (record, &[][..], None),
+            RuleKind::Alert { alert, annotations, for_ms, keep_firing_for_ms } => {
+                let milliseconds = |duration_ms: u64| i64::try_from(duration_ms).unwrap_or(i64::MAX);
+                let timing = AlertTiming {
+                    for_ms: milliseconds(*for_ms),
+                    keep_firing_for_ms: milliseconds(*keep_firing_for_ms),
+                };
+                (alert, &annotations[..], Some(timing))
+            }
         };
         let mut report = Report { group, rule: name, errors, failed: false };
         if name.is_empty() {
@@ -208,24 +238,23 @@ impl Rule {
             report.name("a label is empty or __name__; rename or drop it");
         }
         let annotations = merged(&[annotations]);
-        let mut templates = RuleTemplates::default();
-        if let RuleKind::Alert { .. } = spec.kind {
-            templates.labels = report.templates("label", &labels);
-            templates.annotations = report.templates("annotation", &annotations);
+        if timing.is_some() {
+            report.templates("label", &labels);
+            report.templates("annotation", &annotations);
         }
         let (expr, false) = (expr?, report.failed) else { return None };
-        let kind = if matches!(spec.kind, RuleKind::Record { .. }) { "record" } else { "alert" };
+        let kind = if timing.is_none() { "record" } else { "alert" };
         let shown: Vec<String> = labels.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
         let base = format!("rule;{};{};{kind};{name}{{{}}}", group.file, group.name, shown.join(","));
         let twin_count = before.iter().filter(|rule| rule.timeline_base() == base).count();
         Some(Self {
-            kind: spec.kind.clone(),
+            name: (&**name).into(),
+            timing,
             query: expr.to_string().into(),
-            expr,
             labels,
             annotations,
-            templates,
             alerts: Vec::new(),
+            alerts_bytes: 0,
             evaluated_mono_ms: None,
             wrote_series: true,
             timeline_name: format!("{base}#{twin_count}").into(),
@@ -250,6 +279,7 @@ impl Rule {
     /// Takes over from the same rule of an older configuration.
     pub(super) fn take_state(&mut self, old: &mut Rule) {
         self.alerts = core::mem::take(&mut old.alerts);
+        self.alerts_bytes = core::mem::take(&mut old.alerts_bytes);
         self.evaluated_mono_ms = old.evaluated_mono_ms;
         self.wrote_series = old.wrote_series;
         self.health = old.health;
@@ -261,14 +291,11 @@ impl Rule {
 
     /// The record or alert name.
     pub fn name(&self) -> &str {
-        match &self.kind {
-            RuleKind::Record { record } => record,
-            RuleKind::Alert { alert, .. } => alert,
-        }
+        &self.name
     }
 
     pub fn is_alert(&self) -> bool {
-        matches!(self.kind, RuleKind::Alert { .. })
+        self.timing.is_some()
     }
 
     /// The expression, printed as Prometheus does.
@@ -287,17 +314,16 @@ impl Rule {
     }
 
     pub fn for_ms(&self) -> u64 {
-        match self.kind {
-            RuleKind::Alert { for_ms, .. } => for_ms,
-            RuleKind::Record { .. } => 0,
-        }
+        self.timing().for_ms as u64
     }
 
     pub fn keep_firing_for_ms(&self) -> u64 {
-        match self.kind {
-            RuleKind::Alert { keep_firing_for_ms, .. } => keep_firing_for_ms,
-            RuleKind::Record { .. } => 0,
-        }
+        self.timing().keep_firing_for_ms as u64
+    }
+
+    /// Zeros for recording rules.
+    pub(super) fn timing(&self) -> AlertTiming {
+        self.timing.unwrap_or(AlertTiming { for_ms: 0, keep_firing_for_ms: 0 })
     }
 
     pub fn health(&self) -> Health {
@@ -366,20 +392,15 @@ impl Report<'_> {
         self.failed = true;
     }
 
-    fn templates(&mut self, what: &str, texts: &[(Box<str>, Box<str>)]) -> Named<Template> {
-        let mut templates = Vec::with_capacity(texts.len());
+    fn templates(&mut self, what: &str, texts: &[(Box<str>, Box<str>)]) {
         for (name, text) in texts {
-            match Template::parse(&format!("__alert_{}", self.rule), text) {
-                Ok(template) => templates.push((name.clone(), template)),
-                Err(error) => {
-                    let (file, group, rule) = self.place();
-                    let (field, error) = (format!("{what} {name:?}").into(), error.to_string().into());
-                    self.errors.push(RuleError::Template { file, group, rule, field, error });
-                    self.failed = true;
-                }
+            if let Err(error) = Template::parse(&format!("__alert_{}", self.rule), text) {
+                let (file, group, rule) = self.place();
+                let (field, error) = (format!("{what} {name:?}").into(), error.to_string().into());
+                self.errors.push(RuleError::Template { file, group, rule, field, error });
+                self.failed = true;
             }
         }
-        templates
     }
 }
 

@@ -23,7 +23,7 @@ pub use group::{Group, Health, Rule};
 pub use state::StateError;
 
 /// One group of a rule file, read and checked by the platform.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct GroupSpec {
     pub name: String,
     /// The rule file's path as given in `rule_files`.
@@ -38,7 +38,7 @@ pub struct GroupSpec {
     pub rules: Vec<RuleSpec>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RuleSpec {
     pub kind: RuleKind,
     /// PromQL, already parsed once by the check.
@@ -46,7 +46,7 @@ pub struct RuleSpec {
     pub labels: Vec<(String, String)>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum RuleKind {
     Record { record: String },
     Alert { alert: String, for_ms: u64, keep_firing_for_ms: u64, annotations: Vec<(String, String)> },

@@ -86,6 +86,7 @@ pub(super) fn restore(groups: &mut [Group], bytes: &[u8], options: &RuleOptions,
         alerts.sort_by(|a, b| a.labels.cmp(&b.labels));
         alerts.dedup_by(|a, b| a.labels == b.labels);
         rule.alerts = alerts;
+        rule.count_bytes();
     }
     Ok(())
 }

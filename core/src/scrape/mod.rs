@@ -15,3 +15,6 @@ pub use sample::{SampleError, TIMESTAMP_AGE_MS_MAX, TIMESTAMP_AHEAD_MS_MAX};
 pub use schedule::{Due, Schedule};
 pub use spec::{SampleLimits, TargetSpec};
 pub use target::{Health, Progress, ScrapeError, Target, TargetCounters, TargetStatus, end_timeline};
+
+#[cfg(test)]
+mod target_tests;

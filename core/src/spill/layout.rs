@@ -1,7 +1,8 @@
 //! A layout part: kinds and label sets of some neighbouring columns of a layout, front-coded.
 //!
-//! Header (44 bytes), then for each column: kind, length of the prefix shared with the column before, length of the
-//! rest, the rest. The first column of a part shares nothing, so that parts are read on their own.
+//! Header (44 bytes), then for each column: kind, length of the prefix shared with the labels before, length of the
+//! rest, the rest. An age column is its kind alone: its cells are with the values. The first labels of a part share
+//! nothing, so that parts are read on their own.
 
 use super::{
     crc::crc32,
@@ -50,8 +51,16 @@ impl<'b> LayoutWriter<'b> {
         Ok(Self { out, head, used: HEADER_BYTES, before: [0; LABELS_BYTES_MAX], before_bytes: 0 })
     }
 
-    /// Adds the next column; `false`: it does not fit any more, the next part begins with it.
+    /// Adds the next column; `false`: it does not fit any more, the next part begins with it. An age column's labels are
+    /// not kept.
     pub fn push(&mut self, kind: ColumnKind, labels: LabelsRef<'_>) -> bool {
+        if kind == ColumnKind::Age {
+            let Some(room) = self.out.get_mut(self.used) else { return false };
+            *room = kind as u8;
+            self.used += 1;
+            self.head.column_count += 1;
+            return true;
+        }
         let bytes = labels.as_bytes();
         let before = &self.before[..self.before_bytes];
         let shared = before.iter().zip(bytes).take_while(|(a, b)| a == b).count();
@@ -95,8 +104,8 @@ fn put_entry(out: &mut [u8], kind: ColumnKind, shared: usize, rest: &[u8]) -> Op
     Some(at + rest.len())
 }
 
-/// Reads a part, checked as a whole first, and gives its columns in order: number, kind, labels. `false` from the
-/// visitor stops.
+/// Reads a part, checked as a whole first, and gives its columns in order: number, kind, labels (none for
+/// ages). `false` from the visitor stops.
 ///
 /// # Errors
 ///
@@ -113,6 +122,12 @@ pub fn layout_part_read(
         let (kind, tail) = rest.split_first().ok_or(damaged("column kind"))?;
         rest = tail;
         let kind = ColumnKind::from_byte(*kind).ok_or(damaged("column kind"))?;
+        if kind == ColumnKind::Age {
+            if !visit(column, kind, LabelsRef::EMPTY) {
+                return Ok(head);
+            }
+            continue;
+        }
         let shared = take_length(&mut rest).ok_or(damaged("shared length"))?;
         let length = take_length(&mut rest).ok_or(damaged("length"))?;
         let (own, tail) = rest.split_at_checked(length).ok_or(damaged("length"))?;
@@ -190,7 +205,9 @@ mod tests {
         (0..count).map(column).collect()
     }
 
-    fn read(bytes: &[u8]) -> Result<(LayoutHead, Vec<(u32, ColumnKind, LabelSet)>), FormatError> {
+    type Found = Vec<(u32, ColumnKind, LabelSet)>;
+
+    fn read(bytes: &[u8]) -> Result<(LayoutHead, Found), FormatError> {
         let mut found = Vec::new();
         let head = layout_part_read(bytes, &mut |column, kind, labels| {
             found.push((column, kind, LabelSet::from(labels)));
@@ -207,6 +224,11 @@ mod tests {
         let (head, found) = read(&out[..used]).unwrap();
         assert_eq!(head, LayoutHead { timeline: TimelineKey(1), layout: 2, column_from: 30, column_count: 100 });
         let expected: Vec<_> = (30..).zip(columns).map(|(column, (kind, labels))| (column, kind, labels)).collect();
+        let labels_of = |(column, kind, labels)| match kind {
+            ColumnKind::Float => (column, kind, labels),
+            ColumnKind::Age => (column, kind, LabelSet::default()),
+        };
+        let expected: Vec<_> = expected.into_iter().map(labels_of).collect();
         assert_eq!(found, expected);
         let plain: usize = expected.iter().map(|(_, _, labels)| labels.as_ref().as_bytes().len()).sum();
         assert!(used < plain / 2, "{used} of {plain}");

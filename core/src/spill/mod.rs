@@ -10,17 +10,23 @@ mod frame;
 mod layout;
 mod recovery;
 mod segment;
+mod state;
 mod writer;
 
 pub use crc::crc32;
 pub use format::{ClockEpoch, FormatError, SEGMENT_BYTES_MAX, TIER_RAW};
 pub use frame::{FRAME_BYTES_MAX, FRAME_HEAD_BYTES, Frame, FrameKind, GenerationStart};
 pub use layout::{LayoutHead, LayoutWriter, layout_part_read};
-pub use recovery::{Recovery, RecoveryReport, Replay, ReplayReport, RowsStored};
-pub use segment::{Columns, Encoded, SegmentHead, SegmentReader, SegmentSpec, SliceBytes, encode_segment};
-pub use writer::{SPILL_STATE_KEY, SealReason, Spill, SpillOptions, SpillState};
+pub use recovery::{Recovery, RecoveryReport, Replay, ReplayReport, TimelineOpenError, rows_stored, timeline_open};
+pub use segment::{
+    ColumnUnit, ColumnVisit, Columns, Encoded, SegmentHead, SegmentReader, SegmentSpec, SliceBytes, encode_segment,
+};
+pub use state::{SPILL_STATE_KEY, SpillOptions, SpillState};
+pub use writer::{SealReason, Spill};
 
 #[cfg(test)]
 mod golden_tests;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
+#[cfg(test)]
+pub(crate) mod world;

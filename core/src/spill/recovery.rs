@@ -10,7 +10,10 @@ use super::{
     layout::{LayoutHead, layout_part_read},
     segment::{SegmentHead, SegmentReader, SliceBytes},
 };
-use crate::store::{ColumnKind, Missing, Presence, Refused, STALE_NAN_BITS, Store, TimelineId, TimelineKey};
+use crate::store::{
+    ColumnKind, Missing, Presence, Refused, STALE_NAN_BITS, Store, TimelineId, TimelineKey,
+    stored::{Stored, StoredError},
+};
 use alloc::{boxed::Box, vec::Vec};
 use core::ops::Range;
 
@@ -155,15 +158,43 @@ impl<'b> Recovery<'b> {
     }
 }
 
-/// Which rows are in stored segments, so that the log's copies of them are left out.
-pub trait RowsStored {
-    /// The row behind the last stored one.
-    fn rows_stored(&mut self, timeline: TimelineKey) -> u64;
+/// The row behind a timeline's last stored one; 0 when nothing of it is stored.
+pub fn rows_stored(stored: &mut dyn Stored, key: TimelineKey) -> Result<u64, StoredError> {
+    let mut found = 0;
+    stored.timelines(&mut |timeline, row_end| {
+        if timeline == key {
+            found = row_end;
+        }
+        timeline != key
+    })?;
+    Ok(found)
 }
 
-impl<F: FnMut(TimelineKey) -> u64> RowsStored for F {
-    fn rows_stored(&mut self, timeline: TimelineKey) -> u64 {
-        self(timeline)
+/// Opens a timeline so that its rows go on behind what is stored: a timeline that was forgotten in RAM would else begin
+/// with row 0 again, and its rows would be taken for copies of the stored ones. Every timeline is to be opened so.
+pub fn timeline_open(
+    store: &mut Store<'_>,
+    stored: &mut dyn Stored,
+    key: TimelineKey,
+) -> Result<TimelineId, TimelineOpenError> {
+    let is_new = store.timeline_find(key).is_none_or(|timeline| store.rows(timeline).is_empty());
+    let row_next = if is_new { rows_stored(stored, key)? } else { 0 };
+    let timeline = store.timeline_open(key)?;
+    store.row_next_at_least(timeline, row_next);
+    Ok(timeline)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TimelineOpenError {
+    #[error("{0}")]
+    Refused(#[from] Refused),
+    #[error("what is stored of it cannot be read: {0}")]
+    Stored(StoredError),
+}
+
+impl From<StoredError> for TimelineOpenError {
+    fn from(error: StoredError) -> Self {
+        Self::Stored(error)
     }
 }
 
@@ -218,8 +249,11 @@ pub struct Replay {
     reader: SegmentReader,
     cells: Vec<u64>,
     presence: Vec<Presence>,
-    is_age: Vec<bool>,
+    /// Ages of the block's cells; empty when no column has some.
+    ages_ms: Vec<Option<i64>>,
     open: Option<OpenRow>,
+    /// The row behind the last stored one, by timeline.
+    stored: Vec<(TimelineKey, u64)>,
     report: ReplayReport,
 }
 
@@ -233,21 +267,31 @@ impl Replay {
             reader: SegmentReader::default(),
             cells: Vec::new(),
             presence: Vec::new(),
-            is_age: Vec::new(),
+            ages_ms: Vec::new(),
             open: None,
+            stored: Vec::new(),
             report: ReplayReport::default(),
         }
     }
 
-    pub fn apply(&mut self, frame: Frame<'_>, store: &mut Store<'_>, stored: &mut dyn RowsStored) {
+    /// # Errors
+    ///
+    /// What is stored cannot be read, so that nobody knows which rows are in segments: recovery is to be given up. What
+    /// cannot be used of the frame itself is counted.
+    pub fn apply(
+        &mut self,
+        frame: Frame<'_>,
+        store: &mut Store<'_>,
+        stored: &mut dyn Stored,
+    ) -> Result<(), StoredError> {
         match frame {
             Frame::GenerationStart(_) => {}
             Frame::Layout { bytes } => self.keep_layout(bytes),
-            Frame::Rows { column_count_total, bytes } => {
-                if self.rows(column_count_total, bytes, store, stored).is_err() {
-                    self.report.frames_unreadable += 1;
-                }
-            }
+            Frame::Rows { column_count_total, bytes } => match self.rows(column_count_total, bytes, store, stored) {
+                Err(FormatError::Stored(error)) => return Err(error),
+                Err(_) => self.report.frames_unreadable += 1,
+                Ok(()) => {}
+            },
             Frame::State { key, bytes } => match store.state_put(key, bytes) {
                 Ok(()) => self.report.states += 1,
                 Err(refused) => {
@@ -255,6 +299,7 @@ impl Replay {
                 }
             },
         }
+        Ok(())
     }
 
     /// To be called behind the last frame: a row that is not whole is forgotten.
@@ -288,16 +333,17 @@ impl Replay {
         column_count_total: u32,
         bytes: &[u8],
         store: &mut Store<'_>,
-        stored: &mut dyn RowsStored,
+        stored: &mut dyn Stored,
     ) -> Result<(), FormatError> {
         let head = SegmentReader::head(&mut SliceBytes(bytes))?;
         let columns = head.columns();
         if columns.len() > FRAME_COLUMNS_MAX as usize || columns.end > column_count_total {
             return Err(FormatError::Damaged { what: "log frame", field: "columns" });
         }
-        let timeline = match store.timeline_open(head.timeline) {
+        let timeline = match timeline_open(store, stored, head.timeline) {
             Ok(timeline) => timeline,
-            Err(refused) => {
+            Err(TimelineOpenError::Stored(error)) => return Err(error.into()),
+            Err(TimelineOpenError::Refused(refused)) => {
                 self.report.rows_refused += u64::from(head.row_count);
                 self.report.refused_first.get_or_insert(refused);
                 return Ok(());
@@ -313,7 +359,7 @@ impl Replay {
                 return Ok(());
             }
         }
-        let known = stored.rows_stored(head.timeline).max(store.rows(timeline).end);
+        let known = self.rows_stored(stored, head.timeline)?.max(store.rows(timeline).end);
         let rows = if goes_on { head.rows() } else { head.row_from.max(known)..head.rows().end };
         self.report.rows_known += u64::from(head.row_count) - rows.clone().count() as u64;
         if rows.is_empty() {
@@ -346,6 +392,16 @@ impl Replay {
         Ok(())
     }
 
+    /// What was stored when the timeline was first met: what is sealed since is in the store's own numbers.
+    fn rows_stored(&mut self, stored: &mut dyn Stored, key: TimelineKey) -> Result<u64, StoredError> {
+        if let Some((_, rows)) = self.stored.iter().find(|(known, _)| *known == key) {
+            return Ok(*rows);
+        }
+        let rows = rows_stored(stored, key)?;
+        self.stored.push((key, rows));
+        Ok(rows)
+    }
+
     /// Whether labels are there for all these columns.
     fn covers(&self, layout: u64, columns: &Range<u32>) -> bool {
         let mut next = 0;
@@ -367,15 +423,18 @@ impl Replay {
         self.cells.resize(width * height, 0);
         self.presence.clear();
         self.presence.resize(width * height, Presence::Absent);
-        self.is_age.clear();
-        self.is_age.resize(width, false);
-        let (cells, presence, is_age_of) = (&mut self.cells, &mut self.presence, &mut self.is_age);
-        self.reader.cells(&mut SliceBytes(bytes), &mut |column, is_age, column_cells, column_presence| {
+        self.ages_ms.clear();
+        let (cells, presence, ages_ms) = (&mut self.cells, &mut self.presence, &mut self.ages_ms);
+        self.reader.cells(&mut SliceBytes(bytes), &mut |column, unit| {
             let index = (column - head.column_from) as usize;
-            is_age_of[index] = is_age;
             for row in 0..height {
-                cells[row * width + index] = column_cells[first + row];
-                presence[row * width + index] = column_presence[first + row];
+                let cell = row * width + index;
+                cells[cell] = unit.cells[first + row];
+                presence[cell] = unit.presence[first + row];
+                if let Some(age_ms) = unit.age_ms(first + row) {
+                    ages_ms.resize(width * height, None);
+                    ages_ms[cell] = Some(age_ms);
+                }
             }
         })
     }
@@ -404,7 +463,7 @@ impl Replay {
         let width = head.column_count as usize;
         let from = (row - block.start) as usize * width;
         let (cells, presence) = (&self.cells[from..from + width], &self.presence[from..from + width]);
-        let (is_age, report) = (&self.is_age, &mut self.report);
+        let (ages_ms, report) = (self.ages_ms.get(from..from + width), &mut self.report);
         for part in self.layouts.iter().filter(|part| part.head.layout == head.layout) {
             let read = layout_part_read(&part.bytes, &mut |column, kind, labels| {
                 // Columns given already by an earlier frame or an overlapping part.
@@ -421,9 +480,7 @@ impl Replay {
                     (ColumnKind::Float, Presence::Value) => cells[index],
                     (ColumnKind::Float, Presence::Stale) => STALE_NAN_BITS,
                 };
-                let age = index + 1;
-                let has_age = age < width && is_age[age] && presence[age] == Presence::Value;
-                match store.row_put(timeline, labels, bits, has_age.then(|| cells[age] as i64)) {
+                match store.row_put(timeline, labels, bits, ages_ms.and_then(|ages_ms| ages_ms[index])) {
                     Ok(_) => open.puts.taken += 1,
                     Err(refused) => {
                         open.puts.refused += 1;
@@ -452,3 +509,7 @@ impl Replay {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "recovery_tests.rs"]
+mod tests;

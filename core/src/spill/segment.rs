@@ -1,7 +1,8 @@
 //! A segment: some rows and columns of one timeline under one layout, with a directory so that one series is one read.
 //!
 //! Header (96 bytes), instants, directory (16 bytes a stripe), stripes. A stripe is some neighbouring columns, each
-//! behind its length. An age column stands right behind the column whose timestamps it corrects, in the same stripe.
+//! behind its length. Ages are written right behind the values whose timestamps they correct, whatever column of the
+//! layout they are; that column's own place stays empty. So a series is one piece of bytes.
 
 use super::{
     crc::crc32,
@@ -39,11 +40,15 @@ pub struct SegmentSpec<'a> {
     pub stripe_columns: u32,
 }
 
+/// Given kind, cells and presence of one column; returns `false` to stop.
+pub type ColumnVisit<'v> = dyn FnMut(ColumnKind, &[u64], &[Presence]) -> bool + 'v;
+
 /// Where a segment's cells come from.
 pub trait Columns {
-    fn kind(&self, column: u32) -> ColumnKind;
+    /// The column of the ages that belong to this column's values.
+    fn age(&self, column: u32) -> Option<u32>;
     /// Gives each column's cells and presence over all rows of the segment, in order. `false` from the visitor stops.
-    fn read(&self, columns: Range<u32>, visit: &mut dyn FnMut(ColumnKind, &[u64], &[Presence]) -> bool);
+    fn read(&self, columns: Range<u32>, visit: &mut ColumnVisit<'_>);
 }
 
 /// A segment that was written.
@@ -76,26 +81,28 @@ pub fn encode_segment(spec: &SegmentSpec<'_>, source: &dyn Columns, out: &mut [u
     let mut t_max_ms = spec.instants_ms.iter().copied().max().unwrap_or(0);
     let (mut at, mut column, mut stripe_count) = (stripes_at, spec.columns.start, 0);
     while column < spec.columns.end {
-        let mut end = spec.columns.end.min(column.saturating_add(spec.stripe_columns));
-        if end < spec.columns.end && source.kind(end) == ColumnKind::Age {
-            end += 1;
-        }
+        let end = spec.columns.end.min(column.saturating_add(spec.stripe_columns));
         let from = at;
-        let mut fits = true;
+        let (mut fits, mut here) = (true, column);
         source.read(column..end, &mut |kind, cells, presence| {
-            match put_column(out, at, kind, cells, presence) {
+            let ages = source.age(here).filter(|_| kind == ColumnKind::Float);
+            match put_column(out, at, kind, cells, presence, ages.map(|ages| (source, ages))) {
                 Some(bytes) => at += bytes,
                 None => fits = false,
             }
-            if kind == ColumnKind::Age {
-                for ((instant, age), state) in spec.instants_ms.iter().zip(cells).zip(presence) {
-                    if *state == Presence::Value {
-                        let t_ms = instant.wrapping_sub(*age as i64);
-                        t_min_ms = t_min_ms.min(t_ms);
-                        t_max_ms = t_max_ms.max(t_ms);
+            if let Some(ages) = ages {
+                source.read(ages..ages + 1, &mut |_, cells, presence| {
+                    for ((instant, age), state) in spec.instants_ms.iter().zip(cells).zip(presence) {
+                        if *state == Presence::Value {
+                            let t_ms = instant.wrapping_sub(*age as i64);
+                            t_min_ms = t_min_ms.min(t_ms);
+                            t_max_ms = t_max_ms.max(t_ms);
+                        }
                     }
-                }
+                    true
+                });
             }
+            here += 1;
             fits
         });
         if !fits {
@@ -142,10 +149,29 @@ pub fn encode_segment(spec: &SegmentSpec<'_>, source: &dyn Columns, out: &mut [u
     Some(Encoded { bytes, column_end: column, t_min_ms, t_max_ms })
 }
 
-/// Length, then the column; `None` when it does not fit.
-fn put_column(out: &mut [u8], at: usize, kind: ColumnKind, cells: &[u64], presence: &[Presence]) -> Option<usize> {
+/// Length, then the column, then its ages; `None` when that does not fit.
+fn put_column(
+    out: &mut [u8],
+    at: usize,
+    kind: ColumnKind,
+    cells: &[u64],
+    presence: &[Presence],
+    ages: Option<(&dyn Columns, u32)>,
+) -> Option<usize> {
     let room = out.get_mut(at..)?;
-    let used = codec::encode_column(kind, cells, presence, room.get_mut(1..)?).ok()?;
+    let body = room.get_mut(1..)?;
+    let mut used = match kind {
+        ColumnKind::Float => codec::encode_column(kind, cells, presence, body).ok()?,
+        ColumnKind::Age => 0,
+    };
+    if let Some((source, ages)) = ages {
+        let mut age_bytes = None;
+        source.read(ages..ages + 1, &mut |kind, cells, presence| {
+            age_bytes = codec::encode_column(kind, cells, presence, &mut body[used..]).ok();
+            true
+        });
+        used += age_bytes?;
+    }
     if used < 0x80 {
         room[0] = used as u8;
         return Some(1 + used);
@@ -292,17 +318,12 @@ pub struct SegmentReader {
     /// `(column_from, offset, length, crc)` as the directory has it.
     directory: Vec<u8>,
     stripe: Vec<u8>,
-    cells: Vec<u64>,
-    ages: Vec<u64>,
-    presence: Vec<Presence>,
-    ages_presence: Vec<Presence>,
+    unit: ColumnUnit,
 }
 
 /// One column's samples: slices of one length, without the rows that have nothing.
 pub struct ColumnSamples<'a> {
     pub column: u32,
-    /// Whether the timestamps are the samples' own, at least in part.
-    pub aged: bool,
     pub rows: &'a [u64],
     pub t_ms: &'a [i64],
     /// A stale marker is [`STALE_NAN_BITS`].
@@ -367,16 +388,11 @@ impl SegmentReader {
             take_column(&mut rest)?;
         }
         let encoded = take_column(&mut rest)?;
-        let age = peek_age(rest);
         let rows = head.row_count as usize;
-        decode(encoded, rows, &mut self.cells, &mut self.presence)?;
-        match age {
-            Some(age) => decode(age, rows, &mut self.ages, &mut self.ages_presence)?,
-            None => self.ages_presence.clear(),
-        }
+        self.unit.decode(encoded, rows)?;
         for row in 0..rows {
-            if let Some(bits) = sample_bits(self.cells[row], self.presence[row]) {
-                visit(self.sample_t_ms(row), bits);
+            if let Some((t_ms, bits)) = self.unit.sample(row, self.instants_ms[row]) {
+                visit(t_ms, bits);
             }
         }
         Ok(())
@@ -398,70 +414,44 @@ impl SegmentReader {
         let (mut row_numbers, mut t_ms, mut bits) = (Vec::new(), Vec::new(), Vec::new());
         for stripe in 0..head.stripe_count as usize {
             let columns = self.stripe_read(bytes, &head, stripe)?;
-            let stripe = core::mem::take(&mut self.stripe);
-            let mut rest = &stripe[..];
-            let mut column = columns.start;
-            while column < columns.end {
-                let encoded = take_column(&mut rest)?;
-                let age = peek_age(rest);
-                decode(encoded, head.row_count as usize, &mut self.cells, &mut self.presence)?;
-                match age {
-                    Some(age) => decode(age, head.row_count as usize, &mut self.ages, &mut self.ages_presence)?,
-                    None => self.ages_presence.clear(),
-                }
+            let mut rest = &self.stripe[..];
+            for column in columns {
+                self.unit.decode(take_column(&mut rest)?, head.row_count as usize)?;
                 row_numbers.clear();
                 t_ms.clear();
                 bits.clear();
                 for row in wanted.clone() {
-                    if let Some(found) = sample_bits(self.cells[row], self.presence[row]) {
+                    if let Some((found_ms, found)) = self.unit.sample(row, self.instants_ms[row]) {
                         row_numbers.push(head.row_from + row as u64);
-                        t_ms.push(self.sample_t_ms(row));
+                        t_ms.push(found_ms);
                         bits.push(found);
                     }
                 }
-                let samples =
-                    ColumnSamples { column, aged: age.is_some(), rows: &row_numbers, t_ms: &t_ms, bits: &bits };
+                let samples = ColumnSamples { column, rows: &row_numbers, t_ms: &t_ms, bits: &bits };
                 if !bits.is_empty() && !visit(samples) {
-                    self.stripe = stripe;
                     return Ok(());
                 }
-                if age.is_some() {
-                    take_column(&mut rest)?;
-                    column += 1;
-                }
-                column += 1;
             }
-            self.stripe = stripe;
         }
         Ok(())
     }
 
-    /// Gives the cells of every column over all rows, age columns included, in order.
+    /// Gives every column over all rows, in order.
     pub fn cells(
         &mut self,
         bytes: &mut dyn SegmentBytes,
-        visit: &mut dyn FnMut(u32, bool, &[u64], &[Presence]),
+        visit: &mut dyn FnMut(u32, &ColumnUnit),
     ) -> Result<(), FormatError> {
         let head = self.open(bytes)?;
         for stripe in 0..head.stripe_count as usize {
             let columns = self.stripe_read(bytes, &head, stripe)?;
             let mut rest = &self.stripe[..];
             for column in columns {
-                let is_age = peek_age(rest).is_some();
-                let encoded = take_column(&mut rest)?;
-                decode(encoded, head.row_count as usize, &mut self.cells, &mut self.presence)?;
-                visit(column, is_age, &self.cells, &self.presence);
+                self.unit.decode(take_column(&mut rest)?, head.row_count as usize)?;
+                visit(column, &self.unit);
             }
         }
         Ok(())
-    }
-
-    fn sample_t_ms(&self, row: usize) -> i64 {
-        let instant = self.instants_ms[row];
-        match self.ages_presence.get(row) {
-            Some(Presence::Value) => instant.wrapping_sub(self.ages[row] as i64),
-            _ => instant,
-        }
     }
 
     /// `(column_from, offset, length, crc)`.
@@ -486,7 +476,7 @@ impl SegmentReader {
         if (stripe == 0 && from != first) || from >= end || from < first || end > head.columns().end {
             return Err(damaged);
         }
-        // Each column takes two bytes at least, so that a damaged count cannot send us far.
+        // Each column takes a byte at least, so that a damaged count cannot send us far.
         if u64::from(offset) + u64::from(length) > u64::from(head.bytes) || (end - from) > length {
             return Err(damaged);
         }
@@ -509,24 +499,56 @@ fn take_column<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], FormatError> {
     Ok(column)
 }
 
-/// The next column, if it is one of ages.
-fn peek_age(mut rest: &[u8]) -> Option<&[u8]> {
-    let column = take_column(&mut rest).ok()?;
-    (codec::column_kind(column) == Some(ColumnKind::Age)).then_some(column)
+/// One column of a segment, decoded: its values, and their ages where it has some.
+#[derive(Default)]
+pub struct ColumnUnit {
+    pub cells: Vec<u64>,
+    pub presence: Vec<Presence>,
+    ages: Vec<u64>,
+    /// Empty without ages.
+    ages_presence: Vec<Presence>,
 }
 
-fn decode(encoded: &[u8], rows: usize, cells: &mut Vec<u64>, presence: &mut Vec<Presence>) -> Result<(), FormatError> {
-    cells.resize(rows, 0);
-    presence.resize(rows, Presence::Absent);
-    let used = codec::decode_column(encoded, rows, cells, presence)?;
-    if used == encoded.len() { Ok(()) } else { Err(FormatError::Codec(CodecError::Damaged)) }
-}
+impl ColumnUnit {
+    fn decode(&mut self, encoded: &[u8], rows: usize) -> Result<(), FormatError> {
+        self.cells.resize(rows, 0);
+        self.presence.resize(rows, Presence::Absent);
+        self.ages_presence.clear();
+        if encoded.is_empty() {
+            // The place of an age column.
+            self.presence.fill(Presence::Absent);
+            return Ok(());
+        }
+        let used = codec::decode_column(encoded, rows, &mut self.cells, &mut self.presence)?;
+        let rest = &encoded[used..];
+        if codec::column_kind(encoded) != Some(ColumnKind::Float) {
+            return Err(FormatError::Damaged { what: WHAT, field: "column kind" });
+        }
+        if rest.is_empty() {
+            return Ok(());
+        }
+        if codec::column_kind(rest) != Some(ColumnKind::Age) {
+            return Err(FormatError::Damaged { what: WHAT, field: "age kind" });
+        }
+        self.ages.resize(rows, 0);
+        self.ages_presence.resize(rows, Presence::Absent);
+        let used = codec::decode_column(rest, rows, &mut self.ages, &mut self.ages_presence)?;
+        if used == rest.len() { Ok(()) } else { Err(FormatError::Codec(CodecError::Damaged)) }
+    }
 
-fn sample_bits(cell: u64, presence: Presence) -> Option<u64> {
-    match presence {
-        Presence::Absent => None,
-        Presence::Value => Some(cell),
-        Presence::Stale => Some(STALE_NAN_BITS),
+    /// Milliseconds by which the row's sample is older than its instant.
+    pub fn age_ms(&self, row: usize) -> Option<i64> {
+        (self.ages_presence.get(row) == Some(&Presence::Value)).then(|| self.ages[row] as i64)
+    }
+
+    /// Time and bits of the row's sample; a stale marker is [`STALE_NAN_BITS`].
+    fn sample(&self, row: usize, instant_ms: i64) -> Option<(i64, u64)> {
+        let bits = match self.presence[row] {
+            Presence::Absent => return None,
+            Presence::Value => self.cells[row],
+            Presence::Stale => STALE_NAN_BITS,
+        };
+        Some((instant_ms.wrapping_sub(self.age_ms(row).unwrap_or(0)), bits))
     }
 }
 

@@ -64,15 +64,22 @@ fn a_segment_that_is_full_ends_at_a_stripe_and_the_next_one_goes_on() {
     while column < 300 {
         let encoded = grid.encode(5, column..300, &mut out).unwrap();
         assert!(encoded.bytes <= SEGMENT_BYTES_MAX && encoded.column_end > column);
-        if encoded.column_end < 300 {
-            assert_eq!(grid.kind(encoded.column_end), ColumnKind::Float, "an age is never parted from its value");
-        }
         let mut read = SegmentReader::default();
-        let cells = &mut |column: u32, _: bool, cells: &[u64], presence: &[Presence]| {
+        let cells = &mut |column: u32, unit: &ColumnUnit| {
             let expected = &grid.columns[column as usize];
-            assert_eq!(presence, expected.presence);
-            assert!((0..256).all(|row| presence[row] != Presence::Value || cells[row] == expected.cells[row]));
             seen.push(column);
+            if expected.kind == ColumnKind::Age {
+                assert!(unit.presence.iter().all(|state| *state == Presence::Absent));
+                return;
+            }
+            let ages = expected.age.map(|age| &grid.columns[age as usize]);
+            assert_eq!(unit.presence, expected.presence);
+            for row in 0..256 {
+                assert!(unit.presence[row] != Presence::Value || unit.cells[row] == expected.cells[row]);
+                let age_ms =
+                    ages.filter(|ages| ages.presence[row] == Presence::Value).map(|ages| ages.cells[row] as i64);
+                assert_eq!(unit.age_ms(row), age_ms);
+            }
         };
         read.cells(&mut SliceBytes(&out[..encoded.bytes]), cells).unwrap();
         column = encoded.column_end;
@@ -97,7 +104,7 @@ fn every_flipped_bit_and_every_cut_is_told() {
     let bytes = check(&Grid::random(5, 6, 40), 3);
     let mut reader = SegmentReader::default();
     let read = |reader: &mut SegmentReader, bytes: &[u8]| {
-        reader.cells(&mut SliceBytes(bytes), &mut |_, _, _, _| ()).map(|()| bytes.len())
+        reader.cells(&mut SliceBytes(bytes), &mut |_, _| ()).map(|()| bytes.len())
     };
     assert_eq!(read(&mut reader, &bytes), Ok(bytes.len()));
     for at in 0..bytes.len() {
@@ -197,7 +204,7 @@ mod properties {
             let mut given = 0;
             let _ = reader.series(&mut SliceBytes(&bytes), column, &mut |_, _| given += 1);
             prop_assert!(given <= ROWS_MAX);
-            let _ = reader.cells(&mut SliceBytes(&bytes), &mut |_, _, _, _| ());
+            let _ = reader.cells(&mut SliceBytes(&bytes), &mut |_, _| ());
             let _ = reader.columns(&mut SliceBytes(&bytes), 0..u64::MAX, &mut |_| true);
             prop_assert!(reader.stripe.capacity() <= 2 * SEGMENT_BYTES_MAX && reader.directory.capacity() <= 2 * SEGMENT_BYTES_MAX);
         }

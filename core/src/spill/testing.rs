@@ -1,6 +1,6 @@
 //! What the spill's tests share: columns that lie in vectors.
 
-use super::{ClockEpoch, Columns, Encoded, SegmentSpec, encode_segment};
+use super::{ClockEpoch, ColumnVisit, Columns, Encoded, SegmentSpec, encode_segment};
 use crate::{
     prng::Prng,
     store::{ColumnKind, Presence, STALE_NAN_BITS, TimelineKey},
@@ -12,6 +12,7 @@ pub const EPOCH: ClockEpoch =
     ClockEpoch { boot_hash: 0x1122_3344_5566_7788, wall_offset_ms: 1_759_999_000_000, trusted: true };
 
 pub struct Column {
+    pub age: Option<u32>,
     pub kind: ColumnKind,
     pub cells: Vec<u64>,
     pub presence: Vec<Presence>,
@@ -23,11 +24,11 @@ pub struct Grid {
 }
 
 impl Columns for Grid {
-    fn kind(&self, column: u32) -> ColumnKind {
-        self.columns[column as usize].kind
+    fn age(&self, column: u32) -> Option<u32> {
+        self.columns[column as usize].age
     }
 
-    fn read(&self, columns: Range<u32>, visit: &mut dyn FnMut(ColumnKind, &[u64], &[Presence]) -> bool) {
+    fn read(&self, columns: Range<u32>, visit: &mut ColumnVisit<'_>) {
         for column in &self.columns[columns.start as usize..columns.end as usize] {
             if !visit(column.kind, &column.cells, &column.presence) {
                 return;
@@ -42,9 +43,22 @@ impl Grid {
         let mut prng = Prng::new(seed);
         let instants_ms = (0..rows as i64).map(|row| 1_760_000_000_000 + row * 5_000 + prng.below(20) as i64).collect();
         let mut columns: Vec<Column> = Vec::new();
+        // Value columns that have no ages yet; a column of ages stands somewhere behind its values.
+        let mut without_ages: Vec<u32> = Vec::new();
         while columns.len() < column_count {
-            let behind_value = columns.last().is_some_and(|column| column.kind == ColumnKind::Float);
-            let kind = if behind_value && prng.chance(1, 8) { ColumnKind::Age } else { ColumnKind::Float };
+            let here = columns.len() as u32;
+            let kind = match without_ages.len() {
+                0 => ColumnKind::Float,
+                _ if prng.chance(7, 8) => ColumnKind::Float,
+                waiting => {
+                    let value = without_ages.swap_remove(prng.below(waiting as u64) as usize);
+                    columns[value as usize].age = Some(here);
+                    ColumnKind::Age
+                }
+            };
+            if kind == ColumnKind::Float {
+                without_ages.push(here);
+            }
             let style = prng.below(4);
             let cells = (0..rows as u64).map(|row| match (kind, style) {
                 (ColumnKind::Age, _) => prng.below(30_000),
@@ -60,7 +74,7 @@ impl Grid {
                 _ => Presence::Value,
             });
             let presence: Vec<Presence> = if style == 0 { vec![Presence::Value; rows] } else { presence.collect() };
-            columns.push(Column { kind, cells, presence });
+            columns.push(Column { age: None, kind, cells, presence });
         }
         Self { instants_ms, columns }
     }
@@ -83,7 +97,7 @@ impl Grid {
 
     /// `(row, t_ms, bits)` of what a value column holds.
     pub fn samples(&self, column: usize, row_from: u64) -> Vec<(u64, i64, u64)> {
-        let age = self.columns.get(column + 1).filter(|next| next.kind == ColumnKind::Age);
+        let age = self.columns[column].age.map(|age| &self.columns[age as usize]);
         let (mut samples, values) = (Vec::new(), &self.columns[column]);
         for row in 0..self.instants_ms.len() {
             let bits = match values.presence[row] {

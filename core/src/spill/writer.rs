@@ -8,20 +8,21 @@
 //! The log's generations, and why a cut at any write loses nothing that was synced: docs/SPILL_FORMAT.md, "Generations".
 
 use super::{
-    format::{ClockEpoch, FormatError, SEGMENT_BYTES_MAX, u64_at},
+    format::{ClockEpoch, SEGMENT_BYTES_MAX},
     frame::{
         FRAME_BYTES_MAX, FRAME_COLUMNS_MAX, FRAME_HEAD_BYTES, FrameKind, GenerationStart, ROWS_PREFIX_BYTES,
         finish_frame, put_start, put_state,
     },
     layout::LayoutWriter,
-    segment::{Columns, Encoded, STRIPE_COLUMNS, SegmentSpec, encode_segment},
+    segment::{ColumnVisit, Columns, Encoded, STRIPE_COLUMNS, SegmentSpec, encode_segment},
+    state::{SPILL_STATE_KEY, SpillOptions, SpillState},
 };
 use crate::{
     daemon::output::Put,
     labels::LABELS_BYTES_MAX,
     prng::stable_hash,
     store::{
-        ColumnKind, LayoutRun, Presence, Store, TimelineId, TimelineKey,
+        ColumnKind, LayoutRun, Store, TimelineId, TimelineKey,
         codec::ROWS_MAX,
         stored::{LayoutPart, SegmentMeta},
     },
@@ -30,9 +31,6 @@ use crate::{
 use alloc::{boxed::Box, vec::Vec};
 use core::ops::Range;
 
-/// Under this name the database keeps [`SpillState`].
-pub const SPILL_STATE_KEY: &str = "spill";
-
 /// Rows of a segment, as far as one layout lasts.
 const SEAL_ROWS: u64 = 240;
 /// Rows of a frame: a flush interval has fewer.
@@ -40,62 +38,6 @@ const FRAME_ROWS: u64 = 240;
 /// The log is read as a whole, so its stripes are wide.
 const FRAME_STRIPE_COLUMNS: u32 = 512;
 const _: () = assert!(SEAL_ROWS as usize <= ROWS_MAX && FRAME_ROWS as usize <= ROWS_MAX);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SpillOptions {
-    pub store_uuid: [u8; 16],
-    /// A generation of the log that has grown beyond this is closed at the next checkpoint. Default 4 MiB.
-    pub log_bytes_max: u64,
-    /// Unspilled rows older than this are sealed, few as they may be. Default two hours.
-    pub seal_age_ms: i64,
-}
-
-impl SpillOptions {
-    pub const fn new(store_uuid: [u8; 16]) -> Self {
-        Self { store_uuid, log_bytes_max: 4 * 1024 * 1024, seal_age_ms: 2 * 3_600_000 }
-    }
-}
-
-/// What the database knows about the spill; put with every transaction that holds segments.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SpillState {
-    /// The log generation that holds what is not in segments; 0: none yet.
-    pub log_generation: u64,
-    pub segment_sequence_next: u64,
-    /// Above every layout number stored.
-    pub layout_next: u64,
-}
-
-impl SpillState {
-    const BYTES: usize = 32;
-    const VERSION: u64 = 1;
-
-    pub fn encode(&self) -> [u8; Self::BYTES] {
-        let mut bytes = [0; Self::BYTES];
-        let fields = [Self::VERSION, self.log_generation, self.segment_sequence_next, self.layout_next];
-        for (field, out) in fields.into_iter().zip(bytes.chunks_exact_mut(8)) {
-            out.copy_from_slice(&field.to_le_bytes());
-        }
-        bytes
-    }
-
-    pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
-        const WHAT: &str = "spill state";
-        if bytes.len() < Self::BYTES {
-            return Err(FormatError::Truncated { what: WHAT });
-        }
-        let version = u64_at(bytes, 0);
-        if version > Self::VERSION {
-            let version = u16::try_from(version).unwrap_or(u16::MAX);
-            return Err(FormatError::FromNewerVersion { what: WHAT, version });
-        }
-        Ok(Self {
-            log_generation: u64_at(bytes, 8),
-            segment_sequence_next: u64_at(bytes, 16),
-            layout_next: u64_at(bytes, 24),
-        })
-    }
-}
 
 /// Which rows a seal run takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,6 +76,9 @@ struct LayoutMark {
     storing: u32,
     /// Newest sample in a segment of this layout.
     t_max_ms: i64,
+    /// Which columns' ages are in which column, ascending by the former, as far as `ages_until`.
+    ages: Vec<(u32, u32)>,
+    ages_until: u32,
 }
 
 /// Which version of a small state is where, by hash of its bytes.
@@ -352,7 +297,7 @@ impl Spill {
                     self.marks[index].logged = run.rows.end;
                     continue;
                 }
-                let layout = self.layout_index(key, run.layout);
+                let layout = self.layout_of(store, timeline, key, &run);
                 let logged = self.layouts[layout].logging;
                 if logged < run.columns {
                     let room = &mut out[FRAME_HEAD_BYTES..FRAME_BYTES_MAX];
@@ -387,12 +332,14 @@ impl Spill {
         room[..ROWS_PREFIX_BYTES].copy_from_slice(&run.columns.to_le_bytes());
         loop {
             let rows = run.rows.start..run.rows.start + count;
-            let mut column_end = run.columns.min(column_from.saturating_add(FRAME_COLUMNS_MAX));
-            if column_end < run.columns && is_age(store, timeline, run.layout, column_end) {
-                column_end -= 1;
-            }
-            let columns = column_from..column_end;
-            let target = Target { timeline, key, layout: run.layout, stripe_columns: FRAME_STRIPE_COLUMNS };
+            let columns = column_from..run.columns.min(column_from.saturating_add(FRAME_COLUMNS_MAX));
+            let target = Target {
+                timeline,
+                key,
+                layout: run.layout,
+                column_count: run.columns,
+                stripe_columns: FRAME_STRIPE_COLUMNS,
+            };
             let encoded = self.encode(store, &target, rows.clone(), columns, &mut room[ROWS_PREFIX_BYTES..]);
             let is_whole = encoded.is_some_and(|encoded| encoded.column_end == run.columns);
             if !is_whole && count > 1 {
@@ -549,7 +496,7 @@ impl Spill {
                     self.marks[index].sealed = run.rows.end;
                     continue;
                 }
-                let layout = self.layout_index(key, run.layout);
+                let layout = self.layout_of(store, timeline, key, &run);
                 let stored = self.layouts[layout].storing;
                 if stored < run.columns {
                     let Some((bytes, end)) = layout_part(store, timeline, key, &run, stored, out) else { break };
@@ -568,7 +515,13 @@ impl Spill {
                     if mark.seal_column > 0 { mark.seal_rows } else { (run.rows.end - run.rows.start).min(SEAL_ROWS) };
                 let rows = run.rows.start..run.rows.start + count;
                 let column_from = mark.seal_column;
-                let target = Target { timeline, key, layout: run.layout, stripe_columns: STRIPE_COLUMNS };
+                let target = Target {
+                    timeline,
+                    key,
+                    layout: run.layout,
+                    column_count: run.columns,
+                    stripe_columns: STRIPE_COLUMNS,
+                };
                 let Some(encoded) = self.encode(store, &target, rows.clone(), column_from..run.columns, out) else {
                     break;
                 };
@@ -631,7 +584,8 @@ impl Spill {
             epoch: self.epoch,
             stripe_columns: target.stripe_columns,
         };
-        encode_segment(&spec, &StoreColumns { store, target, rows }, out)
+        let ages = self.layouts.iter().find(|mark| mark.layout == target.layout).map_or(&[][..], |mark| &mark.ages);
+        encode_segment(&spec, &StoreColumns { store, target, rows, ages }, out)
     }
 
     fn mark_index(&mut self, key: TimelineKey) -> usize {
@@ -641,10 +595,31 @@ impl Spill {
         })
     }
 
+    /// The mark of a run's layout, which knows the ages of all the run's columns.
+    fn layout_of(&mut self, store: &Store<'_>, timeline: TimelineId, key: TimelineKey, run: &LayoutRun) -> usize {
+        let index = self.layout_index(key, run.layout);
+        let mark = &mut self.layouts[index];
+        for age in mark.ages_until..run.columns {
+            let Some((ColumnKind::Age, series)) = store.layout_column(timeline, run.layout, age) else { continue };
+            // Nearly always the column before.
+            let values = (0..age)
+                .rev()
+                .find(|column| store.layout_column(timeline, run.layout, *column) == Some((ColumnKind::Float, series)));
+            if let Some(values) = values {
+                let at = mark.ages.partition_point(|(column, _)| *column < values);
+                mark.ages.insert(at, (values, age));
+            }
+        }
+        mark.ages_until = mark.ages_until.max(run.columns);
+        index
+    }
+
     fn layout_index(&mut self, key: TimelineKey, layout: u64) -> usize {
         self.layouts.iter().position(|mark| mark.layout == layout).unwrap_or_else(|| {
             let t_max_ms = i64::MIN;
-            self.layouts.push(LayoutMark { key, layout, logged: 0, logging: 0, stored: 0, storing: 0, t_max_ms });
+            let (ages, ages_until) = (Vec::new(), 0);
+            let (logged, logging, stored, storing) = (0, 0, 0, 0);
+            self.layouts.push(LayoutMark { key, layout, logged, logging, stored, storing, t_max_ms, ages, ages_until });
             self.layouts.len() - 1
         })
     }
@@ -683,6 +658,8 @@ struct Target {
     timeline: TimelineId,
     key: TimelineKey,
     layout: u64,
+    /// Of the whole run.
+    column_count: u32,
     stripe_columns: u32,
 }
 
@@ -691,27 +668,23 @@ struct StoreColumns<'s, 'm> {
     store: &'s Store<'m>,
     target: &'s Target,
     rows: Range<u64>,
+    /// Which columns' ages are in which column, ascending by the former.
+    ages: &'s [(u32, u32)],
 }
 
 impl Columns for StoreColumns<'_, '_> {
-    fn kind(&self, column: u32) -> ColumnKind {
-        if is_age(self.store, self.target.timeline, self.target.layout, column) {
-            ColumnKind::Age
-        } else {
-            ColumnKind::Float
-        }
+    fn age(&self, column: u32) -> Option<u32> {
+        let found = self.ages.binary_search_by_key(&column, |(values, _)| *values).ok()?;
+        // A layout that has grown since names ages that these rows do not have.
+        Some(self.ages[found].1).filter(|ages| *ages < self.target.column_count)
     }
 
-    fn read(&self, columns: Range<u32>, visit: &mut dyn FnMut(ColumnKind, &[u64], &[Presence]) -> bool) {
+    fn read(&self, columns: Range<u32>, visit: &mut ColumnVisit<'_>) {
         let read = self.store.columns_read(self.target.timeline, self.rows.clone(), columns, &mut |cells| {
             visit(cells.kind, cells.cells, cells.presence)
         });
         assert!(read.is_some(), "rows {:?} were in RAM a moment ago", self.rows);
     }
-}
-
-fn is_age(store: &Store<'_>, timeline: TimelineId, layout: u64, column: u32) -> bool {
-    matches!(store.layout_column(timeline, layout, column), Some((ColumnKind::Age, _)))
 }
 
 /// Writes the layout's columns from `column_from` on, as many as fit; returns the length and the column behind.
@@ -779,3 +752,7 @@ fn changed_state<R>(
     }
     None
 }
+
+#[cfg(test)]
+#[path = "writer_tests.rs"]
+mod tests;

@@ -14,6 +14,7 @@ use super::{
     slab::{Checksum, Map, NOWHERE, Slab},
 };
 use crate::{
+    limits::ATTACHES_COUNT_MAX,
     memory::Plan,
     prng::{mix, stable_hash},
 };
@@ -32,8 +33,10 @@ const RING_HEAD: usize = 64;
 const RING_TAIL: usize = 72;
 /// First never used record of each [`Pool`].
 pub(super) const FRESH: usize = 80;
+/// Attaches since the last [`Store::set_healthy`].
+const ATTACHES: usize = 100;
 const COUNTERS: usize = 104;
-const _: () = assert!(FRESH + 4 * Pool::ALL.len() <= COUNTERS);
+const _: () = assert!(FRESH + 4 * Pool::ALL.len() <= ATTACHES);
 const _: () = assert!(COUNTERS + 8 * Counter::COUNT <= sizes::HEADER_BYTES);
 
 impl<'m> Store<'m> {
@@ -85,19 +88,28 @@ impl<'m> Store<'m> {
             return Err((AttachError::SlabTooSmall { bytes: slab.len(), needed_bytes: map.bytes }, slab));
         }
         let mut store = Self::over(slab, map, identity);
-        let found = store.check_header(plan, identity).and_then(|()| store.restore());
+        let found = store.check_header(plan, identity).and_then(|()| {
+            // Counted before anything else is tried: this may be what ends the process each time.
+            let attaches = store.slab.u32(ATTACHES);
+            if attaches >= ATTACHES_COUNT_MAX {
+                return Err(AttachError::NeverHealthy { attaches });
+            }
+            store.slab.publish_u32(ATTACHES, attaches + 1);
+            store.restore()
+        });
         match found {
             Ok(report) => Ok((store, report)),
             Err(error) => Err((error, store.slab.into_bytes())),
         }
     }
 
-    fn over(slab: &'m mut [u8], map: Map, identity: &Identity) -> Self {
+    pub(super) fn over(slab: &'m mut [u8], map: Map, identity: &Identity) -> Self {
         Self {
             slab: Slab::new(slab),
             map,
             pools: Pools::EMPTY,
             pressure: false,
+            reclaimed_all: false,
             state_sequence: 0,
             hash_seed: mix(stable_hash(&identity.store_uuid) ^ stable_hash(&identity.boot_id)),
         }
@@ -127,7 +139,7 @@ impl<'m> Store<'m> {
         Ok(())
     }
 
-    fn restore(&mut self) -> Result<AttachReport, AttachError> {
+    pub(super) fn restore(&mut self) -> Result<AttachReport, AttachError> {
         let damaged = |what, index| AttachError::Damaged { what, index };
         for pool in Pool::ALL {
             if !(pool.reserved()..=pool.total(&self.map)).contains(&self.pool_fresh(pool)) {
@@ -184,6 +196,19 @@ impl<'m> Store<'m> {
             }
         }
         samples as u64
+    }
+
+    /// Gives the slab back as it is, for a successor to attach to.
+    pub fn into_slab(self) -> &'m mut [u8] {
+        self.slab.into_bytes()
+    }
+
+    /// This process has run for a while: whatever ended its predecessors, it is not in the slab. Without that, the slab
+    /// is attached [`ATTACHES_COUNT_MAX`] times and then left alone.
+    pub fn set_healthy(&mut self) {
+        if self.slab.u32(ATTACHES) != 0 {
+            self.slab.put_u32(ATTACHES, 0);
+        }
     }
 
     /// Told before the database names a new generation, so that the slab is never behind it.

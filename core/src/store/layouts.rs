@@ -547,6 +547,13 @@ impl Store<'_> {
         if self.slab.u32(mark_at) != 0 {
             return None;
         }
+        for offset in 0..PAGE_COLUMNS {
+            let presence = self.raw_presence(RawColumn { page: number, offset });
+            // Of two bits, both set is no state.
+            if presence & (presence >> 1) & 0x5555_5555 != 0 {
+                return None;
+            }
+        }
         self.slab.put_u32(mark_at, 1);
         self.pool_found(Pool::Pages);
         Some(())

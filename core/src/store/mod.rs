@@ -121,6 +121,8 @@ pub enum AttachError {
     OtherBoot,
     #[error("the slab has log generation {found}, the database {expected}")]
     OtherGeneration { found: u64, expected: u64 },
+    #[error("{attaches} processes went on with the slab and none ran healthily for a minute")]
+    NeverHealthy { attaches: u32 },
     #[error("the slab is damaged: {what} {index}")]
     Damaged { what: &'static str, index: u64 },
 }
@@ -244,6 +246,8 @@ pub struct Store<'m> {
     pools: pools::Pools,
     /// A region has refused something: dead columns are dropped at the first chance.
     pressure: bool,
+    /// There was nothing to reclaim, and nothing has been spilled or packed since.
+    reclaimed_all: bool,
     /// The highest sequence number of a state slot.
     state_sequence: u64,
     /// Strangers name series; so that they cannot aim at one bucket.

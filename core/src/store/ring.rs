@@ -21,7 +21,8 @@ use crate::limits::CHUNK_ROWS_MAX;
 use core::ops::Range;
 
 const MAGIC_CHUNK: u32 = u32::from_le_bytes(*b"HFch");
-/// Bytes up to the ring's end that no chunk fits in: magic and length, the rest is nothing.
+/// Bytes up to the ring's end that no chunk fits in, or a chunk forgotten before its turn: magic and length count, the
+/// rest is nothing.
 const MAGIC_FILLER: u32 = u32::from_le_bytes(*b"HFfi");
 
 const LENGTH: usize = 4;
@@ -86,6 +87,7 @@ impl Store<'_> {
             self.chunk_link(position);
         }
         self.chunk_finish(timeline);
+        self.reclaimed_all = false;
         self.layout_drop_dead(timeline, layout, rows);
         // A timeline without a chunk that fits the ring, released meanwhile, is not dropped here: its caller does that.
     }
@@ -272,12 +274,45 @@ impl Store<'_> {
         }
         let chunk = self.chunk(tail);
         assert!(self.chunk_oldest(chunk.timeline) == tail, "the ring's oldest chunk is its timeline's oldest");
+        self.chunk_forget(&chunk, |store| store.set_ring_tail(tail + chunk.length));
+    }
+
+    /// Takes a timeline's oldest chunk out of RAM by one write, and what only it kept there.
+    fn chunk_forget(&mut self, chunk: &Chunk, publish: impl FnOnce(&mut Self)) {
         self.rows_evicted(chunk.timeline, chunk.row_range(), chunk.samples);
         self.timeline_remove_chunk(chunk.timeline, chunk.next);
-        self.set_ring_tail(tail + chunk.length);
+        publish(self);
         self.layout_count_chunk(chunk.layout, -1);
         self.layout_drop_unused(chunk.layout);
         self.timeline_drop_unused(chunk.timeline);
+    }
+
+    /// Makes room for newcomers: forgets the oldest rows of one timeline, up to the end of a layout that it no longer
+    /// uses, if they are all spilled. False when there is nothing of that kind.
+    pub(super) fn reclaim(&mut self) -> bool {
+        if self.reclaimed_all {
+            return false;
+        }
+        for timeline in 0..self.map.plan.timelines_count {
+            let Some(oldest) = self.timeline_used(timeline).then(|| self.chunks(timeline).next()).flatten() else {
+                continue;
+            };
+            let spilled = self.rows_spilled(TimelineId(timeline));
+            let of_oldest = |chunk: &Chunk| chunk.layout == oldest.layout;
+            let whole = self.chunks(timeline).take_while(of_oldest).all(|chunk| chunk.row_range().end <= spilled);
+            if oldest.layout == self.timeline_layout(timeline) || !whole {
+                continue;
+            }
+            // The timeline goes with its last chunk when it was released.
+            while self.timeline_used(timeline) {
+                let Some(chunk) = self.chunks(timeline).next().filter(of_oldest) else { break };
+                let at = chunk.at;
+                self.chunk_forget(&chunk, |store| store.slab.publish_u32(at, MAGIC_FILLER));
+            }
+            return true;
+        }
+        self.reclaimed_all = true;
+        false
     }
 
     /// Counts rows that leave RAM. Of a chunk that is spilled in part, the samples are counted by the share of its rows.
@@ -414,7 +449,7 @@ impl Store<'_> {
                 return Err(position);
             }
             match self.slab.u32(at) {
-                MAGIC_FILLER if length == to_end => {}
+                MAGIC_FILLER => {}
                 MAGIC_CHUNK if length >= HEAD_BYTES as u64 => {
                     let chunk = self.chunk_checked(position).ok_or(position)?;
                     self.slab.put_u64(at + NEXT, NOWHERE);

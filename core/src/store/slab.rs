@@ -14,11 +14,14 @@ pub(super) const NONE: u32 = u32::MAX;
 /// "Nothing" among ring positions.
 pub(super) const NOWHERE: u64 = u64::MAX;
 
+#[cfg(test)]
+pub(super) type AfterWrite<'m> = &'m mut dyn FnMut(&[u8]);
+
 pub(super) struct Slab<'m> {
     bytes: &'m mut [u8],
     /// Tests look at the slab after every write.
     #[cfg(test)]
-    pub(super) after_write: Option<&'m mut dyn FnMut(&[u8])>,
+    pub(super) after_write: Option<AfterWrite<'m>>,
 }
 
 impl<'m> Slab<'m> {
@@ -86,6 +89,8 @@ impl<'m> Slab<'m> {
         compiler_fence(Ordering::SeqCst);
     }
 
+    /// As [`Self::publish_u32`]. On a 32-bit host this is two writes; the numbers so published count rows and bytes, and
+    /// their upper halves change once in 2³².
     pub(super) fn publish_u64(&mut self, at: usize, value: u64) {
         compiler_fence(Ordering::SeqCst);
         self.put_u64(at, value);

@@ -45,7 +45,19 @@ const INSTANTS: usize = 96;
 
 impl Store<'_> {
     /// Finds or makes the timeline. A released one is taken back.
+    ///
+    /// # Errors
+    ///
+    /// No room for one more, and no rows of an ended one that are spilled and could make room.
     pub fn timeline_open(&mut self, key: TimelineKey) -> Result<TimelineId, Refused> {
+        let mut opened = self.timeline_try_open(key);
+        while opened.is_err() && self.reclaim() {
+            opened = self.timeline_try_open(key);
+        }
+        opened
+    }
+
+    fn timeline_try_open(&mut self, key: TimelineKey) -> Result<TimelineId, Refused> {
         let timeline = match self.timeline_find(key) {
             Some(TimelineId(timeline)) => timeline,
             None => self.timeline_make(key)?,
@@ -90,6 +102,7 @@ impl Store<'_> {
         let layout = self.timeline_layout(timeline);
         if layout != NONE {
             self.slab.publish_u32(at + LAYOUT, NONE);
+            self.reclaimed_all = false;
             self.layout_free_pages(layout, None);
             self.layout_drop_unused(layout);
         }
@@ -135,7 +148,8 @@ impl Store<'_> {
     ///
     /// # Errors
     ///
-    /// A full region refuses a new series, and only that.
+    /// A full region refuses a new series, and only that. Before it does, rows of ended series that are spilled make
+    /// room.
     pub fn row_put(
         &mut self,
         timeline: TimelineId,
@@ -153,7 +167,10 @@ impl Store<'_> {
         if labels.as_bytes().len() > LABELS_BYTES_MAX {
             return Err(Refused::LabelsTooLong);
         }
-        let put = self.row_put_checked(timeline, labels, bits, age_ms.unwrap_or(0));
+        let mut put = self.row_put_checked(timeline, labels, bits, age_ms.unwrap_or(0));
+        while matches!(put, Err(Refused::Full { .. })) && self.reclaim() {
+            put = self.row_put_checked(timeline, labels, bits, age_ms.unwrap_or(0));
+        }
         match put {
             Err(Refused::Full { .. }) => self.count(Counter::RefusedSeries, 1),
             Ok(PutOutcome::Duplicate { .. }) => self.count(Counter::Duplicates, 1),
@@ -285,6 +302,7 @@ impl Store<'_> {
 
     pub fn set_rows_spilled(&mut self, timeline: TimelineId, row: u64) {
         self.slab.put_u64(self.map.timeline(timeline.0) + SPILLED, row);
+        self.reclaimed_all = false;
     }
 
     /// Before this row everything is in the tail log.

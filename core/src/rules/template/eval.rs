@@ -246,6 +246,12 @@ impl Walk<'_, '_> {
             Body::Walking(run) => run(self, &arguments),
             Body::ShortCircuit { .. } => unreachable!("handled above"),
         };
+        let result = match result {
+            Ok(Value::Text(text)) if text.len() > TEXT_BYTES_MAX => {
+                Err(Complaint::Call(format!("the text is longer than {TEXT_BYTES_MAX} bytes; make it shorter")))
+            }
+            other => other,
+        };
         result.map_err(|complaint| match complaint {
             Complaint::Call(message) => {
                 Fault { at: whole.start, snippet: whole, message: format!("error calling {name}: {message}") }

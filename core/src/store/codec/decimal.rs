@@ -57,8 +57,7 @@ enum Digits {
 fn digits(value: f64, exponent: u8) -> Digits {
     let scaled = value * POWERS[usize::from(exponent)];
     let limit = if exponent == 0 { -(i64::MIN as f64) } else { DIGITS_MAX };
-    // Written so that NaN fails it.
-    if !(libm::fabs(scaled) < limit) || value.to_bits() == (-0.0_f64).to_bits() {
+    if scaled.is_nan() || libm::fabs(scaled) >= limit || value.to_bits() == (-0.0_f64).to_bits() {
         return Digits::Never;
     }
     let found = libm::rint(scaled) as i64;

@@ -1,0 +1,409 @@
+use super::{
+    super::{timeline_open, world::*},
+    *,
+};
+use crate::{
+    labels::LabelSet,
+    prng::Prng,
+    store::{Plan, STALE_NAN_BITS},
+};
+use alloc::{collections::BTreeMap, vec};
+
+type Samples = BTreeMap<(LabelSet, i64), u64>;
+
+fn sample(samples: &mut Samples, labels: &LabelSet, t_ms: i64, value: f64) -> u64 {
+    samples.insert((labels.clone(), t_ms), value.to_bits());
+    value.to_bits()
+}
+
+/// Starts a spill on an empty disk: the first checkpoint opens the log.
+fn begin(store: &mut Store<'_>, disk: &mut Disk) -> Spill {
+    let (mut spill, _, _) = disk.recover(store);
+    assert!(spill.checkpoint_due() && spill.log_generation().is_none());
+    seal(&mut spill, store, disk, at(START_MS), SealReason::Checkpoint);
+    assert_eq!(spill.log_generation(), Some(disk.database.spill_state().log_generation));
+    spill
+}
+
+#[test]
+fn rows_that_were_flushed_survive_a_power_cut_and_the_others_do_not() {
+    let (plan, mut slab, mut other) = (plan(), Vec::new(), Vec::new());
+    let (mut store, mut disk, mut model) = (create(&mut slab, &plan), Disk::default(), Samples::new());
+    let mut spill = begin(&mut store, &mut disk);
+    let (up, temperature) = (labels("up", 1), labels("temperature", 1));
+    for row in 0..50 {
+        let t_ms = START_MS + row * 1_000;
+        let up_bits = sample(&mut model, &up, t_ms, 1.0);
+        // The thermometer tells its own time, sometimes the same as the scrape's.
+        let age_ms = row % 3 * 250;
+        let bits = sample(&mut model, &temperature, t_ms - age_ms, row as f64 / 4.0);
+        scrape(&mut store, 1, t_ms, &[(&temperature, bits, Some(age_ms)), (&up, up_bits, None)]);
+        if row == 20 {
+            assert!(flush(&mut spill, &mut store, &mut disk) >= 3, "start, layout, rows");
+        }
+    }
+    flush(&mut spill, &mut store, &mut disk);
+    assert_eq!(flush(&mut spill, &mut store, &mut disk), 0, "all is logged");
+    store.state_put("forward/site", b"row 9").unwrap();
+    assert_eq!(flush(&mut spill, &mut store, &mut disk), 1);
+    // Missing in this row: a stale marker for what was there.
+    scrape(&mut store, 1, START_MS + 60_000, &[(&up, 0, None)]);
+    let mut recovered = create(&mut other, &plan);
+    let (_, reports, replayed) = disk.recover(&mut recovered);
+    assert_eq!(all_samples(&recovered, &disk), model);
+    assert_eq!((replayed.rows, replayed.samples, replayed.rows_lost), (50, 100, 0));
+    assert!(reports.iter().all(|report| !report.torn && report.damaged == 0));
+    assert_eq!(recovered.state_get("forward/site"), Some(&b"row 9"[..]));
+    flush(&mut spill, &mut store, &mut disk);
+    model.insert((up, START_MS + 60_000), 0);
+    model.insert((temperature, START_MS + 60_000), STALE_NAN_BITS);
+    let mut recovered = create(&mut other, &plan);
+    disk.recover(&mut recovered);
+    assert_eq!(all_samples(&recovered, &disk), model);
+}
+
+#[test]
+fn a_full_segments_rows_are_sealed_and_a_row_less_is_not() {
+    let (plan, mut slab) = (plan(), Vec::new());
+    let (mut store, mut disk) = (create(&mut slab, &plan), Disk::default());
+    let mut spill = begin(&mut store, &mut disk);
+    let up = labels("up", 1);
+    for row in 0..SEAL_ROWS as i64 - 1 {
+        scrape(&mut store, 1, START_MS + row * 1_000, &[(&up, 7, None)]);
+    }
+    let now = at(START_MS + SEAL_ROWS as i64 * 1_000);
+    assert!(!spill.seal_due(&store, now));
+    assert_eq!(seal(&mut spill, &mut store, &mut disk, now, SealReason::Due), 0);
+    scrape(&mut store, 1, now.wall_ms, &[(&up, 7, None)]);
+    assert!(spill.seal_due(&store, now));
+    assert_eq!(seal(&mut spill, &mut store, &mut disk, now, SealReason::Due), 3, "layout, segment, the spill's state");
+    let timeline = store.timeline_find(TimelineKey(1)).unwrap();
+    assert_eq!(store.rows_spilled(timeline), SEAL_ROWS);
+    let meta = disk.database.segments[0].0;
+    assert_eq!((meta.row_from, meta.row_count, meta.column_from, meta.column_count), (0, SEAL_ROWS as u32, 0, 1));
+    assert_eq!((meta.t_min_ms, meta.t_max_ms), (START_MS, now.wall_ms));
+}
+
+#[test]
+fn old_rows_are_sealed_however_few_they_are() {
+    let (plan, mut slab) = (plan(), Vec::new());
+    let (mut store, mut disk) = (create(&mut slab, &plan), Disk::default());
+    let mut spill = begin(&mut store, &mut disk);
+    scrape(&mut store, 1, START_MS, &[(&labels("up", 1), 7, None)]);
+    let age_ms = SpillOptions::new(UUID).seal_age_ms;
+    assert!(!spill.seal_due(&store, at(START_MS + age_ms - 1)));
+    assert!(spill.seal_due(&store, at(START_MS + age_ms)));
+    assert_eq!(seal(&mut spill, &mut store, &mut disk, at(START_MS + age_ms), SealReason::Due), 3);
+    assert!(!spill.seal_due(&store, at(START_MS + age_ms)));
+}
+
+#[test]
+fn rows_are_sealed_before_they_would_leave_ram_unspilled() {
+    let (plan, mut slab) = (plan(), Vec::new());
+    let (mut store, mut disk) = (create(&mut slab, &plan), Disk::default());
+    let mut spill = begin(&mut store, &mut disk);
+    let mut prng = Prng::new(1);
+    let names: Vec<LabelSet> = (0..500).map(|index| labels(&alloc::format!("noise_{index}"), 1)).collect();
+    for row in 0..1_000 {
+        let puts: Vec<Put1<'_>> = names.iter().map(|name| (name, prng.next_u64(), None)).collect();
+        let now = at(START_MS + row * 1_000);
+        scrape(&mut store, 1, now.wall_ms, &puts);
+        if spill.seal_due(&store, now) {
+            seal(&mut spill, &mut store, &mut disk, now, SealReason::Due);
+        }
+    }
+    let counters = store.usage().counters;
+    assert!(counters.evicted_rows > 100, "{counters:?}");
+    assert_eq!(counters.evicted_unspilled_rows, 0);
+    assert_eq!(
+        disk.database.rows_stored(TimelineKey(1)),
+        store.rows_spilled(store.timeline_find(TimelineKey(1)).unwrap())
+    );
+}
+
+#[test]
+fn what_did_not_reach_the_disk_is_given_again() {
+    let (plan, mut slab, mut other) = (plan(), Vec::new(), Vec::new());
+    let (mut store, mut disk, mut model) = (create(&mut slab, &plan), Disk::default(), Samples::new());
+    let mut spill = begin(&mut store, &mut disk);
+    let up = labels("up", 1);
+    let mut out = vec![0; FRAME_BYTES_MAX];
+    for row in 0..10 {
+        let bits = sample(&mut model, &up, START_MS + row, row as f64);
+        scrape(&mut store, 1, START_MS + row, &[(&up, bits, None)]);
+    }
+    while spill.frame_next(&store, &mut out).is_some() {}
+    spill.log_sync(3);
+    assert_eq!(spill.frame_next(&store, &mut out), None, "nothing more before the sync has ended");
+    spill.log_synced(&mut store, 2, true);
+    assert_eq!(spill.frame_next(&store, &mut out), None, "another sync says nothing about this one");
+    spill.log_synced(&mut store, 3, false);
+    assert_eq!(store.rows_logged(store.timeline_find(TimelineKey(1)).unwrap()), 0);
+    flush(&mut spill, &mut store, &mut disk);
+    while spill.seal_next(&store, at(START_MS), SealReason::Stop, &mut out).is_some() {}
+    spill.commit(&mut store, 4);
+    assert!(spill.seal_next(&store, at(START_MS), SealReason::Stop, &mut out).is_none());
+    spill.committed(&mut store, 4, false);
+    assert_eq!(store.rows_spilled(store.timeline_find(TimelineKey(1)).unwrap()), 0);
+    let mut recovered = create(&mut other, &plan);
+    disk.recover(&mut recovered);
+    assert_eq!(all_samples(&recovered, &disk), model);
+    assert_eq!(seal(&mut spill, &mut store, &mut disk, at(START_MS), SealReason::Stop), 3);
+    let empty = create(&mut other, &plan);
+    assert_eq!(all_samples(&empty, &disk), model);
+}
+
+#[test]
+fn a_state_that_changed_goes_to_the_log_at_once_and_to_the_database_at_the_next_seal() {
+    let (plan, mut slab, mut other) = (plan(), Vec::new(), Vec::new());
+    let (mut store, mut disk) = (create(&mut slab, &plan), Disk::default());
+    store.state_put("alerts", b"before the log is open").unwrap();
+    let mut spill = begin(&mut store, &mut disk);
+    assert_eq!(disk.database.states["alerts"], b"before the log is open");
+    flush(&mut spill, &mut store, &mut disk);
+    store.state_put("alerts", b"one").unwrap();
+    let mut out = vec![0; FRAME_BYTES_MAX];
+    let bytes = spill.state_frame("alerts", b"one", &mut out).unwrap();
+    disk.append(spill.log_generation().unwrap(), &out[..bytes]);
+    let mut recovered = create(&mut other, &plan);
+    disk.recover(&mut recovered);
+    assert_eq!(recovered.state_get("alerts"), Some(&b"one"[..]));
+    store.state_put("alerts", b"").unwrap();
+    seal(&mut spill, &mut store, &mut disk, at(START_MS), SealReason::Stop);
+    assert!(!disk.database.states.contains_key("alerts"));
+    flush(&mut spill, &mut store, &mut disk);
+    let mut recovered = create(&mut other, &plan);
+    disk.recover(&mut recovered);
+    assert_eq!(recovered.state_get("alerts"), None);
+    assert_eq!(spill.state_frame("too long", &vec![0; FRAME_BYTES_MAX], &mut out), None);
+}
+
+#[test]
+fn a_checkpoint_leaves_the_old_log_behind_and_the_new_one_holds_only_what_is_not_stored() {
+    let (plan, mut slab, mut other) = (plan(), Vec::new(), Vec::new());
+    let (mut store, mut disk, mut model) = (create(&mut slab, &plan), Disk::default(), Samples::new());
+    let mut spill = begin(&mut store, &mut disk);
+    let up = labels("up", 1);
+    for row in 0..400 {
+        let bits = sample(&mut model, &up, START_MS + row, row as f64);
+        scrape(&mut store, 1, START_MS + row, &[(&up, bits, None)]);
+        if row % 7 == 0 {
+            flush(&mut spill, &mut store, &mut disk);
+        }
+        if row % 100 == 50 {
+            let before = spill.log_generation().unwrap();
+            seal(&mut spill, &mut store, &mut disk, at(START_MS), SealReason::Checkpoint);
+            assert_eq!(spill.log_generation(), Some(before + 1));
+            assert!(spill.log_bytes() == 0 && !spill.checkpoint_due());
+        }
+    }
+    flush(&mut spill, &mut store, &mut disk);
+    let mut recovered = create(&mut other, &plan);
+    let (_, reports, replayed) = disk.recover(&mut recovered);
+    assert_eq!(all_samples(&recovered, &disk), model);
+    assert!(replayed.rows < 60, "{replayed:?}");
+    assert!(reports.iter().all(|report| report.damaged == 0), "{reports:?}");
+}
+
+#[test]
+fn a_log_that_has_grown_beyond_its_bound_asks_for_a_checkpoint() {
+    let (plan, mut slab) = (plan(), Vec::new());
+    let (mut store, mut disk) = (create(&mut slab, &plan), Disk::default());
+    let options = SpillOptions { log_bytes_max: 200, ..SpillOptions::new(UUID) };
+    let mut spill = Spill::new(options, super::super::testing::EPOCH, SpillState::default(), 0);
+    seal(&mut spill, &mut store, &mut disk, at(START_MS), SealReason::Checkpoint);
+    flush(&mut spill, &mut store, &mut disk);
+    assert!(!spill.checkpoint_due());
+    scrape(&mut store, 1, START_MS, &[(&labels("up", 1), 7, None)]);
+    flush(&mut spill, &mut store, &mut disk);
+    assert!(spill.checkpoint_due());
+}
+
+#[test]
+fn a_wide_timeline_is_split_by_columns_and_comes_back_whole() {
+    let (plan, mut slab, mut other) = (Plan::for_series(24 << 20, 22_000).unwrap(), Vec::new(), Vec::new());
+    let (mut store, mut disk, mut model) = (create(&mut slab, &plan), Disk::default(), Samples::new());
+    let mut spill = begin(&mut store, &mut disk);
+    let names: Vec<LabelSet> = (0..20_000).map(|index| labels(&alloc::format!("wide_{index}"), 1)).collect();
+    let mut prng = Prng::new(3);
+    for row in 0..3 {
+        let t_ms = START_MS + row * 1_000;
+        let mut puts: Vec<Put1<'_>> = Vec::new();
+        for (index, name) in names.iter().enumerate() {
+            let age_ms = if index % 1_000 == 7 { 5 } else { 0 };
+            let bits = prng.next_u64() >> 2;
+            model.insert((name.clone(), t_ms - age_ms), bits);
+            puts.push((name, bits, Some(age_ms)));
+        }
+        scrape(&mut store, 1, t_ms, &puts);
+    }
+    flush(&mut spill, &mut store, &mut disk);
+    let mut recovered = create(&mut other, &plan);
+    let (_, _, replayed) = disk.recover(&mut recovered);
+    assert_eq!((replayed.rows, replayed.rows_lost, replayed.refused_first), (3, 0, None));
+    assert!(all_samples(&recovered, &disk) == model);
+    seal(&mut spill, &mut store, &mut disk, at(START_MS), SealReason::Stop);
+    assert!(disk.database.segments.len() > 2);
+    let columns: u32 = disk.database.segments.iter().map(|(meta, _)| meta.column_count).sum();
+    assert_eq!(columns, 20_020, "with the columns of ages");
+    let empty = create(&mut other, &plan);
+    assert!(all_samples(&empty, &disk) == model);
+}
+
+#[test]
+fn a_layout_whose_segments_were_dropped_is_put_again() {
+    let (plan, mut slab) = (plan(), Vec::new());
+    let (mut store, mut disk) = (create(&mut slab, &plan), Disk::default());
+    let mut spill = begin(&mut store, &mut disk);
+    let up = labels("up", 1);
+    scrape(&mut store, 1, START_MS, &[(&up, 7, None)]);
+    assert_eq!(seal(&mut spill, &mut store, &mut disk, at(START_MS), SealReason::Stop), 3);
+    scrape(&mut store, 1, START_MS + 1, &[(&up, 7, None)]);
+    assert_eq!(seal(&mut spill, &mut store, &mut disk, at(START_MS), SealReason::Stop), 2, "the layout is there");
+    spill.dropped_before(START_MS + 2);
+    scrape(&mut store, 1, START_MS + 2, &[(&up, 7, None)]);
+    assert_eq!(seal(&mut spill, &mut store, &mut disk, at(START_MS), SealReason::Stop), 3);
+}
+
+/// A life with flushes, seals and checkpoints, its power cut behind every single write. Each time what was synced or
+/// committed must come back, and nothing that was never scraped; then life goes on from there, to the next cut.
+#[test]
+fn a_power_cut_behind_any_write_loses_nothing_that_was_synced() {
+    let mut cuts = 0;
+    for first_cut in 0.. {
+        let mut world = World::default();
+        let mut prng = Prng::new(first_cut);
+        let outlived = world.live(first_cut, &mut prng);
+        world.check("the first cut");
+        cuts += 1;
+        // Once more, with another cut soon after: also within recovery's own checkpoint.
+        let second_cut = prng.below(12);
+        world.live(second_cut, &mut prng);
+        world.check("the second cut");
+        if outlived {
+            break;
+        }
+    }
+    assert!(cuts > 100, "{cuts} cuts");
+}
+
+#[derive(Default)]
+struct World {
+    disk: Disk,
+    scraped: Samples,
+    /// Of those the medium was said to hold.
+    safe: Samples,
+    clock: i64,
+    safe_state: u64,
+}
+
+impl World {
+    /// Lives from what the disk has until `cut` writes were made; true when nothing was left to do before that.
+    fn live(&mut self, cut: u64, prng: &mut Prng) -> bool {
+        let (plan, mut slab) = (plan(), Vec::new());
+        let mut store = create(&mut slab, &plan);
+        let (mut spill, _, _) = self.disk.recover(&mut store);
+        for key in [1, 2] {
+            timeline_open(&mut store, &mut self.disk.database, TimelineKey(key)).unwrap();
+        }
+        let mut out = vec![0; OUTPUT_BYTES];
+        let mut writes = 0;
+        let names: Vec<LabelSet> = (0..6).map(|index| labels(&alloc::format!("m_{index}"), 1)).collect();
+        // Bytes of the log that were written and not synced: the cut keeps some of them.
+        let mut unsynced: Vec<(u64, Vec<u8>)> = Vec::new();
+        for step in 0..60 {
+            if step % 20 == 0 {
+                let mut transaction = self.disk.database.clone();
+                let reason = if step % 40 == 0 { SealReason::Checkpoint } else { SealReason::Stop };
+                while let Some(put) = spill.seal_next(&store, at(self.clock), reason, &mut out) {
+                    transaction.put(&put);
+                    writes += 1;
+                    if writes > cut {
+                        return self.power_off(unsynced, prng);
+                    }
+                }
+                spill.commit(&mut store, step);
+                self.disk.database = transaction;
+                self.safe = self.scraped.clone();
+                writes += 1;
+                if writes > cut {
+                    return self.power_off(unsynced, prng);
+                }
+                spill.committed(&mut store, step, true);
+            }
+            for key in 1..=2_u64 {
+                self.clock += 1 + prng.below(3) as i64;
+                let mut puts: Vec<Put1<'_>> = Vec::new();
+                for name in &names {
+                    if prng.chance(4, 5) {
+                        puts.push((name, prng.next_u64() >> 2, None));
+                    }
+                }
+                let row = scrape(&mut store, key, START_MS + self.clock, &puts);
+                let timeline = store.timeline_find(TimelineKey(key)).unwrap();
+                store.rows_read(timeline, row..row + 1, &mut |column| {
+                    self.scraped.insert((LabelSet::from(column.labels), column.t_ms[0]), column.bits[0]);
+                    true
+                });
+            }
+            if step % 3 == 1 {
+                store.state_put("count", &(self.safe_state + 1).to_le_bytes()).unwrap();
+                while let Some(bytes) = spill.frame_next(&store, &mut out) {
+                    unsynced.push((spill.log_generation().unwrap(), out[..bytes].to_vec()));
+                    writes += 1;
+                    if writes > cut {
+                        return self.power_off(unsynced, prng);
+                    }
+                }
+                spill.log_sync(step);
+                for (generation, bytes) in unsynced.drain(..) {
+                    self.disk.append(generation, &bytes);
+                }
+                self.safe = self.scraped.clone();
+                self.safe_state += 1;
+                writes += 1;
+                if writes > cut {
+                    return self.power_off(unsynced, prng);
+                }
+                spill.log_synced(&mut store, step, true);
+            }
+        }
+        true
+    }
+
+    /// Of what was not synced some frames are there, some are not, and one is torn.
+    fn power_off(&mut self, unsynced: Vec<(u64, Vec<u8>)>, prng: &mut Prng) -> bool {
+        for (generation, mut bytes) in unsynced {
+            match prng.below(3) {
+                0 => bytes.fill(0),
+                1 => {
+                    let from = prng.below(bytes.len() as u64) as usize;
+                    bytes[from..].fill(0xee);
+                }
+                _ => {}
+            }
+            self.disk.append(generation, &bytes);
+        }
+        false
+    }
+
+    fn check(&mut self, when: &str) {
+        let (plan, mut slab) = (plan(), Vec::new());
+        let mut store = create(&mut slab, &plan);
+        self.disk.recover(&mut store);
+        let found = all_samples(&store, &self.disk);
+        for (sample, bits) in &self.safe {
+            assert_eq!(found.get(sample), Some(bits), "{when}: {} at {} was safe", sample.0, sample.1);
+        }
+        for (sample, bits) in &found {
+            assert_eq!(self.scraped.get(sample), Some(bits), "{when}: {} at {} was never scraped", sample.0, sample.1);
+        }
+        let state = store.state_get("count").map_or(0, |bytes| u64::from_le_bytes(bytes.try_into().unwrap()));
+        assert!(state == self.safe_state || state == self.safe_state + 1, "{when}: {state}, safe {}", self.safe_state);
+        self.safe_state = state;
+        self.scraped = found;
+        self.safe = self.scraped.clone();
+    }
+}
+
+const OUTPUT_BYTES: usize = crate::daemon::output::OUTPUT_BYTES_MAX;

@@ -1,0 +1,67 @@
+//! What must be true at the end, kept as plainly as possible: every scrape that was stored, and how sure that is.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One good scrape: exporter, its page number, and whether a power cut may have taken it.
+#[derive(Clone, Debug)]
+pub struct Scrape {
+    pub exporter: usize,
+    pub page: u64,
+    pub may_be_lost: bool,
+    /// A sync that began after this scrape was stored has come through.
+    pub durable: bool,
+}
+
+#[derive(Default)]
+pub struct Model {
+    pub scrapes: Vec<Scrape>,
+}
+
+impl Model {
+    pub fn stored(&mut self, exporter: usize, page: u64) {
+        self.scrapes.push(Scrape { exporter, page, may_be_lost: false, durable: false });
+    }
+
+    /// The first `count` scrapes are on the medium.
+    pub fn durable(&mut self, count: usize) {
+        for scrape in &mut self.scrapes[..count] {
+            scrape.durable = true;
+        }
+    }
+
+    pub fn power_cut(&mut self) {
+        for scrape in self.scrapes.iter_mut().filter(|scrape| !scrape.durable) {
+            scrape.may_be_lost = true;
+        }
+    }
+
+    /// Holds what was read from the store, by series, to what was served.
+    pub fn check(&self, seed: u64, found: &BTreeMap<String, Vec<(i64, f64)>>, clock_jumped: bool) {
+        let mut pages: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
+        for (series, samples) in found {
+            for (t_ms, value) in samples {
+                let page = super::network::page_of(series, *value)
+                    .unwrap_or_else(|| panic!("seed {seed}: {series} has {value} at {t_ms}, which no exporter ever served"));
+                assert!(pages.entry(series.clone()).or_default().insert(page), "seed {seed}: {series} has page {page} twice");
+            }
+            if !clock_jumped {
+                let ascending = samples.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 < pair[1].1);
+                assert!(ascending, "seed {seed}: {series} is out of order: {samples:?}");
+            }
+        }
+        for scrape in &self.scrapes {
+            for series in super::network::series_of(scrape.exporter, scrape.page) {
+                let is_there = pages.get(&series).is_some_and(|pages| pages.contains(&scrape.page));
+                assert!(is_there || scrape.may_be_lost, "seed {seed}: {series} lacks page {}: {scrape:?}", scrape.page);
+            }
+        }
+        for (series, found) in &pages {
+            for page in found {
+                let served = self.scrapes.iter().any(|scrape| {
+                    scrape.page == *page && super::network::series_of(scrape.exporter, *page).contains(series)
+                });
+                assert!(served, "seed {seed}: {series} has page {page}, which was never stored");
+            }
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Exporters, an upstream and an Alertmanager that misbehave on demand.
+
+use prost::Message;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The series of an exporter's page: some come and go with the page's number.
+pub fn series_of(exporter: usize, page: u64) -> Vec<String> {
+    (0..6 + exporter * 3)
+        .filter(|index| index % 3 != 2 || (page / 5 + *index as u64) % 4 != 0)
+        .map(|index| format!("m{exporter}_{index}"))
+        .collect()
+}
+
+/// A value tells its page, and is of another kind for every series: integers, decimals, powers.
+fn value_of(series: &str, page: u64) -> f64 {
+    match series.bytes().last().map_or(0, |byte| byte % 3) {
+        0 => page as f64,
+        1 => page as f64 * 0.25 + 1e6,
+        _ => page as f64 * 1e9 + 7.0,
+    }
+}
+
+/// The page that a value of this series was on.
+pub fn page_of(series: &str, value: f64) -> Option<u64> {
+    let page = match series.bytes().last().map_or(0, |byte| byte % 3) {
+        0 => value,
+        1 => (value - 1e6) * 4.0,
+        _ => (value - 7.0) / 1e9,
+    };
+    (page >= 0.0 && page.fract() == 0.0 && value_of(series, page as u64) == value).then_some(page as u64)
+}
+
+pub fn page_text(exporter: usize, page: u64) -> String {
+    let mut text = String::from("# HELP m0_0 a metric\n# TYPE m0_0 counter\n");
+    for series in series_of(exporter, page) {
+        text.push_str(&format!("{series}{{exporter=\"e{exporter}\"}} {}\n", value_of(&series, page)));
+    }
+    text
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExporterMode {
+    Fine,
+    Refused,
+    Hanging,
+    Status500,
+    /// The body ends in the middle of its length.
+    CutOff,
+    BrokenLine,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerMode {
+    Fine,
+    Refused,
+    Status500,
+    Status429,
+    /// Takes the message, but the answer is lost.
+    AnswerLost,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct WriteRequest {
+    #[prost(message, repeated, tag = "1")]
+    timeseries: Vec<TimeSeries>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct TimeSeries {
+    #[prost(message, repeated, tag = "1")]
+    labels: Vec<Label>,
+    #[prost(message, repeated, tag = "2")]
+    samples: Vec<WireSample>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Label {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(string, tag = "2")]
+    value: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct WireSample {
+    #[prost(double, tag = "1")]
+    value: f64,
+    #[prost(int64, tag = "2")]
+    timestamp: i64,
+}
+
+/// A series' labels as one text, in order of name.
+pub fn key<'a>(labels: impl Iterator<Item = (&'a str, &'a str)>) -> String {
+    let sorted: BTreeMap<&str, &str> = labels.collect();
+    format!("{sorted:?}")
+}
+
+/// Everything an upstream was ever given.
+#[derive(Default)]
+pub struct Ledger {
+    /// By series (see [`key`]) and instant: the value's bits.
+    pub samples: BTreeMap<String, BTreeMap<i64, u64>>,
+    pub repeats: u64,
+    pub sites: BTreeSet<String>,
+}
+
+impl Ledger {
+    pub fn take(&mut self, seed: u64, body: &[u8]) {
+        let request = WriteRequest::decode(body).unwrap_or_else(|error| panic!("seed {seed}: not a write request: {error}"));
+        assert!(!request.timeseries.is_empty(), "seed {seed}: an empty write request");
+        for series in request.timeseries {
+            assert!(series.labels.is_sorted_by(|a, b| a.name < b.name), "seed {seed}: {:?}", series.labels);
+            assert!(series.samples.is_sorted_by(|a, b| a.timestamp < b.timestamp), "seed {seed}: {:?}", series.samples);
+            let get = |name: &str| series.labels.iter().find(|label| label.name == name).map_or("", |label| &label.value);
+            self.sites.insert(get("site").to_owned());
+            let labels = series.labels.iter().map(|label| (label.name.as_str(), label.value.as_str()));
+            let known = self.samples.entry(key(labels.filter(|(name, _)| *name != "site"))).or_default();
+            for sample in series.samples {
+                match known.insert(sample.timestamp, sample.value.to_bits()) {
+                    None => {}
+                    Some(before) if before == sample.value.to_bits() => self.repeats += 1,
+                    Some(before) => panic!(
+                        "seed {seed}: {:?} was {} at {} and is now {}",
+                        series.labels,
+                        f64::from_bits(before),
+                        sample.timestamp,
+                        sample.value
+                    ),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,634 @@
+//! One run: time, what is under way, what goes wrong, and the daemon in the middle.
+
+use crate::{
+    fake_stored::FakeDisk,
+    model::Model,
+    network::{self, ExporterMode, Ledger, PeerMode},
+};
+use holdfast::disk::{Disk, for_start::ForStart};
+use holdfast_core::{
+    daemon::{
+        Daemon, Input, Options, Output, Settings,
+        input::{FetchId, Method, PostId, RequestId},
+        output::{FetchWhat, OUTPUT_BYTES_MAX, PostKind},
+        settings::{AlertmanagerSettings, JobKind, JobSettings, RemoteWriteSettings, Scheme, TargetSettings},
+        start,
+    },
+    labels::LabelSet,
+    memory::Plan,
+    prng::{self, Prng},
+    rules::{GroupSpec, RuleKind, RuleSpec},
+    time::Now,
+};
+use std::collections::BTreeMap;
+
+const SLAB_BYTES: usize = 384 * 1024;
+const INTERVAL_MS: u64 = 5_000;
+const TIMEOUT_MS: u64 = 3_000;
+const FLUSH_INTERVAL_MS: u64 = 30_000;
+const EXPORTERS: usize = 3;
+/// Chaos, then calm. The calm is longer than any back-off.
+const CHAOS_MS: u64 = 12 * 60_000;
+const CALM_MS: u64 = 6 * 60_000;
+const CLOCK_START_MS: i64 = 1_790_000_000_000;
+const SAMPLES_PER_SEND_MAX: u64 = 200;
+
+pub struct End {
+    pub trace_hash: u64,
+    pub faults: u64,
+    pub scrapes: u64,
+    pub simulated_ms: u64,
+}
+
+/// What will happen to the daemon, unless it is gone by then.
+enum Event {
+    FetchHead(FetchId, u16),
+    FetchBody(FetchId, Vec<u8>),
+    /// The page is whole: exporter and page number.
+    FetchEnd(FetchId, usize, u64),
+    FetchFailed(FetchId, &'static str),
+    PostAnswered(PostId, u16),
+    PostFailed(PostId),
+    LogSynced { token: u64, result: Result<(), String>, durable_count: usize },
+    Committed { token: u64, result: Result<(), String> },
+    RequestReady(RequestId),
+}
+
+struct Request {
+    id: RequestId,
+    status: u16,
+    body: Vec<u8>,
+    done: bool,
+}
+
+pub struct World {
+    seed: u64,
+    prng: Prng,
+    now: Now,
+    boot: u64,
+    daemon: Option<Daemon<'static>>,
+    /// The slab while no daemon has it.
+    slab: Option<&'static mut [u8]>,
+    slab_is_predecessors: bool,
+    disk: FakeDisk,
+    disk_failing_until_ms: u64,
+    events: BTreeMap<(u64, u64), Event>,
+    event_next: u64,
+    exporters: [(ExporterMode, u64); EXPORTERS],
+    upstream: (PeerMode, Ledger),
+    alertmanager: PeerMode,
+    starts_at: std::collections::BTreeSet<String>,
+    model: Model,
+    /// Scrapes stored when the flush under way began.
+    flush_count: Option<usize>,
+    uncertain: u64,
+    power_cuts: u64,
+    faults: u64,
+    clock_jumped: bool,
+    requests: Vec<Request>,
+    request_next: u64,
+    trace: u64,
+    /// The daemon wants to be called again at this time.
+    wake_ms: u64,
+    buf: Vec<u8>,
+}
+
+impl World {
+    pub fn run(seed: u64) -> End {
+        let mut world = Self {
+            seed,
+            prng: Prng::new(seed),
+            now: Now { mono_ms: 1_000, wall_ms: CLOCK_START_MS },
+            boot: 1,
+            daemon: None,
+            slab: Some(Box::leak(vec![0; SLAB_BYTES].into_boxed_slice())),
+            slab_is_predecessors: false,
+            disk: FakeDisk::default(),
+            disk_failing_until_ms: 0,
+            events: BTreeMap::new(),
+            event_next: 0,
+            exporters: [(ExporterMode::Fine, 0); EXPORTERS],
+            upstream: (PeerMode::Fine, Ledger::default()),
+            alertmanager: PeerMode::Fine,
+            starts_at: std::collections::BTreeSet::new(),
+            model: Model::default(),
+            flush_count: None,
+            uncertain: 0,
+            power_cuts: 0,
+            faults: 0,
+            clock_jumped: false,
+            requests: Vec::new(),
+            request_next: 1,
+            trace: seed,
+            wake_ms: 0,
+            buf: vec![0; OUTPUT_BYTES_MAX],
+        };
+        world.start();
+        world.chaos();
+        world.calm();
+        world.check();
+        let end = End {
+            trace_hash: world.trace,
+            faults: world.faults,
+            scrapes: world.model.scrapes.len() as u64,
+            simulated_ms: world.now.mono_ms,
+        };
+        // The slab is leaked for the run only: what borrowed it is gone with the daemon.
+        drop(world.daemon.take().map(Daemon::into_slab));
+        end
+    }
+
+    fn chaos(&mut self) {
+        let end_ms = self.now.mono_ms + CHAOS_MS;
+        while self.now.mono_ms < end_ms {
+            let until_ms = (self.now.mono_ms + 1_000 + self.prng.below(40_000)).min(end_ms);
+            self.run_until(until_ms);
+            self.fault();
+        }
+    }
+
+    fn calm(&mut self) {
+        self.exporters.iter_mut().for_each(|(mode, _)| *mode = ExporterMode::Fine);
+        self.upstream.0 = PeerMode::Fine;
+        self.alertmanager = PeerMode::Fine;
+        self.disk.failing = false;
+        self.disk_failing_until_ms = 0;
+        self.run_until(self.now.mono_ms + CALM_MS);
+    }
+
+    /// One thing goes wrong, or one thing heals.
+    fn fault(&mut self) {
+        self.faults += 1;
+        match self.prng.below(14) {
+            0..=2 => {
+                let index = self.prng.below(EXPORTERS as u64) as usize;
+                use ExporterMode::{BrokenLine, CutOff, Fine, Hanging, Refused, Status500};
+                let modes = [Fine, Refused, Hanging, Status500, CutOff, BrokenLine];
+                self.exporters[index].0 = modes[self.prng.below(6) as usize];
+            }
+            3..=5 => self.upstream.0 = self.peer_mode(),
+            6 => self.alertmanager = self.peer_mode(),
+            7 => {
+                self.disk.failing = true;
+                self.disk_failing_until_ms = self.now.mono_ms + self.prng.below(90_000);
+            }
+            8 | 9 => self.kill(),
+            10 => self.cut_power(),
+            11 => self.stop(),
+            12 if self.seed % 4 == 0 => {
+                let jump_ms = self.prng.below(7_200_000) as i64 - 3_600_000;
+                self.now.wall_ms += jump_ms;
+                self.clock_jumped = true;
+            }
+            _ => self.exporters.iter_mut().for_each(|(mode, _)| *mode = ExporterMode::Fine),
+        }
+    }
+
+    fn peer_mode(&mut self) -> PeerMode {
+        use PeerMode::{AnswerLost, Fine, Refused, Status429, Status500};
+        [Fine, Refused, Status500, Status429, AnswerLost][self.prng.below(5) as usize]
+    }
+
+    // Processes.
+
+    fn start(&mut self) {
+        let Some(slab) = self.slab.take() else { unreachable!("the slab is with the daemon that runs") };
+        let mut plan = Plan::for_slab(SLAB_BYTES).expect("the plan");
+        plan.timelines_count = plan.timelines_count.max(8);
+        let boot_id = prng::mix(self.boot).to_le_bytes();
+        let boot_id = [boot_id, boot_id].concat().try_into().expect("16 bytes");
+        let settings = settings();
+        let uuid = self.disk.store_uuid();
+        let opened = start::open_store(
+            slab,
+            self.slab_is_predecessors,
+            &plan,
+            uuid,
+            boot_id,
+            &mut ForStart(&mut self.disk),
+            &settings,
+            self.now,
+        );
+        let (store, spill, how) = opened.unwrap_or_else(|error| panic!("seed {}: {error}", self.seed));
+        self.note(&format!("{how:?}"));
+        let daemon = Daemon::new(options(self.now), settings, store, spill, self.now, self.disk.stored());
+        self.daemon = Some(daemon.unwrap_or_else(|errors| panic!("seed {}: {errors:?}", self.seed)));
+        self.wake_ms = self.now.mono_ms;
+        self.flush_count = None;
+    }
+
+    fn end_process(&mut self) {
+        let Some(daemon) = self.daemon.take() else { return };
+        self.slab = Some(daemon.into_slab());
+        self.slab_is_predecessors = true;
+        // Messages on their way arrive or do not; nobody hears of it.
+        self.uncertain += 1;
+        self.events.clear();
+        self.requests.clear();
+        self.disk.failing = false;
+    }
+
+    fn kill(&mut self) {
+        self.note("kill");
+        self.end_process();
+        self.disk.kill();
+        self.pass(self.prng.clone().below(20_000));
+        self.start();
+    }
+
+    fn cut_power(&mut self) {
+        self.note("power cut");
+        self.end_process();
+        let kept = self.prng.below(4_000) as usize;
+        self.disk.cut_power(if self.prng.chance(1, 3) { 0 } else { kept });
+        self.model.power_cut();
+        self.power_cuts += 1;
+        self.boot += 1;
+        if let Some(slab) = &mut self.slab {
+            slab.fill(0);
+        }
+        self.slab_is_predecessors = false;
+        self.pass(self.prng.clone().below(60_000));
+        self.start();
+    }
+
+    /// SIGTERM, and a new process.
+    fn stop(&mut self) {
+        self.note("stop");
+        let Some(daemon) = &mut self.daemon else { return };
+        daemon.handle(self.now, Input::Stop, self.disk.stored());
+        let end_ms = self.now.mono_ms + 10_000;
+        self.wake_ms = self.now.mono_ms;
+        while self.daemon.is_some() && self.now.mono_ms < end_ms {
+            self.step(end_ms);
+        }
+        assert!(self.daemon.is_none(), "seed {}: the daemon does not stop", self.seed);
+        self.pass(2_000);
+        self.start();
+    }
+
+    fn pass(&mut self, ms: u64) {
+        self.now.mono_ms += ms;
+        self.now.wall_ms += ms as i64;
+    }
+
+    // Time.
+
+    fn run_until(&mut self, end_ms: u64) {
+        while self.now.mono_ms < end_ms {
+            self.step(end_ms);
+        }
+    }
+
+    /// To the next thing that happens, at the latest `end_ms`.
+    fn step(&mut self, end_ms: u64) {
+        let event_ms = self.events.keys().next().map_or(u64::MAX, |(at_ms, _)| *at_ms);
+        let next_ms = event_ms.min(self.wake_ms).min(end_ms).max(self.now.mono_ms);
+        self.pass(next_ms - self.now.mono_ms);
+        if self.disk.failing && self.disk_failing_until_ms <= self.now.mono_ms {
+            self.disk.failing = false;
+        }
+        while let Some(entry) = self.events.first_entry() {
+            if entry.key().0 > self.now.mono_ms {
+                break;
+            }
+            let event = entry.remove();
+            self.deliver(event);
+            self.drain();
+        }
+        if self.wake_ms <= self.now.mono_ms {
+            self.drain();
+            // A daemon that asks to be woken in the past would spin.
+            self.wake_ms = self.wake_ms.max(self.now.mono_ms + 1);
+        }
+    }
+
+    fn later(&mut self, delay_ms: u64, event: Event) {
+        self.event_next += 1;
+        self.events.insert((self.now.mono_ms + delay_ms, self.event_next), event);
+    }
+
+    fn deliver(&mut self, event: Event) {
+        let Some(daemon) = &mut self.daemon else { return };
+        let (now, stored) = (self.now, self.disk.stored());
+        match event {
+            Event::FetchHead(fetch, status) => {
+                let content_type = "text/plain; version=0.0.4; charset=utf-8";
+                daemon.handle(now, Input::FetchHead { fetch, status, content_type }, stored);
+            }
+            Event::FetchBody(fetch, bytes) => daemon.handle(now, Input::FetchBody { fetch, bytes: &bytes }, stored),
+            Event::FetchEnd(fetch, exporter, page) => {
+                daemon.handle(now, Input::FetchEnd { fetch }, stored);
+                self.model.stored(exporter, page);
+            }
+            Event::FetchFailed(fetch, error) => daemon.handle(now, Input::FetchFailed { fetch, error }, stored),
+            Event::PostAnswered(post, status) => {
+                let body = if status >= 300 { "try later" } else { "" };
+                daemon.handle(now, Input::PostAnswered { post, status, retry_after_ms: None, body }, stored);
+            }
+            Event::PostFailed(post) => daemon.handle(now, Input::PostFailed { post, error: "connection reset" }, stored),
+            Event::LogSynced { token, result, durable_count } => {
+                if result.is_ok() {
+                    self.model.durable(durable_count);
+                }
+                daemon.handle(now, Input::LogSynced { token, result: result.as_ref().map(|()| ()).map_err(String::as_str) }, stored);
+            }
+            Event::Committed { token, result } => {
+                daemon.handle(now, Input::Committed { token, result: result.as_ref().map(|()| ()).map_err(String::as_str) }, stored);
+            }
+            Event::RequestReady(request) => daemon.handle(now, Input::RequestReady { request }, stored),
+        }
+    }
+
+    /// Performs what the daemon asks for until it wants to sleep.
+    fn drain(&mut self) {
+        let mut buf = std::mem::take(&mut self.buf);
+        for count in 0.. {
+            assert!(count < 100_000, "seed {}: the daemon never rests", self.seed);
+            let Some(daemon) = &mut self.daemon else { break };
+            let output = daemon.poll_output(self.now, &mut buf, self.disk.stored());
+            let rests = matches!(output, Output::SleepUntil { .. } | Output::Stopped);
+            self.perform(output);
+            if rests {
+                break;
+            }
+        }
+        self.buf = buf;
+    }
+
+    fn perform(&mut self, output: Output<'_>) {
+        match output {
+            Output::SleepUntil { mono_ms } => self.wake_ms = mono_ms,
+            Output::Again => {}
+            Output::Fetch { fetch, what, timeout_ms, .. } => {
+                let FetchWhat::Http { url, .. } = what else { panic!("no host target is configured") };
+                self.note(url);
+                let exporter = url.as_bytes()["http://e".len()] - b'0';
+                self.fetch(fetch, usize::from(exporter), timeout_ms);
+            }
+            Output::FetchAbort { fetch } => self.events.retain(|_, event| {
+                !matches!(event, Event::FetchHead(id, ..) | Event::FetchBody(id, ..) | Event::FetchEnd(id, ..)
+                    | Event::FetchFailed(id, ..) if *id == fetch)
+            }),
+            Output::TargetGone { .. } | Output::RespondPage { .. } | Output::Reload => {}
+            Output::Respond { request, status, .. } => {
+                if let Some(known) = self.requests.iter_mut().find(|known| known.id == request) {
+                    known.status = status;
+                }
+            }
+            Output::RespondBody { request, bytes, last, broken } => {
+                assert!(!broken, "seed {}: an answer was cut", self.seed);
+                if let Some(known) = self.requests.iter_mut().find(|known| known.id == request) {
+                    known.body.extend_from_slice(bytes);
+                    known.done = last;
+                }
+                if !last {
+                    self.later(0, Event::RequestReady(request));
+                }
+            }
+            Output::Post { post, kind, body, .. } => self.post(post, kind, body),
+            Output::LogAppend { generation, bytes } => {
+                self.flush_count.get_or_insert(self.model.scrapes.len());
+                self.trace = prng::mix(self.trace ^ prng::stable_hash(bytes));
+                self.disk.log_append(generation, bytes);
+            }
+            Output::LogSync { token } => {
+                let durable_count = self.flush_count.take().unwrap_or(self.model.scrapes.len());
+                let result = self.disk.log_sync();
+                let delay_ms = self.prng.below(60);
+                self.later(delay_ms, Event::LogSynced { token, result, durable_count });
+            }
+            Output::Put(put) => self.disk.put(put),
+            Output::Commit { token } => {
+                let result = self.disk.commit();
+                let delay_ms = self.prng.below(200);
+                self.later(delay_ms, Event::Committed { token, result });
+            }
+            Output::Log { message, .. } => self.note(message),
+            Output::Stopped => {
+                self.note("stopped");
+                self.end_process();
+                self.disk.kill();
+            }
+        }
+    }
+
+    fn fetch(&mut self, fetch: FetchId, exporter: usize, timeout_ms: u64) {
+        let delay_ms = 1 + self.prng.below(80);
+        let (mode, page) = &mut self.exporters[exporter];
+        *page += 1;
+        let (mode, page) = (*mode, *page);
+        let mut text = network::page_text(exporter, page);
+        match mode {
+            ExporterMode::Refused => return self.later(delay_ms, Event::FetchFailed(fetch, "connection refused")),
+            ExporterMode::Hanging => return self.later(timeout_ms, Event::FetchFailed(fetch, "context deadline exceeded")),
+            ExporterMode::Status500 => return self.later(delay_ms, Event::FetchHead(fetch, 500)),
+            ExporterMode::BrokenLine => text.push_str("this is { no sample\n"),
+            ExporterMode::CutOff => text.truncate(text.len() / 2),
+            ExporterMode::Fine => {}
+        }
+        self.later(delay_ms, Event::FetchHead(fetch, 200));
+        let mut at_ms = delay_ms;
+        let mut rest = text.as_bytes();
+        while !rest.is_empty() {
+            let (piece, behind) = rest.split_at(rest.len().min(1 + self.prng.below(300) as usize));
+            at_ms += self.prng.below(40);
+            self.later(at_ms, Event::FetchBody(fetch, piece.to_vec()));
+            rest = behind;
+        }
+        match mode {
+            ExporterMode::CutOff => self.later(at_ms, Event::FetchFailed(fetch, "unexpected EOF")),
+            // The daemon has given up by then.
+            ExporterMode::BrokenLine => {}
+            _ => self.later(at_ms, Event::FetchEnd(fetch, exporter, page)),
+        }
+    }
+
+    fn post(&mut self, post: PostId, kind: PostKind, body: &[u8]) {
+        self.trace = prng::mix(self.trace ^ prng::stable_hash(body));
+        let delay_ms = 1 + self.prng.below(300);
+        let mode = if kind == PostKind::RemoteWrite1 { self.upstream.0 } else { self.alertmanager };
+        if matches!(mode, PeerMode::Fine | PeerMode::AnswerLost) {
+            match kind {
+                PostKind::RemoteWrite1 => self.upstream.1.take(self.seed, body),
+                PostKind::Json => self.take_alerts(body),
+            }
+        }
+        match mode {
+            PeerMode::Fine => self.later(delay_ms, Event::PostAnswered(post, 204)),
+            PeerMode::Status500 => self.later(delay_ms, Event::PostAnswered(post, 500)),
+            PeerMode::Status429 => self.later(delay_ms, Event::PostAnswered(post, 429)),
+            PeerMode::Refused => self.later(delay_ms, Event::PostFailed(post)),
+            PeerMode::AnswerLost => {
+                self.uncertain += 1;
+                self.later(delay_ms, Event::PostFailed(post));
+            }
+        }
+    }
+
+    fn take_alerts(&mut self, body: &[u8]) {
+        let alerts: Vec<serde_json::Value> =
+            serde_json::from_slice(body).unwrap_or_else(|error| panic!("seed {}: alerts are no JSON: {error}", self.seed));
+        for alert in alerts {
+            if alert["labels"]["alertname"] == "Always" {
+                self.starts_at.insert(alert["startsAt"].as_str().unwrap_or_default().to_owned());
+            }
+        }
+    }
+
+    // The end.
+
+    fn check(&mut self) {
+        let (seed, jumped) = (self.seed, self.clock_jumped);
+        let found = self.samples("{__name__=~\"m.*\"}[1d]", 7_200_000);
+        let name = |key: &str| key.split('"').nth(3).unwrap_or_default().to_owned();
+        let by_name = found.iter().map(|(key, samples)| (name(key), samples.clone())).collect();
+        self.model.check(seed, &by_name, jumped);
+
+        // What the store has, the upstream has.
+        for (key, samples) in &found {
+            let known = self.upstream.1.samples.get(key);
+            for (t_ms, value) in samples {
+                let upstream = known.and_then(|known| known.get(t_ms)).copied();
+                assert_eq!(upstream, Some(value.to_bits()), "seed {seed}: {key} at {t_ms} upstream");
+            }
+        }
+        let repeats_max = self.uncertain * 2 * SAMPLES_PER_SEND_MAX;
+        assert!(self.upstream.1.repeats <= repeats_max, "seed {seed}: {} samples were repeated", self.upstream.1.repeats);
+        assert_eq!(self.upstream.1.sites.iter().collect::<Vec<_>>(), ["attic"], "seed {seed}");
+
+        let starts = self.starts_at.len() as u64;
+        assert!((1..=1 + self.power_cuts).contains(&starts), "seed {seed}: startsAt {:?}", self.starts_at);
+
+        let up = self.samples("up[2m]", 0);
+        assert_eq!(up.len(), EXPORTERS, "seed {seed}: {up:?}");
+        assert!(up.values().all(|samples| samples.iter().all(|(_, value)| *value == 1.0)), "seed {seed}: {up:?}");
+        let sums = self.samples("sums:m0[1m]", 0);
+        assert_eq!(sums.len(), 1, "seed {seed}: the recording rule's result");
+    }
+
+    /// Asks for an instant query over the API, `after_ms` behind now, and gives samples by [`network::key`].
+    fn samples(&mut self, query: &str, after_ms: i64) -> BTreeMap<String, Vec<(i64, f64)>> {
+        let time = (self.now.wall_ms + after_ms) as f64 / 1000.0;
+        let answer = self.ask(&format!("query={}&time={time}", query.replace('+', "%2B")));
+        let mut found = BTreeMap::new();
+        for series in answer["data"]["result"].as_array().into_iter().flatten() {
+            let labels = series["metric"].as_object().into_iter().flatten();
+            let labels = labels.map(|(name, value)| (name.as_str(), value.as_str().unwrap_or_default()));
+            let samples = series["values"].as_array().into_iter().flatten().map(|pair| {
+                let t_ms = (pair[0].as_f64().expect("a timestamp") * 1000.0).round() as i64;
+                (t_ms, pair[1].as_str().expect("a text").parse().expect("a number"))
+            });
+            found.insert(network::key(labels), samples.collect());
+        }
+        found
+    }
+
+    fn ask(&mut self, query: &str) -> serde_json::Value {
+        let id = RequestId(self.request_next);
+        self.request_next += 1;
+        self.requests.push(Request { id, status: 0, body: Vec::new(), done: false });
+        let Some(daemon) = &mut self.daemon else { panic!("seed {}: no daemon to ask", self.seed) };
+        let input =
+            Input::Request { request: id, method: Method::Get, path: "/api/v1/query", query, content_type: "", body: b"" };
+        daemon.handle(self.now, input, self.disk.stored());
+        let end_ms = self.now.mono_ms + 60_000;
+        self.wake_ms = self.now.mono_ms;
+        while self.now.mono_ms < end_ms && !self.requests.iter().any(|request| request.id == id && request.done) {
+            self.step(end_ms);
+        }
+        let index = self.requests.iter().position(|request| request.id == id && request.done);
+        let request = self.requests.remove(index.unwrap_or_else(|| panic!("seed {}: {query} was not answered", self.seed)));
+        let body = String::from_utf8_lossy(&request.body);
+        assert_eq!(request.status, 200, "seed {}: {query}: {body}", self.seed);
+        serde_json::from_str(&body).unwrap_or_else(|error| panic!("seed {}: {query}: {error}: {body}", self.seed))
+    }
+
+    fn note(&mut self, text: &str) {
+        self.trace = prng::mix(self.trace ^ prng::stable_hash(text.as_bytes()) ^ self.now.mono_ms);
+        if std::env::var_os("HOLDFAST_SIM_TRACE").is_some() {
+            println!("{:>8} {text}", self.now.mono_ms);
+        }
+    }
+}
+
+fn settings() -> Settings {
+    let targets = (0..EXPORTERS)
+        .map(|index| TargetSettings { address: format!("e{index}:9100"), labels: LabelSet::default() })
+        .collect();
+    let job = JobSettings {
+        job_name: "sim".into(),
+        kind: JobKind::Http,
+        scrape_interval_ms: INTERVAL_MS,
+        scrape_timeout_ms: TIMEOUT_MS,
+        metrics_path: "/metrics".into(),
+        scheme: Scheme::Http,
+        params: Vec::new(),
+        honor_labels: false,
+        honor_timestamps: true,
+        sample_limit: 0,
+        body_size_limit_bytes: 0,
+        label_limit: 0,
+        label_name_length_limit: 0,
+        label_value_length_limit: 0,
+        targets,
+    };
+    let alert = RuleKind::Alert { alert: "Always".into(), for_ms: 20_000, keep_firing_for_ms: 0, annotations: Vec::new() };
+    let record = RuleKind::Record { record: "sums:m0".into() };
+    let rules = vec![
+        RuleSpec { kind: record, expr: "sum(m0_0)".into(), labels: Vec::new() },
+        RuleSpec { kind: alert, expr: "vector(1)".into(), labels: Vec::new() },
+    ];
+    let group = GroupSpec {
+        name: "g".into(),
+        file: "rules.yml".into(),
+        interval_ms: Some(10_000),
+        limit: 0,
+        query_offset_ms: None,
+        labels: Vec::new(),
+        rules,
+    };
+    Settings {
+        scrape: vec![job],
+        rule_groups: vec![group],
+        alertmanagers: vec![AlertmanagerSettings { url: "http://am:9093".into(), timeout_ms: 10_000 }],
+        remote_writes: vec![RemoteWriteSettings {
+            name: "up".into(),
+            url: "http://up/api/v1/write".into(),
+            timeout_ms: 30_000,
+            samples_per_send_max: SAMPLES_PER_SEND_MAX,
+            batch_deadline_ms: 5_000,
+            backoff_ms_min: 30,
+            backoff_ms_max: 5_000,
+            retry_on_429: true,
+        }],
+        external_labels: LabelSet::from_pairs([("site", "attic")]),
+        evaluation_interval_ms: 15_000,
+        rule_query_offset_ms: 0,
+        yaml: String::new(),
+    }
+}
+
+fn options(now: Now) -> Options {
+    Options {
+        lookback_delta_ms: 300_000,
+        query_timeout_ms: 120_000,
+        query_samples_max: 50_000_000,
+        query_bytes_max: 8 << 20,
+        external_url: "http://box:9090".into(),
+        route_prefix: String::new(),
+        enable_lifecycle: false,
+        flush_interval_ms: FLUSH_INTERVAL_MS,
+        retention_ms: None,
+        retention_bytes: None,
+        resend_delay_ms: 60_000,
+        for_outage_tolerance_ms: 3_600_000,
+        for_grace_period_ms: 600_000,
+        hostname: "box".into(),
+        flags: Vec::new(),
+        storage_path: "sim".into(),
+        memory_limit_bytes: 16 << 20,
+        seed: 7,
+        started_wall_ms: now.wall_ms,
+    }
+}
