@@ -10,6 +10,8 @@ cd "$(dirname "$0")/.."
 
 target=${1:?usage: cross/test.sh TARGET (see cross/targets)}
 read -r _ emulator cpu machine < <(grep -E "^$target " cross/targets) || { echo "$target is not in cross/targets" >&2; exit 2; }
+install_or_name file file
+install_or_name curl curl
 binary=$(cross/build.sh "$target")
 
 kind=$(file -b "$binary")
@@ -32,7 +34,9 @@ cleanup() {
   rm -rf "$folder" "$hot"
 }
 trap cleanup EXIT
+# One that nobody listens on.
 port=$((20000 + RANDOM % 10000))
+while (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do port=$((20000 + RANDOM % 10000)); done
 url=http://127.0.0.1:$port
 cat >"$folder/prometheus.yml" <<EOF
 global: {scrape_interval: 1s, scrape_timeout: 1s}
@@ -48,12 +52,12 @@ start() {
 # ask EXPRESSION SECONDS: the value, once it is not empty.
 ask() {
   local deadline=$((SECONDS + $2)) value
-  while [ $SECONDS -lt $deadline ]; do
+  while [ $SECONDS -lt $deadline ] && kill -0 "$pid" 2>/dev/null; do
     value=$(curl -sfG "$url/api/v1/query" --data-urlencode "query=$1" 2>/dev/null | sed -nE 's/.*"value":\[[^,]*,"([^"]*)"\].*/\1/p' || true)
     [ -n "$value" ] && { echo "$value"; return 0; }
     sleep 0.5
   done
-  echo "no answer to $1 within $2 s; the log says:" >&2
+  echo "no answer to $1 within $2 s, or the program ended; the log says:" >&2
   tail -n 20 "$folder/log" >&2
   return 1
 }

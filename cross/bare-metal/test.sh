@@ -40,6 +40,8 @@ image() {
 
 # emulator BOARD IMAGE SERIAL: sets `emulator` to the command line.
 emulator() {
+  # The commas are the emulator's.
+  # shellcheck disable=SC2054
   emulator=(qemu-system-arm -M "$1" -display none -monitor none -serial "$3"
     -semihosting-config enable=on,target=native -kernel "$2")
 }
