@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds for one target and runs the binary, emulated where this machine cannot run it: it starts, scrapes itself,
-# writes to flash, is stopped, starts again without its memory, and answers a query about what came before.
+# is killed and goes on with its memory, is stopped and starts again without it, and answers queries about what came
+# before each time.
 #
 #   cross/test.sh armv7-unknown-linux-musleabihf
 set -euo pipefail
@@ -61,20 +62,39 @@ ask() {
   tail -n 20 "$folder/log" >&2
   return 1
 }
+# count_before INSTANT: samples of up that were stored before it.
+count_before() {
+  ask "count_over_time(up{job=\"self\"}[5m] @ $1)" 60
+}
+# at_least NUMBER OF WHEN
+at_least() {
+  [ "$1" -ge "$2" ] || { echo "$1 of at least $2 samples are there $3" >&2; tail -n 20 "$folder/log" >&2; exit 1; }
+}
+
 start
 [ "$(ask 'up{job="self"} == 1' 60)" = 1 ]
 # Enough scrapes to have been flushed.
 count=$(ask 'count_over_time(up{job="self"}[5m]) >= 8' 90)
+
+# Killed: the next process goes on with its memory.
+kill -9 "$pid"
+wait "$pid" 2>/dev/null || true
+sleep 2
+before=$(($(date +%s) - 1))
+start
+attached=$(count_before "$before")
+at_least "$attached" "$count" "after the process was killed"
+grep -q "attached to the store" "$folder/log" || { echo "did not attach to the slab" >&2; cat "$folder/log" >&2; exit 1; }
+
+# Stopped, and its memory gone: everything comes from flash.
 kill -TERM "$pid"
 wait "$pid" || { echo "did not stop cleanly" >&2; tail -n 20 "$folder/log" >&2; exit 1; }
 rm -rf "${hot:?}"/*
-sleep 3
-before=$(date +%s)
+sleep 2
 start
-# Only what came before the second start.
-found=$(ask "count_over_time(up{job=\"self\"}[5m] @ $((before - 1)))" 60)
+found=$(count_before "$before")
+at_least "$found" "$attached" "after a restart without its memory"
 kill -TERM "$pid"
 wait "$pid" || true
 pid=""
-[ "$found" -ge "$count" ] || { echo "$found of at least $count samples survived" >&2; exit 1; }
-echo "$target: runs, spills, restarts, and still has its $found samples"
+echo "$target: runs, attaches, spills, restarts, and still has its $found samples"
