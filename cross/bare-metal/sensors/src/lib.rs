@@ -40,7 +40,7 @@ pub fn reading(row: u32, column: usize) -> Option<u64> {
         1 => f64::from(200 + (slow_noise % 40) as u32 + row % 3) / 10.0,
         2 => 3.3,
         3 => f64::from_bits(0x3ff << 52 | noise >> 12),
-        4 => f64::from(u8::from(slow_noise % 8 == 0)),
+        4 => f64::from(u8::from(slow_noise.is_multiple_of(8))),
         5 => f64::from(row % 500) * 0.25,
         6 if row % 5 >= 3 => return None,
         6 => f64::from((noise % 1000) as u32) / 100.0 - 5.0,
