@@ -163,8 +163,8 @@ fn daemon(flags: &Flags) -> Result<(), Refusal> {
         ));
     }
 
-    let boot_id = memory::boot_id()
-        .map_err(|error| Refusal::host(format!("the kernel's boot id cannot be read: {error}")))?;
+    let boot_id =
+        memory::boot_id().map_err(|error| Refusal::host(format!("the kernel's boot id cannot be read: {error}")))?;
     let now = clock.now();
     let store_uuid = disk.store_uuid();
     let (store, spill, how) = start::open_store(
@@ -181,9 +181,8 @@ fn daemon(flags: &Flags) -> Result<(), Refusal> {
     log::line(Level::Info, 0, &how.to_string());
     let options = options(flags, &budget, &host_name, quota_bytes, store_uuid, now);
     let daemon = Daemon::new(options, loaded.settings, store, spill, now, disk.stored());
-    let daemon = daemon.map_err(|errors| {
-        Refusal::written(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
-    })?;
+    let daemon = daemon
+        .map_err(|errors| Refusal::written(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
 
     let mut host = HostMetrics::new(HostPaths {
         procfs: flags.procfs.clone(),
@@ -266,11 +265,15 @@ fn options(
     }
 }
 
-/// The smaller of 512 MiB and a tenth of the file system.
+/// The smaller of 512 MiB and a tenth of the file system. One without a size (proc, say) is no reason to complain of a
+/// quota; what is wrong with it is found when the directory is made.
 fn default_quota_bytes(path: &Path) -> u64 {
     let existing = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("."));
-    let share = |stat: rustix::fs::StatVfs| stat.f_blocks.saturating_mul(stat.f_frsize) / DISK_SHARE;
-    rustix::fs::statvfs(existing).map_or(DISK_BYTES_DEFAULT, |stat| share(stat).min(DISK_BYTES_DEFAULT))
+    let size_bytes = rustix::fs::statvfs(existing).map_or(0, |stat| stat.f_blocks.saturating_mul(stat.f_frsize));
+    match size_bytes {
+        0 => DISK_BYTES_DEFAULT,
+        size_bytes => (size_bytes / DISK_SHARE).min(DISK_BYTES_DEFAULT),
+    }
 }
 
 /// The core's daemon as the loop drives it.

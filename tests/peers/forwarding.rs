@@ -112,7 +112,8 @@ fn two_nodes_with_one_configuration_stay_apart_upstream() {
         });
         assert!(same.is_some(), "{site}:\n{}", lines.join("\n"));
     }
-    let nobodys = api::query(upstream.port, "{site!~\"north|south\"}", api::now_ms()).expect("an answer");
+    let nobodys =
+        api::query(upstream.port, "{__name__=~\".+\", site!~\"north|south\"}", api::now_ms()).expect("an answer");
     assert_eq!(nobodys, Vectors::new());
 }
 

@@ -149,10 +149,6 @@ impl Holdfast {
         self.wait_ready();
     }
 
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
-    }
-
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
