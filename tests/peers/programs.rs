@@ -158,6 +158,14 @@ impl Holdfast {
         self.wait_ready();
     }
 
+    /// What a power cut does to a RAM file system. Only while it does not run.
+    pub fn forget_hot_state(&mut self) {
+        assert!(self.program.ended().is_some(), "it still runs");
+        for entry in fs::read_dir(self.hot.path()).expect("readable") {
+            fs::remove_file(entry.expect("an entry").path()).expect("removed");
+        }
+    }
+
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
