@@ -90,6 +90,41 @@ fn an_outage_with_a_kill_in_its_middle_loses_no_sample_and_sends_none_twice() {
 }
 
 #[test]
+fn kills_and_an_orderly_stop_while_samples_are_on_their_way_leave_both_sides_alike() {
+    let (exporter, upstream) = (NodeExporter::start(), Prometheus::start_upstream());
+    let mut node = Holdfast::start(&format!(
+        "global: {{scrape_interval: 1s, external_labels: {{site: one}}}}\n\
+         scrape_configs:\n\
+         - {{job_name: exporter, static_configs: [{{targets: ['127.0.0.1:{}']}}]}}\n\
+         remote_write: [{{url: '{}', queue_config: {{batch_send_deadline: 100ms, max_samples_per_send: 100}}}}]\n",
+        exporter.port,
+        upstream.write_url()
+    ));
+    // Small batches: each moment finds some sent and some not.
+    for kill in [true, true, false] {
+        wait_scrapes(&node, 2);
+        if kill {
+            node.program.kill()
+        } else {
+            node.program.stop()
+        }
+        node.start_again();
+    }
+    wait_scrapes(&node, 2);
+
+    let time_ms = api::now_ms();
+    let local = everything(node.port, time_ms);
+    let scrape_count = local.values().map(Vec::len).max();
+    assert!(scrape_count >= Some(8), "the scrapes of all four lives are there: {scrape_count:?}");
+    let mut lines = Vec::new();
+    let same = poll(Duration::from_secs(20), || {
+        lines = differences(&local, &api::without(&everything(upstream.port, time_ms), &["site"]), api::exactly);
+        lines.is_empty().then_some(())
+    });
+    assert!(same.is_some(), "the upstream does not hold what was scraped:\n{}", lines.join("\n"));
+}
+
+#[test]
 fn two_nodes_with_one_configuration_stay_apart_upstream() {
     let upstream = Prometheus::start_upstream();
     let configuration = format!(
