@@ -95,7 +95,9 @@ fn memory_limit_default() -> u64 {
 }
 
 fn budget(flags: &Flags) -> Result<Budget, Refusal> {
-    Budget::for_limit(flags.memory_limit_bytes, Overrides::default()).map_err(Refusal::written)
+    let connections_count = Some(u64::from(flags.connection_count_max));
+    let overrides = Overrides { connections_count, ..Overrides::default() };
+    Budget::for_limit(flags.memory_limit_bytes, overrides).map_err(Refusal::written)
 }
 
 fn reading<'a>(

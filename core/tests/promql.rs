@@ -36,7 +36,7 @@ fn every_script_of_ours_passes() {
 }
 
 /// Runs the scripts in the folder that HOLDFAST_PROMQL_SCRIPTS names, prints the score, and fails below the number of
-/// passes in HOLDFAST_PROMQL_PASSED_MIN. Without the variable there is nothing to run.
+/// passes in HOLDFAST_PROMQL_PASSED_MIN. Without the first there is nothing to run; HOLDFAST_PROMQL_VERBOSE lists what is left for later.
 #[test]
 fn scripts_from_elsewhere_score_as_before() {
     let Ok(folder) = std::env::var("HOLDFAST_PROMQL_SCRIPTS") else { return };
@@ -52,6 +52,9 @@ fn scripts_from_elsewhere_score_as_before() {
         let later = reports.iter().filter(|report| report.outcome == Outcome::Later).count();
         let passed = reports.iter().filter(|report| report.outcome == Outcome::Passed).count();
         for report in &reports {
+            if report.outcome == Outcome::Later && std::env::var_os("HOLDFAST_PROMQL_VERBOSE").is_some() {
+                println!("{name}:{} later {}", report.line, report.expr);
+            }
             if let Outcome::Failed(reason) = &report.outcome {
                 println!("{name}:{} {}\n    {reason}", report.line, report.expr);
             }
@@ -63,4 +66,82 @@ fn scripts_from_elsewhere_score_as_before() {
     println!("total: {passed_total}/{total}");
     let least = std::env::var("HOLDFAST_PROMQL_PASSED_MIN").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
     assert!(passed_total >= least, "{passed_total} passed, {least} wanted");
+}
+
+/// The page that lists the language, out of the tables that define it.
+fn page() -> String {
+    use holdfast_core::promql::{
+        AggregateOp,
+        functions::{Count, FUNCTIONS, later},
+    };
+    let mut page = String::from(PAGE_HEAD);
+    for function in FUNCTIONS {
+        let last = function.arguments.len().saturating_sub(1);
+        let arguments: Vec<String> = function
+            .arguments
+            .iter()
+            .enumerate()
+            .map(|(index, argument)| match function.count {
+                Count::LastOptional if index == last => format!("[{}]", argument.text()),
+                Count::LastRepeated if index == last => format!("[{}, ...]", argument.text()),
+                _ => argument.text().to_owned(),
+            })
+            .collect();
+        let note = if function.experimental { " (experimental in Prometheus)" } else { "" };
+        let (name, returns, help) = (function.name, function.returns.text(), function.help);
+        page.push_str(&format!("| `{name}` | {} | {returns} | {help}{note} |\n", arguments.join(", ")));
+    }
+    page.push_str(
+        "\n## Aggregations\n\nEach takes `by (...)` or `without (...)` before or behind its arguments.\n\n| name | parameter |\n|---|---|\n",
+    );
+    for (op, name) in AggregateOp::ALL {
+        page.push_str(&format!("| `{name}` | {} |\n", op.parameter_type().map_or("", |wanted| wanted.text())));
+    }
+    page.push_str("\n## Not supported yet\n\nRefused with an error that names it:\n\n");
+    for name in later::FUNCTIONS.iter().chain(&later::AGGREGATIONS) {
+        page.push_str(&format!("- `{name}`\n"));
+    }
+    page.push_str(PAGE_TAIL);
+    page
+}
+
+const PAGE_HEAD: &str = "# PromQL
+
+What Holdfast understands of Prometheus' query language, and where it stops. The tables are rendered from the ones the
+parser reads; a test compares, and `HOLDFAST_RENDER=1 cargo test -p holdfast-core --test promql page` writes this page
+anew.
+
+Everything of the stable language without native histograms is there: all literals (`0x1F`, `1_000`, `1h30m`, `Inf`),
+all three kinds of text, quoted UTF-8 names (`{\"metric.name\", \"label.name\"=\"x\"}`), all matchers, `offset` (negative too),
+`@` with a time, `start()` or `end()`, ranges, subqueries, arithmetic with `atan2` and `^`, comparison with `bool`,
+`and` `or` `unless`, and matching with `on`, `ignoring`, `group_left` and `group_right`.
+
+Ranges and the look-back (5 minutes) are open at their left end, as in Prometheus 3. A subquery without a step takes one
+minute. The series of a range query come in the order they are computed, which is that of their labels for most queries.
+
+## Limits
+
+A query works in bites, so that it never delays a scrape, and has a meter: what it would hold is charged before it grows,
+and too much fails that query alone. An expression may be nested 100 deep. Text is UTF-8: an escape that makes other
+bytes is refused.
+
+## Functions
+
+| name | arguments | returns | what it gives |
+|---|---|---|---|
+";
+
+const PAGE_TAIL: &str = "- the modifiers `smoothed`, `anchored`, `fill`, `fill_left`, `fill_right`
+- duration expressions such as `[5m + 1m]`
+- native histograms
+";
+
+#[test]
+fn the_page_lists_what_the_tables_have() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/PROMQL.md");
+    if std::env::var_os("HOLDFAST_RENDER").is_some() {
+        fs::write(&path, page()).expect("docs/PROMQL.md can be written");
+    }
+    let found = fs::read_to_string(&path).unwrap_or_default();
+    assert!(found == page(), "docs/PROMQL.md is out of date; HOLDFAST_RENDER=1 writes it anew");
 }

@@ -78,7 +78,11 @@ impl Daemon<'_> {
     }
 
     pub(super) fn alertmanagers_due_mono_ms(&self) -> Option<u64> {
-        self.alertmanagers.iter().filter(|peer| peer.in_flight.is_none()).filter_map(|peer| peer.outbox.next_due_mono_ms()).min()
+        self.alertmanagers
+            .iter()
+            .filter(|peer| peer.in_flight.is_none())
+            .filter_map(|peer| peer.outbox.next_due_mono_ms())
+            .min()
     }
 
     /// True when the post was one of ours.
@@ -115,7 +119,12 @@ impl Daemon<'_> {
 
     pub(super) fn alertmanager_notices(&self, notices: &mut Vec<String>) {
         for peer in self.alertmanagers.iter().filter(|peer| !peer.last_error.is_empty()) {
-            notices.push(format!("Alertmanager {}: {}; {} alerts wait", peer.url, peer.last_error, peer.outbox.waiting_count()));
+            notices.push(format!(
+                "Alertmanager {}: {}; {} alerts wait",
+                peer.url,
+                peer.last_error,
+                peer.outbox.waiting_count()
+            ));
         }
     }
 }

@@ -65,8 +65,17 @@ enum Work {
 
 /// What `poll_output` can do next.
 pub enum Step<'b> {
-    Head { request: RequestId, status: u16, headers: Headers },
-    Piece { request: RequestId, bytes: &'b [u8], last: bool, broken: bool },
+    Head {
+        request: RequestId,
+        status: u16,
+        headers: Headers,
+    },
+    Piece {
+        request: RequestId,
+        bytes: &'b [u8],
+        last: bool,
+        broken: bool,
+    },
     /// A bite was taken; there may be more to do.
     Worked,
     Idle,
@@ -194,7 +203,8 @@ impl Answer {
     }
 
     pub fn federate(request: RequestId, federate: Federate) -> Self {
-        let work = FederateWork { federate, next_matchers: 0, selection: Vec::new(), next: 0, last_name: LabelSet::default() };
+        let work =
+            FederateWork { federate, next_matchers: 0, selection: Vec::new(), next: 0, last_name: LabelSet::default() };
         Self::working(request, EXPOSITION, Work::Federate(Box::new(work)))
     }
 
@@ -405,9 +415,11 @@ impl SelectWork {
                     });
                 })
             }
-            SelectKind::LabelNames => {
-                texts(request, limit, self.selection.iter().flat_map(|selected| selected.labels.iter().map(|(name, _)| name)))
-            }
+            SelectKind::LabelNames => texts(
+                request,
+                limit,
+                self.selection.iter().flat_map(|selected| selected.labels.iter().map(|(name, _)| name)),
+            ),
             SelectKind::LabelValues(name) => {
                 texts(request, limit, self.selection.iter().filter_map(|selected| selected.labels.get(name)))
             }
@@ -484,7 +496,9 @@ impl FederateWork {
             source
                 .read(selected, start_ms, end_ms, &mut samples)
                 .map_err(|error| ApiError::new(ErrorType::Execution, format!("{error}")))?;
-            let Some(sample) = samples.last().filter(|sample| sample.value.to_bits() != STALE_NAN_BITS) else { continue };
+            let Some(sample) = samples.last().filter(|sample| sample.value.to_bits() != STALE_NAN_BITS) else {
+                continue;
+            };
             let name = selected.labels.as_ref().metric_name();
             let mut line = alloc::string::String::new();
             if self.last_name.as_ref().metric_name() != name {

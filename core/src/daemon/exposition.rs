@@ -62,10 +62,15 @@ mod tests {
     #[test]
     fn families_open_with_help_and_type_and_values_are_escaped() {
         let mut exposition = Exposition::default();
-        exposition.family("a_total", Kind::Counter, "What a is.").labelled(&[("x", "1\"2\n"), ("y", "\\")], 1e6).value(2.0);
+        exposition
+            .family("a_total", Kind::Counter, "What a is.")
+            .labelled(&[("x", "1\"2\n"), ("y", "\\")], 1e6)
+            .value(2.0);
         assert_eq!(
             core::str::from_utf8(&exposition.into_bytes()),
-            Ok("# HELP a_total What a is.\n# TYPE a_total counter\na_total{x=\"1\\\"2\\n\",y=\"\\\\\"} 1e+06\na_total 2\n")
+            Ok(
+                "# HELP a_total What a is.\n# TYPE a_total counter\na_total{x=\"1\\\"2\\n\",y=\"\\\\\"} 1e+06\na_total 2\n"
+            )
         );
     }
 }

@@ -37,40 +37,101 @@ pub struct Counters {
 type Row = (&'static str, Kind, &'static str, fn(&Daemon<'_>) -> f64);
 
 const TABLE: &[Row] = &[
-    ("process_cpu_seconds_total", Kind::Counter, "Total user and system CPU time spent in seconds.", |d| d.usage.cpu_ms as f64 / 1000.0),
+    ("process_cpu_seconds_total", Kind::Counter, "Total user and system CPU time spent in seconds.", |d| {
+        d.usage.cpu_ms as f64 / 1000.0
+    }),
     ("process_resident_memory_bytes", Kind::Gauge, "Resident memory size in bytes.", |d| d.usage.resident_bytes as f64),
     ("process_open_fds", Kind::Gauge, "Number of open file descriptors.", |d| f64::from(d.usage.open_files)),
-    ("process_start_time_seconds", Kind::Gauge, "Start time of the process since unix epoch in seconds.", |d| d.options.started_wall_ms as f64 / 1000.0),
-    ("holdfast_memory_limit_bytes", Kind::Gauge, "The memory budget (--memory.limit).", |d| d.options.memory_limit_bytes as f64),
-    ("holdfast_memory_resident_peak_bytes", Kind::Gauge, "Largest resident size so far.", |d| d.usage.resident_bytes_peak as f64),
+    ("process_start_time_seconds", Kind::Gauge, "Start time of the process since unix epoch in seconds.", |d| {
+        d.options.started_wall_ms as f64 / 1000.0
+    }),
+    ("holdfast_memory_limit_bytes", Kind::Gauge, "The memory budget (--memory.limit).", |d| {
+        d.options.memory_limit_bytes as f64
+    }),
+    ("holdfast_memory_resident_peak_bytes", Kind::Gauge, "Largest resident size so far.", |d| {
+        d.usage.resident_bytes_peak as f64
+    }),
     ("holdfast_disk_bytes", Kind::Gauge, "All files of the data directory.", |d| d.usage.disk_bytes as f64),
-    ("holdfast_written_bytes_total", Kind::Counter, "Bytes this process gave to the block layer.", |d| d.usage.written_bytes as f64),
+    ("holdfast_written_bytes_total", Kind::Counter, "Bytes this process gave to the block layer.", |d| {
+        d.usage.written_bytes as f64
+    }),
     ("holdfast_connections", Kind::Gauge, "Open connections of clients.", |d| f64::from(d.usage.connections)),
-    ("holdfast_http_requests_total", Kind::Counter, "Requests answered, refused ones included.", |d| d.counters.requests as f64),
-    ("holdfast_http_requests_refused_total", Kind::Counter, "Requests told to come back because too many were being answered.", |d| d.counters.requests_refused as f64),
+    ("holdfast_http_requests_total", Kind::Counter, "Requests answered, refused ones included.", |d| {
+        d.counters.requests as f64
+    }),
+    (
+        "holdfast_http_requests_refused_total",
+        Kind::Counter,
+        "Requests told to come back because too many were being answered.",
+        |d| d.counters.requests_refused as f64,
+    ),
     ("holdfast_queries_total", Kind::Counter, "PromQL queries started over the API.", |d| d.counters.queries as f64),
     ("holdfast_scrapes_total", Kind::Counter, "Scrapes ended, failed ones included.", |d| d.counters.scrapes as f64),
     ("holdfast_scrapes_failed_total", Kind::Counter, "Scrapes that failed.", |d| d.counters.scrapes_failed as f64),
-    ("holdfast_scrapes_skipped_total", Kind::Counter, "Intervals that passed without a scrape because the last one still ran or the process slept.", |d| d.counters.scrapes_skipped as f64),
+    (
+        "holdfast_scrapes_skipped_total",
+        Kind::Counter,
+        "Intervals that passed without a scrape because the last one still ran or the process slept.",
+        |d| d.counters.scrapes_skipped as f64,
+    ),
     ("holdfast_series", Kind::Gauge, "Series in memory.", |d| d.store.series_count() as f64),
-    ("holdfast_samples_appended_total", Kind::Counter, "Samples stored, stale markers included.", |d| d.store.usage().counters.committed_samples as f64),
-    ("holdfast_series_refused_total", Kind::Counter, "Samples of new series that a full region refused.", |d| d.store.usage().counters.refused_series as f64),
-    ("holdfast_samples_duplicate_total", Kind::Counter, "Samples dropped because the same row had the series already.", |d| d.store.usage().counters.duplicates as f64),
-    ("holdfast_samples_evicted_total", Kind::Counter, "Samples that left memory, on flash before unless the next counter says otherwise.", |d| d.store.usage().counters.evicted_samples as f64),
-    ("holdfast_samples_evicted_unspilled_total", Kind::Counter, "Samples that left memory before they were in a segment.", |d| d.store.usage().counters.evicted_unspilled_samples as f64),
-    ("holdfast_flushes_total", Kind::Counter, "Flushes of the tail log that reached the medium.", |d| d.counters.flushes as f64),
-    ("holdfast_flushes_failed_total", Kind::Counter, "Flushes that failed and are tried again.", |d| d.counters.flushes_failed as f64),
+    ("holdfast_samples_appended_total", Kind::Counter, "Samples stored, stale markers included.", |d| {
+        d.store.usage().counters.committed_samples as f64
+    }),
+    ("holdfast_series_refused_total", Kind::Counter, "Samples of new series that a full region refused.", |d| {
+        d.store.usage().counters.refused_series as f64
+    }),
+    (
+        "holdfast_samples_duplicate_total",
+        Kind::Counter,
+        "Samples dropped because the same row had the series already.",
+        |d| d.store.usage().counters.duplicates as f64,
+    ),
+    (
+        "holdfast_samples_evicted_total",
+        Kind::Counter,
+        "Samples that left memory, on flash before unless the next counter says otherwise.",
+        |d| d.store.usage().counters.evicted_samples as f64,
+    ),
+    (
+        "holdfast_samples_evicted_unspilled_total",
+        Kind::Counter,
+        "Samples that left memory before they were in a segment.",
+        |d| d.store.usage().counters.evicted_unspilled_samples as f64,
+    ),
+    ("holdfast_flushes_total", Kind::Counter, "Flushes of the tail log that reached the medium.", |d| {
+        d.counters.flushes as f64
+    }),
+    ("holdfast_flushes_failed_total", Kind::Counter, "Flushes that failed and are tried again.", |d| {
+        d.counters.flushes_failed as f64
+    }),
     ("holdfast_log_bytes_total", Kind::Counter, "Bytes appended to the tail log.", |d| d.counters.log_bytes as f64),
     ("holdfast_segments_total", Kind::Counter, "Segments committed to the database.", |d| d.counters.segments as f64),
-    ("holdfast_segment_bytes_total", Kind::Counter, "Bytes of the segments committed.", |d| d.counters.segment_bytes as f64),
-    ("holdfast_commits_failed_total", Kind::Counter, "Transactions that failed and are tried again.", |d| d.counters.commits_failed as f64),
-    ("holdfast_damaged_units_total", Kind::Counter, "Stored units that were damaged and left out.", |d| d.counters.damaged_units as f64),
+    ("holdfast_segment_bytes_total", Kind::Counter, "Bytes of the segments committed.", |d| {
+        d.counters.segment_bytes as f64
+    }),
+    ("holdfast_commits_failed_total", Kind::Counter, "Transactions that failed and are tried again.", |d| {
+        d.counters.commits_failed as f64
+    }),
+    ("holdfast_damaged_units_total", Kind::Counter, "Stored units that were damaged and left out.", |d| {
+        d.counters.damaged_units as f64
+    }),
     ("holdfast_rule_samples_total", Kind::Counter, "Samples stored by rules.", |d| d.counters.rule_samples as f64),
-    ("holdfast_rule_rows_refused_total", Kind::Counter, "Rule results of which something found no room.", |d| d.counters.rule_rows_refused as f64),
-    ("holdfast_clock_jumps_total", Kind::Counter, "Jumps of the wall clock of a second or more.", |d| d.counters.clock_jumps as f64),
-    ("holdfast_config_reloads_total", Kind::Counter, "Configurations taken over while running.", |d| d.counters.reloads as f64),
-    ("holdfast_config_last_reload_successful", Kind::Gauge, "Whether the last reload was taken over.", |d| f64::from(u8::from(d.reload_errors.is_none()))),
-    ("holdfast_state_refused_total", Kind::Counter, "Times that small state found no slot in memory.", |d| d.counters.state_refused as f64),
+    ("holdfast_rule_rows_refused_total", Kind::Counter, "Rule results of which something found no room.", |d| {
+        d.counters.rule_rows_refused as f64
+    }),
+    ("holdfast_clock_jumps_total", Kind::Counter, "Jumps of the wall clock of a second or more.", |d| {
+        d.counters.clock_jumps as f64
+    }),
+    ("holdfast_config_reloads_total", Kind::Counter, "Configurations taken over while running.", |d| {
+        d.counters.reloads as f64
+    }),
+    ("holdfast_config_last_reload_successful", Kind::Gauge, "Whether the last reload was taken over.", |d| {
+        f64::from(u8::from(d.reload_errors.is_none()))
+    }),
+    ("holdfast_state_refused_total", Kind::Counter, "Times that small state found no slot in memory.", |d| {
+        d.counters.state_refused as f64
+    }),
 ];
 
 impl Daemon<'_> {
@@ -93,12 +154,21 @@ impl Daemon<'_> {
         self.forward_metrics(now, stored, &mut out);
         type Peer = super::alertmanagers::Alertmanager;
         let peer_families: [(&'static str, Kind, &str, fn(&Peer) -> f64); 4] = [
-            ("holdfast_notifications_sent_total", Kind::Counter, "Alerts an Alertmanager has taken.", |p| p.outbox.counters().sent_count as f64),
-            ("holdfast_notifications_dropped_total", Kind::Counter, "Alerts dropped because the queue was full or the peer refused them.", |p| {
-                (p.outbox.counters().dropped_count + p.outbox.counters().refused_count) as f64
+            ("holdfast_notifications_sent_total", Kind::Counter, "Alerts an Alertmanager has taken.", |p| {
+                p.outbox.counters().sent_count as f64
             }),
-            ("holdfast_notifications_failed_total", Kind::Counter, "Messages that failed and are tried again.", |p| p.outbox.counters().failed_post_count as f64),
-            ("holdfast_notifications_waiting", Kind::Gauge, "Alerts waiting for an Alertmanager.", |p| p.outbox.waiting_count() as f64),
+            (
+                "holdfast_notifications_dropped_total",
+                Kind::Counter,
+                "Alerts dropped because the queue was full or the peer refused them.",
+                |p| (p.outbox.counters().dropped_count + p.outbox.counters().refused_count) as f64,
+            ),
+            ("holdfast_notifications_failed_total", Kind::Counter, "Messages that failed and are tried again.", |p| {
+                p.outbox.counters().failed_post_count as f64
+            }),
+            ("holdfast_notifications_waiting", Kind::Gauge, "Alerts waiting for an Alertmanager.", |p| {
+                p.outbox.waiting_count() as f64
+            }),
         ];
         for (name, kind, help, value) in peer_families {
             out.family(name, kind, help);
@@ -108,8 +178,12 @@ impl Daemon<'_> {
         }
         type Group = crate::rules::Group;
         let group_families: [(&'static str, Kind, &str, fn(&Group) -> f64); 3] = [
-            ("holdfast_rule_group_evaluations_total", Kind::Counter, "Evaluations of a rule group.", |g| g.evaluated_count() as f64),
-            ("holdfast_rule_group_missed_total", Kind::Counter, "Evaluations that were missed.", |g| g.missed_count() as f64),
+            ("holdfast_rule_group_evaluations_total", Kind::Counter, "Evaluations of a rule group.", |g| {
+                g.evaluated_count() as f64
+            }),
+            ("holdfast_rule_group_missed_total", Kind::Counter, "Evaluations that were missed.", |g| {
+                g.missed_count() as f64
+            }),
             ("holdfast_rule_group_failures_total", Kind::Counter, "Failed evaluations of the group's rules.", |g| {
                 g.rules().iter().map(|rule| rule.failed_count()).sum::<u64>() as f64
             }),

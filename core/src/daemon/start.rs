@@ -57,7 +57,11 @@ impl core::fmt::Display for Start {
                     write!(f, "; {damaged} damaged places cost {} rows", replay.rows_lost)?;
                 }
                 if let Some(refused) = &replay.refused_first {
-                    write!(f, "; {} rows and {} samples found no room: {refused}", replay.rows_refused, replay.samples_refused)?;
+                    write!(
+                        f,
+                        "; {} rows and {} samples found no room: {refused}",
+                        replay.rows_refused, replay.samples_refused
+                    )?;
                 }
                 Ok(())
             }
@@ -95,7 +99,8 @@ pub fn open_store<'m>(
     let (slab, refused) = if is_predecessors {
         match Store::attach(slab, plan, &identity) {
             Ok((mut store, report)) => {
-                mark_stored(&mut store, disk.stored()).map_err(|error| format!("reading the data directory: {error}"))?;
+                mark_stored(&mut store, disk.stored())
+                    .map_err(|error| format!("reading the data directory: {error}"))?;
                 return Ok((store, Spill::new(options, epoch, state, 0), Start::Attached(report)));
             }
             Err((error, slab)) => (slab, Some(error)),
@@ -109,7 +114,7 @@ pub fn open_store<'m>(
             store.state_put(&key, &bytes).map_err(|error| format!("the saved state {key:?}: {error}"))?;
         }
     }
-    let (spill, recovered) =
-        recover(disk.flash(), &mut store, options, epoch, state, now, REPLAY_LAYOUT_BYTES_MAX).map_err(|error| error.to_string())?;
+    let (spill, recovered) = recover(disk.flash(), &mut store, options, epoch, state, now, REPLAY_LAYOUT_BYTES_MAX)
+        .map_err(|error| error.to_string())?;
     Ok((store, spill, Start::Recovered { slab: refused, recovered }))
 }

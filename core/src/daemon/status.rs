@@ -136,9 +136,12 @@ impl Daemon<'_> {
                     json.key("numSeries").plain(self.store.series_count());
                     json.key("numSamples").plain(usage.counters.committed_samples);
                 });
-                for list in
-                    ["seriesCountByMetricName", "labelValueCountByLabelName", "memoryInBytesByLabelName", "seriesCountByLabelValuePair"]
-                {
+                for list in [
+                    "seriesCountByMetricName",
+                    "labelValueCountByLabelName",
+                    "memoryInBytesByLabelName",
+                    "seriesCountByLabelValuePair",
+                ] {
                     json.key(list).array(|_| {});
                 }
             });
@@ -206,11 +209,12 @@ impl Daemon<'_> {
                 });
                 json.key("forward").array(|json| {
                     for (upstream, lag) in self.upstreams.iter().zip(&lags) {
-                                                json.object(|json| {
+                        json.object(|json| {
                             json.key("name").text(&upstream.settings.name);
                             json.key("url").text(&upstream.settings.url);
                             json.key("lag_rows").plain(lag.rows);
-                            json.key("lag_ms").plain(lag.oldest_ms.map_or(0, |oldest_ms| (now.wall_ms - oldest_ms).max(0)));
+                            json.key("lag_ms")
+                                .plain(lag.oldest_ms.map_or(0, |oldest_ms| (now.wall_ms - oldest_ms).max(0)));
                             json.key("sent_samples").plain(upstream.forwarder.status().samples_sent);
                             json.key("last_error");
                             if upstream.last_error.is_empty() {

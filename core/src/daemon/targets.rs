@@ -164,8 +164,10 @@ impl Daemon<'_> {
                             write_time(json, "lastScrape", status.last_scrape_wall_ms);
                             json.key("lastScrapeDuration").plain(status.last_duration_ms as f64 / 1000.0);
                             json.key("health").text(status.health.text());
-                            json.key("scrapeInterval").text(spec.discovered_labels.get("__scrape_interval__").unwrap_or(""));
-                            json.key("scrapeTimeout").text(spec.discovered_labels.get("__scrape_timeout__").unwrap_or(""));
+                            json.key("scrapeInterval")
+                                .text(spec.discovered_labels.get("__scrape_interval__").unwrap_or(""));
+                            json.key("scrapeTimeout")
+                                .text(spec.discovered_labels.get("__scrape_timeout__").unwrap_or(""));
                             if let Some(refused) = &status.last_refused {
                                 json.key("holdfastRefused").display(refused);
                             }
@@ -174,7 +176,8 @@ impl Daemon<'_> {
                 });
                 json.key("droppedTargets").array(|_| {});
                 json.key("droppedTargetCounts").object(|json| {
-                    let mut pools: Vec<&str> = self.targets.iter().map(|slot| slot.target.spec().job_name.as_str()).collect();
+                    let mut pools: Vec<&str> =
+                        self.targets.iter().map(|slot| slot.target.spec().job_name.as_str()).collect();
                     pools.sort_unstable();
                     pools.dedup();
                     for pool in pools {

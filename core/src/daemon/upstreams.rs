@@ -167,7 +167,11 @@ impl Daemon<'_> {
             Ok(bytes) => self.keep_state(&key, &bytes),
             Err(error) => {
                 let name = upstream.settings.name.clone();
-                self.log(Level::Error, "forward-save", format_args!("the place of upstream {name} cannot be saved: {error}"));
+                self.log(
+                    Level::Error,
+                    "forward-save",
+                    format_args!("the place of upstream {name} cannot be saved: {error}"),
+                );
             }
         }
     }
@@ -181,17 +185,45 @@ impl Daemon<'_> {
         let lags = self.forward_lags(stored);
         type Value = fn(&Upstream, &Lag, Now) -> f64;
         let families: [(&'static str, Kind, &str, Value); 9] = [
-            ("holdfast_forward_samples_total", Kind::Counter, "Samples an upstream has taken.", |u, _, _| u.forwarder.status().samples_sent as f64),
-            ("holdfast_forward_messages_total", Kind::Counter, "Messages an upstream has taken.", |u, _, _| u.forwarder.status().messages_sent as f64),
-            ("holdfast_forward_bytes_total", Kind::Counter, "Bytes of these messages before compression.", |u, _, _| u.forwarder.status().bytes_sent as f64),
-            ("holdfast_forward_retries_total", Kind::Counter, "Messages that had to go again.", |u, _, _| u.forwarder.status().messages_retried as f64),
-            ("holdfast_forward_samples_refused_total", Kind::Counter, "Samples given up because the upstream refused them alone.", |u, _, _| u.forwarder.status().samples_refused as f64),
-            ("holdfast_forward_rows_lost_total", Kind::Counter, "Rows given up, partly or whole, for any reason.", |u, _, _| u.forwarder.status().rows_lost as f64),
-            ("holdfast_forward_lag_rows", Kind::Gauge, "Rows not yet taken, parked ones left out.", |_, lag, _| lag.rows as f64),
+            ("holdfast_forward_samples_total", Kind::Counter, "Samples an upstream has taken.", |u, _, _| {
+                u.forwarder.status().samples_sent as f64
+            }),
+            ("holdfast_forward_messages_total", Kind::Counter, "Messages an upstream has taken.", |u, _, _| {
+                u.forwarder.status().messages_sent as f64
+            }),
+            (
+                "holdfast_forward_bytes_total",
+                Kind::Counter,
+                "Bytes of these messages before compression.",
+                |u, _, _| u.forwarder.status().bytes_sent as f64,
+            ),
+            ("holdfast_forward_retries_total", Kind::Counter, "Messages that had to go again.", |u, _, _| {
+                u.forwarder.status().messages_retried as f64
+            }),
+            (
+                "holdfast_forward_samples_refused_total",
+                Kind::Counter,
+                "Samples given up because the upstream refused them alone.",
+                |u, _, _| u.forwarder.status().samples_refused as f64,
+            ),
+            (
+                "holdfast_forward_rows_lost_total",
+                Kind::Counter,
+                "Rows given up, partly or whole, for any reason.",
+                |u, _, _| u.forwarder.status().rows_lost as f64,
+            ),
+            ("holdfast_forward_lag_rows", Kind::Gauge, "Rows not yet taken, parked ones left out.", |_, lag, _| {
+                lag.rows as f64
+            }),
             ("holdfast_forward_lag_seconds", Kind::Gauge, "Age of the oldest row not yet taken.", |_, lag, now| {
                 lag.oldest_ms.map_or(0.0, |oldest_ms| (now.wall_ms - oldest_ms).max(0) as f64 / 1000.0)
             }),
-            ("holdfast_forward_parked_rows", Kind::Gauge, "Rows that wait because the upstream's window has moved on.", |_, lag, _| lag.rows_parked as f64),
+            (
+                "holdfast_forward_parked_rows",
+                Kind::Gauge,
+                "Rows that wait because the upstream's window has moved on.",
+                |_, lag, _| lag.rows_parked as f64,
+            ),
         ];
         for (name, kind, help, value) in families {
             out.family(name, kind, help);

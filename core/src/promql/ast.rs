@@ -1,7 +1,7 @@
 //! What an expression is, and how it is written.
 
 use super::functions::Function;
-use crate::labels::{LabelSet, MatchOp, Matcher, NAME, is_label_name, is_metric_name};
+use crate::labels::{LabelSet, MatchOp, Matcher, NAME, is_label_name};
 use alloc::{boxed::Box, vec::Vec};
 use core::fmt;
 
@@ -83,6 +83,8 @@ pub enum ExprKind {
 pub struct Selector {
     /// All conditions, the metric's name included.
     pub matchers: Vec<Matcher>,
+    /// The metric's name is written in front of the braces; its condition is the last.
+    pub name_is_in_front: bool,
     pub modifiers: Modifiers,
 }
 
@@ -156,6 +158,7 @@ pub enum BinaryOp {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Binary {
     pub op: BinaryOp,
+    pub op_span: Span,
     pub left: Expr,
     pub right: Expr,
     /// `bool`: a comparison yields 0 or 1 instead of filtering.
@@ -308,14 +311,6 @@ impl Expr {
 }
 
 impl Selector {
-    /// The name that `name{...}` gives, if it is given as an equality.
-    pub fn metric_name(&self) -> Option<&str> {
-        self.matchers
-            .iter()
-            .find(|matcher| &*matcher.name == NAME && matcher.op == MatchOp::Equal && !matcher.value.is_empty())
-            .map(|matcher| &*matcher.value)
-    }
-
     /// The labels that equality conditions give: what `absent` answers with.
     pub fn equality_labels(&self) -> LabelSet {
         let mut builder = crate::labels::LabelsBuilder::default();
@@ -423,27 +418,24 @@ impl fmt::Display for Modifiers {
     }
 }
 
-/// A selector without its modifiers. The name stands in front when it is plain and given once.
+/// A selector without its modifiers.
 struct SelectorText<'a>(&'a Selector);
 
 impl fmt::Display for SelectorText<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let matchers = &self.0.matchers;
-        let names = matchers.iter().filter(|matcher| &*matcher.name == NAME).count();
-        let in_front = if names == 1 { self.0.metric_name().filter(|name| is_metric_name(name)) } else { None };
-        f.write_str(in_front.unwrap_or(""))?;
-        let mut inside = matchers.iter().filter(|m| in_front.is_none() || &*m.name != NAME).peekable();
-        if inside.peek().is_none() {
-            return if in_front.is_some() { Ok(()) } else { f.write_str("{}") };
+        let (name, inside) = match matchers.split_last() {
+            Some((name, inside)) if self.0.name_is_in_front => (&*name.value, inside),
+            _ => ("", &matchers[..]),
+        };
+        f.write_str(name)?;
+        if inside.is_empty() {
+            return f.write_str(if name.is_empty() { "{}" } else { "" });
         }
         f.write_str("{")?;
-        for (index, matcher) in inside.enumerate() {
-            f.write_str(if index > 0 { "," } else { "" })?;
-            if &*matcher.name == NAME && names == 1 && matcher.op == MatchOp::Equal && !matcher.value.is_empty() {
-                write!(f, "{}", Quoted(&matcher.value))?;
-            } else {
-                write!(f, "{}{}{}", NameText(&matcher.name), matcher.op.text(), Quoted(&matcher.value))?;
-            }
+        for (index, matcher) in inside.iter().enumerate() {
+            let comma = if index > 0 { "," } else { "" };
+            write!(f, "{comma}{}{}{}", NameText(&matcher.name), matcher.op.text(), Quoted(&matcher.value))?;
         }
         f.write_str("}")
     }

@@ -53,7 +53,7 @@ fn check_binary(expr: &Expr, binary: &Binary) -> Result<(), Refusal> {
     }
     let both_scalar = left == ValueType::Scalar && right == ValueType::Scalar;
     if binary.op.is_comparison() && both_scalar && !binary.return_bool {
-        return refuse("comparisons between scalars must use BOOL modifier".into());
+        return Err((binary.op_span, "comparisons between scalars must use BOOL modifier".into()));
     }
     let matching = &binary.matching;
     if let Some(label) = matching.include.iter().find(|label| matching.on && matching.labels.contains(label)) {

@@ -41,6 +41,8 @@ pub enum TokenKind {
     Percent,
     Caret,
     End,
+    /// Where the lexer could not go on; always the last.
+    Broken,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -52,15 +54,21 @@ pub struct Token {
 /// Where the lexer stopped, and why.
 pub type LexError = (Span, String);
 
-/// All tokens of `text`, the last of kind `End`.
-pub fn lex(text: &str) -> Result<Vec<Token>, LexError> {
+/// All tokens of `text`, the last of kind `End`, or of kind `Broken` with the reason beside: it only counts if the parser
+/// comes that far.
+pub fn lex(text: &str) -> (Vec<Token>, Option<LexError>) {
     let mut lexer = Lexer { text, at: 0, parens: 0, in_braces: false, in_brackets: false };
     let mut tokens = Vec::new();
     loop {
-        let token = lexer.next()?;
-        tokens.push(token);
-        if token.kind == TokenKind::End {
-            return Ok(tokens);
+        match lexer.next() {
+            Ok(token) => tokens.push(token),
+            Err(error) => {
+                tokens.push(Token { kind: TokenKind::Broken, span: error.0 });
+                return (tokens, Some(error));
+            }
+        }
+        if tokens.last().is_some_and(|token| token.kind == TokenKind::End) {
+            return (tokens, None);
         }
     }
 }
@@ -167,8 +175,12 @@ impl<'t> Lexer<'t> {
     fn number(&mut self) -> Result<TokenKind, LexError> {
         let start = self.at;
         let bytes = self.text.as_bytes();
+        // An underscore may stand between digits, and behind `0x`.
         let digits = |mut at: usize, hex: bool| {
-            while bytes.get(at).is_some_and(|b| if hex { b.is_ascii_hexdigit() } else { b.is_ascii_digit() }) {
+            let is_digit =
+                |at: usize| bytes.get(at).is_some_and(|b| if hex { b.is_ascii_hexdigit() } else { b.is_ascii_digit() });
+            let from = at;
+            while is_digit(at) || (bytes.get(at) == Some(&b'_') && is_digit(at + 1) && (hex || at > from)) {
                 at += 1;
             }
             at
@@ -239,7 +251,8 @@ impl<'t> Lexer<'t> {
             }
             (')', _) => {
                 let Some(parens) = self.parens.checked_sub(1) else {
-                    return Err(self.refuse(self.at, "unexpected right parenthesis ')'".into()));
+                    // Behind it, as Prometheus has it.
+                    return Err(self.refuse(self.at + 1, "unexpected right parenthesis ')'".into()));
                 };
                 self.parens = parens;
                 (TokenKind::RightParen, 1)
@@ -248,7 +261,7 @@ impl<'t> Lexer<'t> {
                 self.in_braces = true;
                 (TokenKind::LeftBrace, 1)
             }
-            ('}', _) => return Err(self.refuse(self.at, "unexpected right brace '}'".into())),
+            ('}', _) => return Err(self.refuse(self.at, "unexpected character: '}'".into())),
             ('[', _) if self.in_brackets => return Err(self.refuse(self.at, "unexpected left brace '['".into())),
             ('[', _) => {
                 self.in_brackets = true;
@@ -299,13 +312,16 @@ pub fn number_value(text: &str) -> Option<f64> {
     if text.eq_ignore_ascii_case("nan") {
         return Some(f64::NAN);
     }
+    let text = &text.replace('_', "");
     if let Some(digits) = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         return i64::from_str_radix(digits, 16).ok().map(|value| value as f64);
     }
-    if text.len() > 1 && text.starts_with('0') && text.bytes().all(|b| b.is_ascii_digit()) {
-        if let Ok(value) = i64::from_str_radix(&text[1..], 8) {
-            return Some(value as f64);
-        }
+    if text.len() > 1
+        && text.starts_with('0')
+        && text.bytes().all(|b| b.is_ascii_digit())
+        && let Ok(value) = i64::from_str_radix(&text[1..], 8)
+    {
+        return Some(value as f64);
     }
     // A finite text that overflows is an error in Go's ParseFloat.
     text.parse().ok().filter(|value: &f64| value.is_finite())

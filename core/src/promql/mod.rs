@@ -18,6 +18,6 @@ pub use ast::{
     Aggregate, AggregateOp, At, Binary, BinaryOp, Call, Cardinality, Expr, ExprKind, Matching, Modifiers, Selector,
     Span, ValueType,
 };
-pub use parse::{ParseError, parse, parse_selector};
+pub use parse::{HEIGHT_MAX, ParseError, parse, parse_selector};
 pub use plan::SUBQUERY_STEP_MS_DEFAULT;
 pub use query::{Annotation, AnnotationLevel, Point, Progress, Query, QueryError, QueryOptions, ResultSeries, Window};

@@ -12,12 +12,13 @@ use super::{
     functions::{self, later},
     lex::{self, Token, TokenKind},
 };
-use crate::labels::{MatchOp, Matcher, NAME, is_label_name};
+use crate::labels::{MatchOp, Matcher, NAME};
 use alloc::{boxed::Box, format, string::String, vec::Vec};
 use core::fmt;
 
-/// Greatest height of an expression's tree. Walking one recurses, so this bounds the stack; a higher one is refused.
-pub const HEIGHT_MAX: usize = 200;
+/// Greatest height of an expression's tree. Reading, walking and evaluating one recurses, so this bounds the stack (to
+/// well below 2 MiB even unoptimized); a higher one is refused.
+pub const HEIGHT_MAX: usize = 100;
 
 /// Where and why a text is not PromQL. Displays as Prometheus does: `1:5: parse error: ...`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,10 +67,10 @@ pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, ParseError> {
 }
 
 fn parse_checked(text: &str) -> Result<Expr, Refusal> {
-    let tokens = lex::lex(text)?;
-    let mut parser = Parser { text, tokens, at: 0, depth: 0 };
+    let (tokens, broken) = lex::lex(text);
+    let mut parser = Parser { text, tokens, broken, at: 0, depth: 0 };
     if parser.peek().kind == TokenKind::End {
-        return Err((parser.peek().span, "no expression found in input".into()));
+        return Err((Span::default(), "no expression found in input".into()));
     }
     let (expr, _) = parser.expression(0)?;
     let rest = parser.peek();
@@ -83,9 +84,14 @@ fn parse_checked(text: &str) -> Result<Expr, Refusal> {
 /// An expression and the height of its tree.
 type Parsed = (Expr, usize);
 
+/// Whether it is `without`, and the labels.
+type Grouping = (bool, Vec<Box<str>>);
+
 struct Parser<'t> {
     text: &'t str,
     tokens: Vec<Token>,
+    /// Why the last token is broken, if it is.
+    broken: Option<Refusal>,
     at: usize,
     depth: usize,
 }
@@ -137,6 +143,9 @@ impl<'t> Parser<'t> {
     }
 
     fn unexpected(&self, token: Token, context: &str) -> Refusal {
+        if let (TokenKind::Broken, Some(broken)) = (token.kind, &self.broken) {
+            return broken.clone();
+        }
         let text = self.slice(token);
         let lower = text.to_ascii_lowercase();
         let what = match token.kind {
@@ -165,8 +174,9 @@ impl<'t> Parser<'t> {
         }
         let (mut left, mut height) = self.unary()?;
         while let Some(op) = self.peek_operator().filter(|op| op.precedence() >= precedence_min) {
-            self.take();
+            let op_span = self.take().span;
             let (return_bool, matching) = self.binary_modifiers(op)?;
+            self.refuse_fill()?;
             // Only `^` groups to the right.
             let (right, right_height) = self.expression(op.precedence() + u8::from(op != BinaryOp::Power))?;
             let span = Span { start: left.span.start, end: right.span.end };
@@ -174,7 +184,10 @@ impl<'t> Parser<'t> {
             if height > HEIGHT_MAX {
                 return Err((span, too_high()));
             }
-            left = Expr { kind: ExprKind::Binary(Box::new(Binary { op, left, right, return_bool, matching })), span };
+            left = Expr {
+                kind: ExprKind::Binary(Box::new(Binary { op, op_span, left, right, return_bool, matching })),
+                span,
+            };
         }
         self.depth -= 1;
         Ok((left, height))
@@ -216,12 +229,16 @@ impl<'t> Parser<'t> {
                 break;
             }
         }
-        for keyword in ["fill", "fill_left", "fill_right"] {
-            if self.is_keyword(self.peek(), keyword) && self.peek_second().kind == TokenKind::LeftParen {
-                return Err((self.peek().span, format!("not supported yet: the modifier {keyword}")));
-            }
-        }
         Ok((return_bool, matching))
+    }
+
+    fn refuse_fill(&self) -> Result<(), Refusal> {
+        let token = self.peek();
+        let is_fill = ["fill", "fill_left", "fill_right"].iter().any(|keyword| self.is_keyword(token, keyword));
+        if is_fill && self.peek_second().kind == TokenKind::LeftParen {
+            return Err((token.span, format!("not supported yet: the modifier {}", self.slice(token))));
+        }
+        Ok(())
     }
 
     fn unary(&mut self) -> Result<Parsed, Refusal> {
@@ -246,14 +263,14 @@ impl<'t> Parser<'t> {
     fn postfix(&mut self) -> Result<Parsed, Refusal> {
         let (mut expr, mut height) = self.primary()?;
         loop {
-            let token = self.peek();
+            let (token, span) = (self.peek(), expr.span);
             if token.kind == TokenKind::LeftBracket {
                 expr = self.brackets(expr)?;
                 height += 1;
             } else if self.is_keyword(token, "offset") {
                 self.take();
-                let offset_ms = self.signed_duration_ms()?;
-                let modifiers = modifiers_of(&mut expr).ok_or_else(|| misplaced(token, "offset modifier"))?;
+                let offset_ms = self.signed_duration_ms("offset")?;
+                let modifiers = modifiers_of(&mut expr).ok_or_else(|| misplaced(span, "offset modifier"))?;
                 if modifiers.offset_ms != 0 {
                     return Err((token.span, "offset may not be set multiple times".into()));
                 }
@@ -262,7 +279,7 @@ impl<'t> Parser<'t> {
             } else if token.kind == TokenKind::At {
                 self.take();
                 let at = self.at_time()?;
-                let modifiers = modifiers_of(&mut expr).ok_or_else(|| misplaced(token, "@ modifier"))?;
+                let modifiers = modifiers_of(&mut expr).ok_or_else(|| misplaced(span, "@ modifier"))?;
                 if modifiers.at.is_some() {
                     return Err((token.span, "@ <timestamp> may not be set multiple times".into()));
                 }
@@ -289,9 +306,9 @@ impl<'t> Parser<'t> {
             TokenKind::Minus | TokenKind::Plus => self.take().kind == TokenKind::Minus,
             _ => false,
         };
-        let seconds = self.number_or_duration("@ modifier")?.0 * if negative { -1.0 } else { 1.0 };
+        let seconds = self.number_or_duration("@, expected timestamp")?.0 * if negative { -1.0 } else { 1.0 };
         let t_ms = libm::round(seconds * 1000.0);
-        if !(libm::fabs(t_ms) < i64::MAX as f64) {
+        if t_ms.is_nan() || libm::fabs(t_ms) >= i64::MAX as f64 {
             return Err((self.span_from(start), format!("timestamp out of bounds for @ modifier: {seconds}")));
         }
         Ok(At::Time(t_ms as i64))
@@ -314,12 +331,12 @@ impl<'t> Parser<'t> {
         found.ok_or_else(|| (token.span, format!("error parsing number: {text:?} is out of range")))
     }
 
-    fn signed_duration_ms(&mut self) -> Result<i64, Refusal> {
+    fn signed_duration_ms(&mut self, context: &str) -> Result<i64, Refusal> {
         let negative = match self.peek().kind {
             TokenKind::Minus | TokenKind::Plus => self.take().kind == TokenKind::Minus,
             _ => false,
         };
-        let duration_ms = self.duration_ms("offset")?;
+        let duration_ms = self.duration_ms(context)?;
         Ok(if negative { -duration_ms } else { duration_ms })
     }
 
@@ -332,7 +349,7 @@ impl<'t> Parser<'t> {
         }
         let (seconds, _) = self.number_or_duration(context)?;
         // The bound of a duration in nanoseconds, as Prometheus has it.
-        if !(libm::fabs(seconds) <= 9_223_372_036.0) {
+        if seconds.is_nan() || libm::fabs(seconds) > 9_223_372_036.0 {
             return Err((token.span, "duration out of range".into()));
         }
         let next = self.peek();
@@ -344,7 +361,7 @@ impl<'t> Parser<'t> {
 
     fn positive_duration_ms(&mut self, context: &str) -> Result<i64, Refusal> {
         let token = self.peek();
-        let duration_ms = self.duration_ms(context)?;
+        let duration_ms = self.signed_duration_ms(context)?;
         if duration_ms <= 0 {
             return Err((token.span, "duration must be greater than 0".into()));
         }
@@ -354,22 +371,22 @@ impl<'t> Parser<'t> {
     /// `[5m]` or `[1h:1m]` behind `expr`.
     fn brackets(&mut self, expr: Expr) -> Result<Expr, Refusal> {
         let bracket = self.take();
-        let range_ms = self.positive_duration_ms("range")?;
+        let range_ms = self.positive_duration_ms(RANGE)?;
         let start = expr.span.start;
         if self.accept(TokenKind::Colon) {
             let step_ms = match self.peek().kind {
                 TokenKind::RightBracket => None,
-                _ => Some(self.positive_duration_ms("subquery step")?),
+                _ => Some(self.positive_duration_ms(RANGE)?),
             };
-            self.expect(TokenKind::RightBracket, "subquery")?;
+            self.expect(TokenKind::RightBracket, "subquery selector, expected \"]\"")?;
             let kind =
                 ExprKind::Subquery { operand: Box::new(expr), range_ms, step_ms, modifiers: Modifiers::default() };
             return Ok(Expr { kind, span: self.span_from(start) });
         }
-        self.expect(TokenKind::RightBracket, "matrix selector")?;
+        self.expect(TokenKind::RightBracket, "subquery or range, expected \":\" or \"]\"")?;
         let span = self.span_from(start);
         let ExprKind::Selector(selector) = expr.kind else {
-            return Err((span, "ranges only allowed for vector selectors".into()));
+            return Err((bracket.span, "ranges only allowed for vector selectors".into()));
         };
         if selector.modifiers.offset_ms != 0 {
             return Err((bracket.span, "no offset modifiers allowed before range".into()));
@@ -396,7 +413,7 @@ impl<'t> Parser<'t> {
             TokenKind::LeftParen => {
                 self.take();
                 let (inner, height) = self.expression(0)?;
-                self.expect(TokenKind::RightParen, "parentheses")?;
+                self.expect(TokenKind::RightParen, "")?;
                 let span = self.span_from(token.span.start);
                 Ok((Expr { kind: ExprKind::Paren(Box::new(inner)), span }, height + 1))
             }
@@ -450,12 +467,14 @@ impl<'t> Parser<'t> {
                     return Err((token.span, "trailing commas not allowed in function call args".into()));
                 }
                 TokenKind::Comma => {}
-                _ => return Err(self.unexpected(token, context)),
+                _ => return Err(self.unexpected(token, "")),
             }
         }
     }
 
     fn call(&mut self, token: Token, name: &str) -> Result<Parsed, Refusal> {
+        self.take();
+        let (arguments, height) = self.arguments("function call")?;
         let Some(function) = functions::find(name) else {
             let message = match later::FUNCTIONS.contains(&name) {
                 true => format!("not supported yet: the function {name}"),
@@ -463,8 +482,6 @@ impl<'t> Parser<'t> {
             };
             return Err((token.span, message));
         };
-        self.take();
-        let (arguments, height) = self.arguments("function call")?;
         let span = self.span_from(token.span.start);
         Ok((Expr { kind: ExprKind::Call(Call { function, arguments }), span }, height + 1))
     }
@@ -493,7 +510,7 @@ impl<'t> Parser<'t> {
         Ok((Expr { kind: ExprKind::Aggregate(Box::new(aggregate)), span }, height + 1))
     }
 
-    fn aggregate_modifier(&mut self) -> Result<Option<(bool, Vec<Box<str>>)>, Refusal> {
+    fn aggregate_modifier(&mut self) -> Result<Option<Grouping>, Refusal> {
         let without = self.is_keyword(self.peek(), "without");
         if !without && !self.is_keyword(self.peek(), "by") {
             return Ok(None);
@@ -504,18 +521,18 @@ impl<'t> Parser<'t> {
 
     /// `(a, b,)`: names, keywords, or quoted texts.
     fn label_list(&mut self) -> Result<Vec<Box<str>>, Refusal> {
-        const CONTEXT: &str = "grouping opts";
+        const CONTEXT: &str = "grouping opts, expected \"(\"";
         self.expect(TokenKind::LeftParen, CONTEXT)?;
         let mut labels = Vec::new();
         while !self.accept(TokenKind::RightParen) {
             let token = self.take();
             let text = self.slice(token);
             match token.kind {
-                TokenKind::Word if is_label_name(text) => labels.push(text.into()),
+                TokenKind::Word => labels.push(text.into()),
                 TokenKind::Text => {
                     let name = unquote(text, token)?;
                     if name.is_empty() {
-                        return Err((token.span, format!("invalid label name {text} in {CONTEXT}")));
+                        return Err((token.span, format!("invalid label name {text} in grouping opts")));
                     }
                     labels.push(name.into());
                 }
@@ -531,30 +548,31 @@ impl<'t> Parser<'t> {
     /// `name{matchers}` with either part left out; the name has been taken.
     fn selector(&mut self, name: Option<(&str, Token)>) -> Result<Parsed, Refusal> {
         let start = name.map_or(self.peek().span.start, |(_, token)| token.span.start);
-        let mut name: Option<String> = name.map(|(text, _)| text.into());
-        let mut matchers = Vec::new();
+        let name = name.map(|(text, _)| text);
+        let (mut matchers, mut quoted_names) = (Vec::new(), Vec::new());
         if self.accept(TokenKind::LeftBrace) {
             while !self.accept(TokenKind::RightBrace) {
-                self.matcher(&mut name, &mut matchers)?;
+                self.matcher(&mut matchers, &mut quoted_names)?;
                 if !self.accept(TokenKind::Comma) && self.peek().kind != TokenKind::RightBrace {
                     return Err(self.unexpected(self.peek(), "label matching, expected \",\" or \"}\""));
                 }
             }
         }
+        matchers.append(&mut quoted_names);
         let span = self.span_from(start);
         if let Some(name) = name {
             if let Some(other) = matchers.iter().find(|matcher: &&Matcher| &*matcher.name == NAME) {
                 let message =
-                    format!("metric name must not be set twice: {} or {}", Quoted(&name), Quoted(&other.value));
+                    format!("metric name must not be set twice: {} or {}", Quoted(name), Quoted(&other.value));
                 return Err((span, message));
             }
-            matchers.push(matcher(NAME, MatchOp::Equal, &name, span)?);
+            matchers.push(matcher(NAME, MatchOp::Equal, name, span)?);
         }
-        let selector = Selector { matchers, modifiers: Modifiers::default() };
+        let selector = Selector { matchers, name_is_in_front: name.is_some(), modifiers: Modifiers::default() };
         Ok((Expr { kind: ExprKind::Selector(selector), span }, 1))
     }
 
-    fn matcher(&mut self, metric: &mut Option<String>, matchers: &mut Vec<Matcher>) -> Result<(), Refusal> {
+    fn matcher(&mut self, matchers: &mut Vec<Matcher>, quoted_names: &mut Vec<Matcher>) -> Result<(), Refusal> {
         let token = self.take();
         let name = match token.kind {
             TokenKind::Word => self.slice(token).into(),
@@ -569,11 +587,7 @@ impl<'t> Parser<'t> {
             TokenKind::NotEqualRegexp => MatchOp::NotRegexp,
             // A quoted name alone is the metric's.
             TokenKind::Comma | TokenKind::RightBrace if token.kind == TokenKind::Text => {
-                if let Some(first) = metric {
-                    let message = format!("metric name must not be set twice: {} or {}", Quoted(first), Quoted(&name));
-                    return Err((token.span, message));
-                }
-                *metric = Some(name);
+                quoted_names.push(matcher(NAME, MatchOp::Equal, &name, token.span)?);
                 return Ok(());
             }
             _ => return Err(self.unexpected(op_token, "label matching, expected label matching operator")),
@@ -581,6 +595,11 @@ impl<'t> Parser<'t> {
         self.take();
         let value_token = self.peek();
         if value_token.kind != TokenKind::Text {
+            if value_token.kind == TokenKind::Word {
+                let word = Quoted(self.slice(value_token));
+                let message = format!("unexpected identifier {word} in label matching, expected string");
+                return Err((value_token.span, message));
+            }
             return Err(self.unexpected(value_token, "label matching, expected string"));
         }
         self.take();
@@ -601,10 +620,10 @@ fn unquote(text: &str, token: Token) -> Result<String, Refusal> {
     lex::unquote(text).map_err(|reason| (token.span, reason))
 }
 
-fn misplaced(token: Token, what: &str) -> Refusal {
+fn misplaced(span: Span, what: &str) -> Refusal {
     let message =
         format!("{what} must be preceded by an instant vector selector or range vector selector or a subquery");
-    (token.span, message)
+    (span, message)
 }
 
 fn too_high() -> String {
@@ -622,6 +641,8 @@ fn modifiers_of(expr: &mut Expr) -> Option<&mut Modifiers> {
 fn is_number_word(text: &str) -> bool {
     text.eq_ignore_ascii_case("inf") || text.eq_ignore_ascii_case("nan")
 }
+
+const RANGE: &str = "subquery or range selector, expected number, duration, step(), or range()";
 
 /// Words that are neither names of functions nor of aggregations when a parenthesis follows.
 const NOT_CALLED: [&str; 11] =

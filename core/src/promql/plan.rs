@@ -10,7 +10,7 @@ use super::{
         absent::AbsentOperator,
         aggregate::{AggregateOperator, Grouping},
         execution,
-        histogram::HistogramQuantileOperator,
+        histogram::BucketsOperator,
         labels::{Relabel, RelabelOperator},
         map::{Leaf, MapOperator},
         over_time::OverTimeOperator,
@@ -36,6 +36,7 @@ pub struct Planner {
     pub start_ms: i64,
     pub end_ms: i64,
     pub lookback_delta_ms: i64,
+    pub is_range: bool,
 }
 
 impl Planner {
@@ -105,7 +106,7 @@ impl Planner {
     }
 
     fn binary(&self, binary: &Binary, grid: Grid) -> Result<Box<dyn Operator>, QueryError> {
-        let Binary { op, left, right, return_bool, matching } = binary;
+        let Binary { op, left, right, return_bool, matching, .. } = binary;
         let (op, return_bool) = (*op, *return_bool);
         let scalar_is_left = left.value_type() == ValueType::Scalar;
         if scalar_is_left || right.value_type() == ValueType::Scalar {
@@ -126,7 +127,7 @@ impl Planner {
 
     fn aggregate(&self, aggregate: &Aggregate, grid: Grid) -> Result<Box<dyn Operator>, QueryError> {
         let child = self.operator(&aggregate.operand, grid)?;
-        let grouping = Grouping { labels: aggregate.grouping.clone(), without: aggregate.without };
+        let grouping = Grouping { labels: aggregate.grouping.clone(), without: aggregate.without, keeps_name: false };
         let parameter = aggregate.parameter.as_ref();
         if aggregate.op == AggregateOp::CountValues {
             let label = parameter.map(text_of).transpose()?.unwrap_or("");
@@ -193,17 +194,24 @@ impl Planner {
                     _ => map(self.operator(vector, grid)?, Leaf::StepTime, no_scalars(grid)),
                 }
             }
-            // Over a range there is no one order.
-            Shape::Sort { .. } if grid.count != 1 => self.operator(vector()?, grid)?,
+            // Over several steps there is no one order.
+            Shape::Sort { .. } if self.is_range || grid.count != 1 => self.operator(vector()?, grid)?,
             Shape::Sort { descending } => Box::new(SortOperator::new(self.operator(vector()?, grid)?, *descending)),
             Shape::LabelReplace | Shape::LabelJoin => {
                 let relabel = relabel_of(call)?;
                 Box::new(RelabelOperator::new(self.operator(vector()?, grid)?, relabel, grid))
             }
-            Shape::HistogramQuantile => {
+            Shape::Buckets { leaf, has_quantile } => {
                 let vector = vector()?;
                 let child = self.operator(vector, grid)?;
-                Box::new(HistogramQuantileOperator::new(child, scalars()?, scalar_span, vector.span, grid))
+                Box::new(BucketsOperator::new(
+                    child,
+                    *leaf,
+                    scalars()?,
+                    has_quantile.then_some(scalar_span),
+                    vector.span,
+                    grid,
+                ))
             }
         })
     }
@@ -215,7 +223,7 @@ fn inner_grid(after_ms: i64, end_ms: i64, step_ms: i64) -> Grid {
     if start_ms <= after_ms {
         start_ms = start_ms.saturating_add(step_ms);
     }
-    let count = if end_ms < start_ms { 0 } else { end_ms.saturating_sub(start_ms) / step_ms + 1 };
+    let count = if end_ms < start_ms { 0 } else { (end_ms.saturating_sub(start_ms) / step_ms).saturating_add(1) };
     Grid { start_ms, step_ms, count: usize::try_from(count).unwrap_or(usize::MAX) }
 }
 

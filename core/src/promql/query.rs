@@ -1,8 +1,9 @@
 //! A query that is being answered: a plan, a meter, and what the last bite found.
 
 use super::{
-    ast::{Expr, ExprKind, ValueType},
+    ast::{Expr, ExprKind, Span, ValueType},
     eval::{self, Annotations, Context, Grid, Meter, Next, Opened, Operator, Values, selector::Windows},
+    functions::Shape,
     plan::Planner,
     source::Source,
 };
@@ -99,6 +100,7 @@ pub struct Query {
     grid: Grid,
     meter: Meter,
     annotations: Annotations,
+    useless_sorts: Vec<Span>,
     labels: Option<Vec<LabelSet>>,
     buffer: Values,
     /// A range vector's series whose window is being read.
@@ -125,7 +127,8 @@ impl Query {
             )));
         }
         let end_ms = if let Window::Range { end_ms, .. } = window { end_ms } else { grid.start_ms };
-        let planner = Planner { start_ms: grid.start_ms, end_ms, lookback_delta_ms: options.lookback_delta_ms };
+        let planner =
+            Planner { start_ms: grid.start_ms, end_ms, lookback_delta_ms: options.lookback_delta_ms, is_range };
         let root = match found {
             ValueType::Scalar | ValueType::Vector => Root::Series(planner.operator(expr, grid)?),
             ValueType::Matrix => Root::Samples(planner.windows(expr, grid)?),
@@ -140,6 +143,7 @@ impl Query {
             grid,
             meter: Meter::new(options.bytes_max, options.samples_max),
             annotations: Annotations::new(vec![0]),
+            useless_sorts: if is_range { sorts_of(expr) } else { Vec::new() },
             labels: None,
             buffer: Values::new(),
             reading: None,
@@ -176,6 +180,10 @@ impl Query {
             meter: &mut self.meter,
             annotations: &mut self.annotations,
         };
+        for span in self.useless_sorts.drain(..) {
+            let text = "sort is ineffective for range queries since results are always ordered by labels";
+            context.annotations.warn(span, text);
+        }
         if self.labels.is_none() {
             let opened = match &mut self.root {
                 Root::Series(operator) => operator.open(&mut context)?,
@@ -267,6 +275,19 @@ impl Query {
     }
 }
 
+/// Where a range query asks for an order that it cannot have.
+fn sorts_of(expr: &Expr) -> Vec<Span> {
+    let mut sorts = Vec::new();
+    expr.walk(&mut |expr| {
+        if let ExprKind::Call(call) = &expr.kind
+            && let Shape::Sort { .. } = call.function.shape
+        {
+            sorts.push(expr.span);
+        }
+    });
+    sorts
+}
+
 /// Results are freed one by one, so only the largest counts.
 fn charge_result(meter: &mut Meter, charged: &mut usize, point_count: usize) -> Result<(), QueryError> {
     let bytes = point_count * size_of::<Point>();
@@ -284,6 +305,10 @@ fn range_grid(start_ms: i64, end_ms: i64, step_ms: i64) -> Result<Grid, QueryErr
     if end_ms < start_ms {
         return Err(eval::execution("end timestamp must not be before start time"));
     }
-    let count = end_ms.saturating_sub(start_ms) / step_ms + 1;
+    let count = (end_ms.saturating_sub(start_ms) / step_ms).saturating_add(1);
     Ok(Grid { start_ms, step_ms, count: usize::try_from(count).unwrap_or(usize::MAX) })
 }
+
+#[cfg(test)]
+#[path = "query_tests.rs"]
+mod tests;

@@ -236,6 +236,13 @@ struct KeptPart {
     bytes: Box<[u8]>,
 }
 
+impl KeptPart {
+    /// Whether the rows of a frame with this head have these columns.
+    fn names(&self, head: &SegmentHead) -> bool {
+        (self.head.timeline, self.head.layout) == (head.timeline, head.layout)
+    }
+}
+
 /// A row of which only the first columns have come.
 struct OpenRow {
     timeline: TimelineId,
@@ -322,6 +329,15 @@ impl Replay {
         Ok(())
     }
 
+    /// To be called between two generations. Each names its own layouts; the process that wrote the later one may have
+    /// given a layout the number that another had in the earlier one, when a power cut took that one before it was
+    /// stored.
+    pub fn generation_ended(&mut self, store: &mut Store<'_>) {
+        self.abandon(store);
+        self.layouts.clear();
+        self.layout_bytes = 0;
+    }
+
     /// To be called behind the last frame: a row that is not whole is forgotten.
     pub fn finish(mut self, store: &mut Store<'_>) -> ReplayReport {
         self.abandon(store);
@@ -385,7 +401,7 @@ impl Replay {
         if rows.is_empty() {
             return Ok(());
         }
-        if !self.covers(head.layout, &columns) {
+        if !self.covers(&head, &columns) {
             self.report.rows_lost += rows.count() as u64;
             if let Some(open) = self.open.take() {
                 store.row_abort(open.timeline);
@@ -423,9 +439,9 @@ impl Replay {
     }
 
     /// Whether labels are there for all these columns.
-    fn covers(&self, layout: u64, columns: &Range<u32>) -> bool {
+    fn covers(&self, head: &SegmentHead, columns: &Range<u32>) -> bool {
         let mut next = 0;
-        for part in self.layouts.iter().filter(|part| part.head.layout == layout) {
+        for part in self.layouts.iter().filter(|part| part.names(head)) {
             if part.head.column_from > next {
                 return false;
             }
@@ -484,7 +500,7 @@ impl Replay {
         let from = (row - block.start) as usize * width;
         let (cells, presence) = (&self.cells[from..from + width], &self.presence[from..from + width]);
         let (ages_ms, report) = (self.ages_ms.get(from..from + width), &mut self.report);
-        for part in self.layouts.iter().filter(|part| part.head.layout == head.layout) {
+        for part in self.layouts.iter().filter(|part| part.names(head)) {
             let read = layout_part_read(&part.bytes, &mut |column, kind, labels| {
                 // Columns given already by an earlier frame or an overlapping part.
                 if column < head.column_from || column < open.column_next {

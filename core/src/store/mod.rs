@@ -90,7 +90,7 @@ pub enum Refused {
     NoLabels,
     #[error("the label set is longer than {} bytes; shorten or drop labels", crate::labels::LABELS_BYTES_MAX)]
     LabelsTooLong,
-    #[error("the state's name has {bytes} bytes; at most {bytes_max} are allowed")]
+    #[error("the state's name has {bytes} bytes; give it 1 to {bytes_max}")]
     StateKeyTooLong { bytes: usize, bytes_max: usize },
     #[error(
         "the state has {bytes} bytes; the largest slot holds {bytes_max}; keep less, or give the store more memory"

@@ -356,8 +356,7 @@ fn expectations(expected: &mut Expected, block: &[&str]) -> Result<(), String> {
             let Window::Range { start_ms, step_ms, .. } = window else { return Err("no range".into()) };
             expected.range_vector = Some((start_ms, step_ms));
         } else if let Some(rest) = line.strip_prefix("expect string ") {
-            let quoted = format!("{rest}");
-            expected.string = Some(text_of(&quoted)?);
+            expected.string = Some(text_of(rest)?);
         } else if let Some(rest) = line.strip_prefix("expect ") {
             let (word, rest) = rest.split_once(' ').unwrap_or((rest, ""));
             match word {

@@ -15,14 +15,16 @@ use alloc::{boxed::Box, vec::Vec};
 pub struct Grouping {
     pub labels: Vec<Box<str>>,
     pub without: bool,
+    /// `without` leaves the metric's name alone.
+    pub keeps_name: bool,
 }
 
 impl Grouping {
     pub fn key(&self, labels: &LabelSet) -> LabelSet {
         let listed = |name: &str| self.labels.iter().any(|label| **label == *name);
-        LabelSet::from_pairs(
-            labels.iter().filter(|(name, _)| if self.without { *name != NAME && !listed(name) } else { listed(name) }),
-        )
+        LabelSet::from_pairs(labels.iter().filter(|(name, _)| {
+            if self.without { (*name != NAME || self.keeps_name) && !listed(name) } else { listed(name) }
+        }))
     }
 
     /// Per series its group, and the groups' labels.

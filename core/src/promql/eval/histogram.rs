@@ -1,40 +1,57 @@
-//! `histogram_quantile` of classic histograms: the buckets are series that differ in their `le` label.
+//! `histogram_quantile` and `histogram_fraction` of classic histograms: the buckets are series that differ in their `le` label.
 
-use super::{ABSENT, Context, Grid, Next, Opened, Operator, Values, aggregate::Grouping, is_absent, scalar::Scalars};
+use super::{
+    ABSENT, Context, Grid, Next, Opened, Operator, Values, aggregate::Grouping, is_absent, merge::Merge,
+    scalar::Scalars,
+};
 use crate::promql::{
     ast::{Quoted, Span},
-    functions::histogram::{Bucket, bucket_quantile},
+    functions::histogram::Bucket,
     query::QueryError,
 };
 use alloc::{boxed::Box, format, string::String, vec, vec::Vec};
 
-pub struct HistogramQuantileOperator {
+/// See [`crate::promql::functions::Shape::Buckets`].
+type Leaf = fn(&[f64], &mut Vec<Bucket>) -> (f64, bool);
+
+pub struct BucketsOperator {
     child: Box<dyn Operator>,
-    /// The φ.
+    leaf: Leaf,
     scalars: Scalars,
-    scalar_span: Span,
+    /// Of the φ, where there is one.
+    quantile_span: Option<Span>,
     span: Span,
     grid: Grid,
     /// Per series its group and bound; nothing where `le` is missing or no number.
     places: Vec<Result<(u32, f64), (String, String)>>,
     groups: Vec<Vec<(f64, Values)>>,
     names: Vec<String>,
+    merge: Merge,
     is_read: bool,
     emitted: usize,
     buffer: Values,
 }
 
-impl HistogramQuantileOperator {
-    pub fn new(child: Box<dyn Operator>, scalars: Scalars, scalar_span: Span, span: Span, grid: Grid) -> Self {
+impl BucketsOperator {
+    pub fn new(
+        child: Box<dyn Operator>,
+        leaf: Leaf,
+        scalars: Scalars,
+        quantile_span: Option<Span>,
+        span: Span,
+        grid: Grid,
+    ) -> Self {
         Self {
             child,
             scalars,
-            scalar_span,
+            leaf,
+            quantile_span,
             span,
             grid,
             places: Vec::new(),
             groups: Vec::new(),
             names: Vec::new(),
+            merge: Merge::default(),
             is_read: false,
             emitted: 0,
             buffer: Values::new(),
@@ -76,7 +93,7 @@ impl HistogramQuantileOperator {
                 *result = ABSENT;
                 continue;
             }
-            let (value, was_forced) = bucket_quantile(self.scalars.at(step)[0], &mut buckets);
+            let (value, was_forced) = (self.leaf)(self.scalars.at(step), &mut buckets);
             forced |= was_forced;
             (*result, any) = (value, true);
         }
@@ -93,17 +110,19 @@ impl HistogramQuantileOperator {
     }
 }
 
-impl Operator for HistogramQuantileOperator {
+impl Operator for BucketsOperator {
     fn open(&mut self, context: &mut Context<'_>) -> Result<Opened, QueryError> {
         if !self.scalars.open(context)? {
             return Ok(Opened::More);
         }
         let Opened::Ready(labels) = self.child.open(context)? else { return Ok(Opened::More) };
-        for step in 0..self.grid.count {
-            super::scalar::warn_quantile(context, self.scalar_span, self.scalars.at(step)[0]);
+        if let Some(span) = self.quantile_span {
+            for step in 0..self.grid.count {
+                super::scalar::warn_quantile(context, span, self.scalars.at(step)[0]);
+            }
         }
-        let grouping = Grouping { labels: vec!["le".into()], without: true };
-        let (groups, keys) = grouping.assign(context, &labels)?;
+        let grouping = Grouping { labels: vec!["le".into()], without: true, keeps_name: true };
+        let (groups, mut keys) = grouping.assign(context, &labels)?;
         self.groups.resize(keys.len(), Vec::new());
         self.names.resize(keys.len(), String::new());
         context.meter.reserve(&mut self.places, labels.len())?;
@@ -121,7 +140,8 @@ impl Operator for HistogramQuantileOperator {
                 }
             });
         }
-        Ok(Opened::Ready(keys))
+        super::over_time::drop_names(&mut keys);
+        self.merge.open(context, keys).map(Opened::Ready)
     }
 
     fn next(&mut self, context: &mut Context<'_>, values: &mut Values) -> Result<Next, QueryError> {
@@ -141,11 +161,14 @@ impl Operator for HistogramQuantileOperator {
             context.meter.reset(values, self.grid.count)?;
             let any = self.compute(context, group, values)?;
             self.groups[group] = Vec::new();
-            if any {
-                return Ok(Next::Series(group));
+            if !any {
+                continue;
+            }
+            if let Some(slot) = self.merge.offer(context, group, values)? {
+                return Ok(Next::Series(slot));
             }
         }
-        Ok(Next::Done)
+        Ok(self.merge.drain(values))
     }
 }
 

@@ -80,10 +80,8 @@ impl Operator for MapOperator {
                 }
             }
             let in_time = context.spend(self.grid.count);
-            if any {
-                if let Some(slot) = self.merge.offer(context, series, values)? {
-                    return Ok(Next::Series(slot));
-                }
+            if any && let Some(slot) = self.merge.offer(context, series, values)? {
+                return Ok(Next::Series(slot));
             }
             if !in_time {
                 return Ok(Next::More);

@@ -5,7 +5,7 @@ use crate::{
     labels::LabelSet,
     promql::{ast::Span, query::QueryError},
 };
-use alloc::{boxed::Box, format, vec, vec::Vec};
+use alloc::{boxed::Box, format, string::String, vec, vec::Vec};
 
 /// A value per step that needs no series: a number, or a function of the step's time in seconds.
 pub struct Computed {
@@ -164,7 +164,19 @@ impl Scalars {
 /// Tells when a φ makes no sense.
 pub fn warn_quantile(context: &mut Context<'_>, span: Span, phi: f64) {
     if !(0.0..=1.0).contains(&phi) {
-        let phi = crate::promql::ast::NumberText(phi);
+        let phi = short_text(phi);
         context.annotations.warn(span, &format!("quantile value should be between 0 and 1, got {phi}"));
     }
+}
+
+/// A number as Go's `%g` writes it: with an exponent from a million on.
+fn short_text(value: f64) -> String {
+    let magnitude = libm::fabs(value);
+    if !value.is_finite() || value == 0.0 || (1e-4..1e6).contains(&magnitude) {
+        return format!("{}", crate::promql::ast::NumberText(value));
+    }
+    let text = format!("{value:e}");
+    let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |exponent| ('-', exponent));
+    format!("{digits}e{sign}{exponent:0>2}")
 }

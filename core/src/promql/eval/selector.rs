@@ -101,7 +101,8 @@ impl Windows for SeriesReader {
     fn open(&mut self, context: &mut Context<'_>) -> Result<Opened, QueryError> {
         let (start_ms, end_ms) = self.selection.span_ms();
         let mut found: Vec<Selected> = Vec::new();
-        let bytes_max = context.meter.bytes_left();
+        // What is found is needed twice, see below; more than half could not be kept.
+        let bytes_max = context.meter.bytes_left() / 2;
         context
             .source
             .select(&self.selection.matchers, start_ms, end_ms, bytes_max, &mut found)

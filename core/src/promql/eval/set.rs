@@ -129,10 +129,10 @@ impl SetOperator {
                 Next::More => return Ok(Next::More),
             };
             let in_time = context.spend(self.grid.count);
-            if self.mask(self.left_groups[series], self.op == BinaryOp::And, values) {
-                if let Some(slot) = self.merge.offer(context, series, values)? {
-                    return Ok(Next::Series(slot));
-                }
+            if self.mask(self.left_groups[series], self.op == BinaryOp::And, values)
+                && let Some(slot) = self.merge.offer(context, series, values)?
+            {
+                return Ok(Next::Series(slot));
             }
             if !in_time {
                 return Ok(Next::More);

@@ -304,10 +304,10 @@ impl Operator for VectorOperator {
             context.spend(self.grid.count);
             context.meter.reset(values, self.grid.count)?;
             debug_assert!(values.iter().all(|value| value.to_bits() == ABSENT.to_bits()));
-            if self.compute(series, output, values) {
-                if let Some(slot) = self.merge.offer(context, output, values)? {
-                    return Ok(Next::Series(slot));
-                }
+            if self.compute(series, output, values)
+                && let Some(slot) = self.merge.offer(context, output, values)?
+            {
+                return Ok(Next::Series(slot));
             }
         }
     }

@@ -1,12 +1,11 @@
 //! What Prometheus has and Holdfast does not have yet: refused by name instead of as a typing error.
 
 /// Functions on native histograms, and experimental ones.
-pub const FUNCTIONS: [&str; 23] = [
+pub const FUNCTIONS: [&str; 22] = [
     "double_exponential_smoothing",
     "end",
     "histogram_avg",
     "histogram_count",
-    "histogram_fraction",
     "histogram_quantiles",
     "histogram_stddev",
     "histogram_stdvar",

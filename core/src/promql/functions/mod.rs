@@ -11,6 +11,8 @@ pub mod rate;
 
 use super::ast::ValueType::{self, Matrix, Scalar, String, Vector};
 use crate::store::Sample;
+use alloc::vec::Vec;
+use histogram::Bucket;
 
 /// One function of the language.
 pub struct Function {
@@ -59,7 +61,11 @@ pub enum Shape {
     },
     LabelReplace,
     LabelJoin,
-    HistogramQuantile,
+    /// A value for the buckets of a classic histogram and the scalars, and whether the buckets had to be corrected.
+    Buckets {
+        leaf: fn(&[f64], &mut Vec<Bucket>) -> (f64, bool),
+        has_quantile: bool,
+    },
 }
 
 pub struct OverTime {
@@ -182,10 +188,17 @@ pub static FUNCTIONS: &[Function] = &[
     ),
     map("floor", libm::floor, "rounded down"),
     row(
+        "histogram_fraction",
+        &[Scalar, Scalar, Vector],
+        Vector,
+        Shape::Buckets { leaf: histogram::bucket_fraction, has_quantile: false },
+        "share of a classic histogram's observations between two values",
+    ),
+    row(
         "histogram_quantile",
         &[Scalar, Vector],
         Vector,
-        Shape::HistogramQuantile,
+        Shape::Buckets { leaf: histogram::bucket_quantile, has_quantile: true },
         "φ-quantile of classic histograms, by their le labels",
     ),
     date("hour", date::hour, "0 to 23, UTC"),

@@ -31,9 +31,9 @@ fn extrapolated(window: &Window<'_>, is_counter: bool, per_second: bool) -> Opti
             }
         }
     }
-    let mut to_start = (first.t_ms - window.start_ms) as f64 / 1000.0;
-    let mut to_end = (window.end_ms - last.t_ms) as f64 / 1000.0;
-    let sampled = (last.t_ms - first.t_ms) as f64 / 1000.0;
+    let mut to_start = first.t_ms.saturating_sub(window.start_ms) as f64 / 1000.0;
+    let mut to_end = window.end_ms.saturating_sub(last.t_ms) as f64 / 1000.0;
+    let sampled = last.t_ms.saturating_sub(first.t_ms) as f64 / 1000.0;
     let gap = sampled / (window.samples.len() - 1) as f64;
     let threshold = gap * 1.1;
     if to_start >= threshold {
@@ -50,7 +50,7 @@ fn extrapolated(window: &Window<'_>, is_counter: bool, per_second: bool) -> Opti
     }
     let mut factor = (sampled + to_start + to_end) / sampled;
     if per_second {
-        factor /= (window.end_ms - window.start_ms) as f64 / 1000.0;
+        factor /= window.end_ms.saturating_sub(window.start_ms) as f64 / 1000.0;
     }
     Some(change * factor)
 }
@@ -58,7 +58,7 @@ fn extrapolated(window: &Window<'_>, is_counter: bool, per_second: bool) -> Opti
 pub fn irate(window: &Window<'_>) -> Option<f64> {
     let [.., before, last] = window.samples else { return None };
     let change = if last.value < before.value { last.value } else { last.value - before.value };
-    Some(change / ((last.t_ms - before.t_ms) as f64 / 1000.0))
+    Some(change / (last.t_ms.saturating_sub(before.t_ms) as f64 / 1000.0))
 }
 
 pub fn idelta(window: &Window<'_>) -> Option<f64> {
@@ -98,7 +98,7 @@ fn regression(samples: &[Sample], origin_ms: i64) -> Option<(f64, f64)> {
     }
     let [mut x_sum, mut y_sum, mut xy_sum, mut xx_sum] = [KahanSum::default(); 4];
     for sample in samples {
-        let x = (sample.t_ms - origin_ms) as f64 / 1000.0;
+        let x = sample.t_ms.saturating_sub(origin_ms) as f64 / 1000.0;
         x_sum.add(x);
         y_sum.add(sample.value);
         xy_sum.add(x * sample.value);
