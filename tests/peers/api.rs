@@ -181,3 +181,40 @@ pub fn encode(text: &str) -> String {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(labels: &[(&str, &str)], samples: &[(i64, &str)]) -> Vectors {
+        let labels = labels.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect();
+        Vectors::from([(labels, samples.iter().map(|(time_ms, value)| (*time_ms, (*value).into())).collect())])
+    }
+
+    #[test]
+    fn a_difference_in_label_instant_value_or_count_is_seen() {
+        let ours = one(&[("job", "a")], &[(1, "1"), (2, "NaN")]);
+        assert_eq!(differences(&ours, &ours, exactly), Vec::<String>::new());
+        for theirs in [
+            Vectors::new(),
+            one(&[("job", "b")], &[(1, "1"), (2, "NaN")]),
+            one(&[("job", "a"), ("site", "")], &[(1, "1"), (2, "NaN")]),
+            one(&[("job", "a")], &[(1, "1"), (3, "NaN")]),
+            one(&[("job", "a")], &[(1, "1"), (2, "0")]),
+            one(&[("job", "a")], &[(1, "1.0000000000000002"), (2, "NaN")]),
+            one(&[("job", "a")], &[(1, "1")]),
+            one(&[("job", "a")], &[(1, "1"), (2, "NaN"), (2, "NaN")]),
+        ] {
+            assert_ne!(differences(&ours, &theirs, exactly), Vec::<String>::new(), "{theirs:?}");
+            assert_ne!(differences(&theirs, &ours, exactly), Vec::<String>::new(), "{theirs:?}");
+        }
+    }
+
+    #[test]
+    fn a_chunked_body_is_joined_and_a_torn_one_is_no_body() {
+        assert_eq!(unchunked(b"3\r\nabc\r\nA\r\n0123456789\r\n0\r\n\r\n"), Some(b"abc0123456789".to_vec()));
+        for torn in [&b""[..], b"3\r\nab", b"3\r\nabc\r\n", b"x\r\n"] {
+            assert_eq!(unchunked(torn), None);
+        }
+    }
+}

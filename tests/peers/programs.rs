@@ -143,10 +143,27 @@ impl Holdfast {
         wait_answering(self.port, "/-/ready", &self.program);
     }
 
+    /// A figure of a run, for whoever runs the tests with `--nocapture`.
+    pub fn tell(&self, what: &str) {
+        println!(
+            "figure: {what}; {} thread, {} kB resident at most",
+            self.program.thread_count(),
+            self.program.status("VmHWM")
+        );
+    }
+
     /// The same data, hot state, port and configuration, after it was stopped or killed.
     pub fn start_again(&mut self) {
         self.program = launch(&self.settings, self.folder.path(), self.hot.path(), self.port);
         self.wait_ready();
+    }
+
+    /// What a power cut does to a RAM file system. Only while it does not run.
+    pub fn forget_hot_state(&mut self) {
+        assert!(self.program.ended().is_some(), "it still runs");
+        for entry in fs::read_dir(self.hot.path()).expect("readable") {
+            fs::remove_file(entry.expect("an entry").path()).expect("removed");
+        }
     }
 
     pub fn data(&self) -> PathBuf {
@@ -168,9 +185,17 @@ fn launch(settings: &HoldfastSettings, folder: &Path, hot: &Path, port: u16) -> 
     Program::start(&mut command, folder.join("holdfast.log"))
 }
 
-/// The binary under test, without arguments.
+/// The binary under test, without arguments: cargo's own, or the one `HOLDFAST_BINARY` names (`bench/shows` does).
 pub fn holdfast() -> Command {
-    Command::new(env!("CARGO_BIN_EXE_holdfast"))
+    Command::new(std::env::var_os("HOLDFAST_BINARY").unwrap_or_else(|| env!("CARGO_BIN_EXE_holdfast").into()))
+}
+
+/// A number that `bench/shows` raises or lowers for its longer runs.
+pub fn number_from(variable: &str, default: u64) -> u64 {
+    match std::env::var(variable) {
+        Ok(text) => text.parse().unwrap_or_else(|error| panic!("{variable}={text:?}: {error}; give a whole number")),
+        Err(_) => default,
+    }
 }
 
 /// A real Prometheus with its folder.
