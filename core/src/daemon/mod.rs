@@ -153,7 +153,7 @@ impl<'m> Daemon<'m> {
             stopping: false,
         };
         if let Some(bytes) = daemon.store.state_get(rules_run::RULES_STATE)
-            && let Err(error) = daemon.rules.restore(bytes, now)
+            && let Err(error) = daemon.rules.restore(bytes, daemon.store.state_get(rules_run::RULES_ALIVE), now)
         {
             daemon.log(Level::Warn, "rules-restore", format_args!("{error}"));
         }
