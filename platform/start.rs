@@ -133,7 +133,7 @@ fn read_config(flags: &Flags, host_name: &str) -> Result<Loaded, String> {
 
 fn daemon(flags: &Flags) -> Result<(), Refusal> {
     let clock = Clock::start();
-    log::install(flags.log_level);
+    log::install(flags.log_level, flags.log_format);
     let host_name = flags.host_name.clone().unwrap_or_else(memory::hostname);
     let loaded = read_config(flags, &host_name).map_err(Refusal::written)?;
     let budget = budget(flags)?;
