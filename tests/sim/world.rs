@@ -33,6 +33,8 @@ const CHAOS_MS: u64 = 12 * 60_000;
 const CALM_MS: u64 = 6 * 60_000;
 const CLOCK_START_MS: i64 = 1_790_000_000_000;
 const SAMPLES_PER_SEND_MAX: u64 = 200;
+/// A commit of the last segments, then a sync: longer than the fake disk ever takes for both.
+const SYNC_MS_MAX: u64 = 500;
 /// How long samples wait for company on their way upstream.
 const BATCH_DEADLINE_MS: u64 = 5_000;
 
@@ -99,6 +101,9 @@ pub struct World {
     wall_ms_max: i64,
     /// What it showed before it was last set back, at the most.
     set_back_from_ms: Option<i64>,
+    /// For how long processes have run, all together, and how long that was when a sync last failed.
+    up_ms: u64,
+    sync_failed_up_ms: Option<u64>,
     requests: Vec<Request>,
     request_next: u64,
     trace: u64,
@@ -134,6 +139,8 @@ impl World {
             clock_jumped: false,
             wall_ms_max: CLOCK_START_MS,
             set_back_from_ms: None,
+            up_ms: 0,
+            sync_failed_up_ms: None,
             requests: Vec::new(),
             request_next: 1,
             trace: seed,
@@ -161,8 +168,21 @@ impl World {
         while self.now.mono_ms < end_ms {
             let until_ms = (self.now.mono_ms + 1_000 + self.prng.below(40_000)).min(end_ms);
             self.run_until(until_ms);
+            self.query();
             self.fault();
         }
+    }
+
+    /// Whatever is wrong outside, what was scraped is answered, and as it was served.
+    fn query(&mut self) {
+        let range_ms = 300_000;
+        let found = self.samples(&format!("{{__name__=~\"m.*\"}}[{}s]", range_ms / 1000), 0);
+        let name = |key: &str| key.split('"').nth(3).unwrap_or_default().to_owned();
+        let by_name = found.iter().map(|(key, samples)| (name(key), samples.clone())).collect();
+        // Asked and answered in one instant.
+        let between_ms = self.now.wall_ms - range_ms + 1..=self.now.wall_ms;
+        self.model.check(self.seed, &by_name, between_ms, self.clock_jumped);
+        self.ask("query=up");
     }
 
     fn calm(&mut self) {
@@ -236,8 +256,7 @@ impl World {
             // DESIGN §5: three processes went on with this slab and did not live for a minute. The fourth gives it up, which
             // costs what a power cut costs. Nothing else may be wrong with what a killed process leaves.
             assert!(matches!(error, AttachError::NeverHealthy { .. }), "seed {}: {error}", self.seed);
-            self.model.power_cut();
-            self.power_cuts += 1;
+            self.model_power_cut();
         }
         let daemon = Daemon::new(options(self.now), settings, store, spill, self.now, self.disk.stored());
         self.daemon = Some(daemon.unwrap_or_else(|errors| panic!("seed {}: {errors:?}", self.seed)));
@@ -269,8 +288,7 @@ impl World {
         self.end_process();
         let kept = self.prng.below(4_000) as usize;
         self.disk.cut_power(if self.prng.chance(1, 3) { 0 } else { kept });
-        self.model.power_cut();
-        self.power_cuts += 1;
+        self.model_power_cut();
         self.boot += 1;
         if let Some(slab) = &mut self.slab {
             slab.fill(0);
@@ -278,6 +296,15 @@ impl World {
         self.slab_is_predecessors = false;
         self.pass(self.prng.clone().below(60_000));
         self.start();
+    }
+
+    /// At most one flush interval is lost, and the time of a sync: unless a sync has failed in the last one.
+    fn model_power_cut(&mut self) {
+        let bound_ms = FLUSH_INTERVAL_MS + SYNC_MS_MAX;
+        let has_failed = self.sync_failed_up_ms.is_some_and(|failed_ms| failed_ms + bound_ms >= self.up_ms);
+        let durable_up_ms = (!has_failed).then_some(self.up_ms.saturating_sub(bound_ms));
+        self.model.power_cut(self.seed, durable_up_ms);
+        self.power_cuts += 1;
     }
 
     /// SIGTERM, and a new process.
@@ -299,6 +326,9 @@ impl World {
         self.now.mono_ms += ms;
         self.now.wall_ms += ms as i64;
         self.wall_ms_max = self.wall_ms_max.max(self.now.wall_ms);
+        if self.daemon.is_some() {
+            self.up_ms += ms;
+        }
     }
 
     // Time.
@@ -348,7 +378,7 @@ impl World {
             Event::FetchBody(fetch, bytes) => daemon.handle(now, Input::FetchBody { fetch, bytes: &bytes }, stored),
             Event::FetchEnd(fetch, exporter, page, t_ms) => {
                 daemon.handle(now, Input::FetchEnd { fetch }, stored);
-                self.model.stored(exporter, page, t_ms);
+                self.model.stored(exporter, page, t_ms, self.up_ms);
             }
             Event::FetchFailed(fetch, error) => daemon.handle(now, Input::FetchFailed { fetch, error }, stored),
             Event::PostAnswered(post, status) => {
@@ -435,6 +465,9 @@ impl World {
             Output::LogSync { token } => {
                 let durable_count = self.flush_count.take().unwrap_or(self.model.scrapes.len());
                 let result = self.disk.log_sync();
+                if result.is_err() {
+                    self.sync_failed_up_ms = Some(self.up_ms);
+                }
                 self.tell(&format!("log sync {result:?}"));
                 let delay_ms = self.prng.below(60);
                 self.later(delay_ms, Event::LogSynced { token, result, durable_count });
@@ -450,6 +483,9 @@ impl World {
             }
             Output::Commit { token } => {
                 let result = self.disk.commit();
+                if result.is_err() {
+                    self.sync_failed_up_ms = Some(self.up_ms);
+                }
                 self.tell(&format!("commit {result:?}"));
                 let delay_ms = self.prng.below(200);
                 self.later(delay_ms, Event::Committed { token, result });
@@ -540,7 +576,7 @@ impl World {
             }
         }
         let by_name = found.iter().map(|(key, samples)| (name(key), samples.clone())).collect();
-        self.model.check(seed, &by_name, jumped);
+        self.model.check(seed, &by_name, i64::MIN..=i64::MAX, jumped);
 
         // What the store had just now, the upstream has as soon as its batch was due.
         self.run_until(self.now.mono_ms + 2 * BATCH_DEADLINE_MS);
