@@ -3,7 +3,7 @@
 use crate::{
     fake_stored::FakeDisk,
     model::Model,
-    network::{self, ExporterMode, Ledger, PeerMode},
+    network::{self, ExporterMode, Ledger, PeerMode, UpstreamKind},
 };
 use holdfast::disk::{Disk, for_start::ForStart};
 use holdfast_core::{
@@ -14,6 +14,7 @@ use holdfast_core::{
         settings::{AlertmanagerSettings, JobKind, JobSettings, RemoteWriteSettings, Scheme, TargetSettings},
         start,
     },
+    forward::PARKED_RETRY_MS,
     labels::LabelSet,
     memory::Plan,
     prng::{self, Prng},
@@ -52,7 +53,7 @@ enum Event {
     /// The page is whole: exporter, page number, and when it was asked for.
     FetchEnd(FetchId, usize, u64, i64),
     FetchFailed(FetchId, &'static str),
-    PostAnswered(PostId, u16),
+    PostAnswered(PostId, u16, &'static str),
     PostFailed(PostId),
     LogSynced {
         token: u64,
@@ -88,6 +89,9 @@ pub struct World {
     event_next: u64,
     exporters: [(ExporterMode, u64); EXPORTERS],
     upstream: (PeerMode, Ledger),
+    upstream_kind: UpstreamKind,
+    /// The daemon has said that the upstream will never have something.
+    said_lost: bool,
     alertmanager: PeerMode,
     starts_at: std::collections::BTreeSet<String>,
     model: Model,
@@ -103,6 +107,7 @@ pub struct World {
     set_back_from_ms: Option<i64>,
     /// For how long processes have run, all together, and how long that was when a sync last failed.
     up_ms: u64,
+    is_calm: bool,
     sync_failed_up_ms: Option<u64>,
     requests: Vec<Request>,
     request_next: u64,
@@ -129,6 +134,9 @@ impl World {
             event_next: 0,
             exporters: [(ExporterMode::Fine, 0); EXPORTERS],
             upstream: (PeerMode::Fine, Ledger::default()),
+            upstream_kind: [UpstreamKind::Moody, UpstreamKind::Away, UpstreamKind::Window, UpstreamKind::Picky]
+                [prng::mix(seed) as usize % 4],
+            said_lost: false,
             alertmanager: PeerMode::Fine,
             starts_at: std::collections::BTreeSet::new(),
             model: Model::default(),
@@ -140,6 +148,7 @@ impl World {
             wall_ms_max: CLOCK_START_MS,
             set_back_from_ms: None,
             up_ms: 0,
+            is_calm: false,
             sync_failed_up_ms: None,
             requests: Vec::new(),
             request_next: 1,
@@ -191,6 +200,12 @@ impl World {
         self.alertmanager = PeerMode::Fine;
         self.disk.failing = false;
         self.disk_failing_until_ms = 0;
+        self.is_calm = true;
+        if self.upstream_kind == UpstreamKind::Window {
+            // The operator has opened it; what was parked is tried again every ten minutes.
+            self.upstream_kind = UpstreamKind::Moody;
+            self.run_until(self.now.mono_ms + PARKED_RETRY_MS);
+        }
         self.run_until(self.now.mono_ms + CALM_MS);
     }
 
@@ -381,8 +396,7 @@ impl World {
                 self.model.stored(exporter, page, t_ms, self.up_ms);
             }
             Event::FetchFailed(fetch, error) => daemon.handle(now, Input::FetchFailed { fetch, error }, stored),
-            Event::PostAnswered(post, status) => {
-                let body = if status >= 300 { "try later" } else { "" };
+            Event::PostAnswered(post, status, body) => {
                 daemon.handle(now, Input::PostAnswered { post, status, retry_after_ms: None, body }, stored);
             }
             Event::PostFailed(post) => {
@@ -490,7 +504,10 @@ impl World {
                 let delay_ms = self.prng.below(200);
                 self.later(delay_ms, Event::Committed { token, result });
             }
-            Output::Log { message, .. } => self.note(message),
+            Output::Log { message, .. } => {
+                self.said_lost |= message.contains("will never have");
+                self.note(message);
+            }
             Output::Stopped => {
                 self.note("stopped");
                 self.end_process();
@@ -535,7 +552,18 @@ impl World {
     fn post(&mut self, post: PostId, kind: PostKind, body: &[u8]) {
         self.trace = prng::mix(self.trace ^ prng::stable_hash(body));
         let delay_ms = 1 + self.prng.below(300);
-        let mode = if kind == PostKind::RemoteWrite1 { self.upstream.0 } else { self.alertmanager };
+        let is_upstream = kind == PostKind::RemoteWrite1;
+        let mode = match (is_upstream, self.upstream_kind) {
+            (true, UpstreamKind::Away) if !self.is_calm => PeerMode::Refused,
+            (true, _) => self.upstream.0,
+            (false, _) => self.alertmanager,
+        };
+        if is_upstream
+            && mode == PeerMode::Fine
+            && let Some(words) = network::refusal(self.upstream_kind, body, self.now.wall_ms)
+        {
+            return self.later(delay_ms, Event::PostAnswered(post, 400, words));
+        }
         if matches!(mode, PeerMode::Fine | PeerMode::AnswerLost) {
             match kind {
                 PostKind::RemoteWrite1 => self.upstream.1.take(self.seed, body, self.clock_jumped),
@@ -543,9 +571,9 @@ impl World {
             }
         }
         match mode {
-            PeerMode::Fine => self.later(delay_ms, Event::PostAnswered(post, 204)),
-            PeerMode::Status500 => self.later(delay_ms, Event::PostAnswered(post, 500)),
-            PeerMode::Status429 => self.later(delay_ms, Event::PostAnswered(post, 429)),
+            PeerMode::Fine => self.later(delay_ms, Event::PostAnswered(post, 204, "")),
+            PeerMode::Status500 => self.later(delay_ms, Event::PostAnswered(post, 500, "try later")),
+            PeerMode::Status429 => self.later(delay_ms, Event::PostAnswered(post, 429, "try later")),
             PeerMode::Refused => self.later(delay_ms, Event::PostFailed(post)),
             PeerMode::AnswerLost => {
                 self.uncertain += 1;
@@ -582,7 +610,9 @@ impl World {
         self.run_until(self.now.mono_ms + 2 * BATCH_DEADLINE_MS);
         for (key, samples) in &found {
             let known = self.upstream.1.samples.get(key);
-            for (t_ms, value) in samples {
+            let is_poison = self.upstream_kind == UpstreamKind::Picky && name(key) == network::POISON;
+            assert!(!is_poison || self.said_lost, "seed {seed}: nobody said that the upstream lacks {key}");
+            for (t_ms, value) in samples.iter().filter(|_| !is_poison) {
                 let upstream = known.and_then(|known| known.get(t_ms));
                 let is_there = upstream.is_some_and(|values| values.contains(&value.to_bits()));
                 assert!(is_there, "seed {seed}: {key} is {value} at {t_ms}, and upstream {upstream:x?}");
