@@ -59,6 +59,35 @@ pub enum PeerMode {
     AnswerLost,
 }
 
+/// What an upstream is like apart from its moods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamKind {
+    Moody,
+    /// Not there until the calm.
+    Away,
+    /// Until the calm it takes nothing that is older than [`WINDOW_MS`].
+    Window,
+    /// It refuses [`POISON`] for ever.
+    Picky,
+}
+
+pub const WINDOW_MS: i64 = 150_000;
+pub const POISON: &str = "m1_3";
+
+/// Why an upstream of this kind refuses a message, which it then leaves as a whole.
+pub fn refusal(kind: UpstreamKind, body: &[u8], wall_ms: i64) -> Option<&'static str> {
+    let request = WriteRequest::decode(body).ok()?;
+    let is_poison = |label: &Label| label.name == "__name__" && label.value == POISON;
+    let mut series = request.timeseries.iter();
+    match kind {
+        UpstreamKind::Moody | UpstreamKind::Away => None,
+        UpstreamKind::Window => series
+            .any(|series| series.samples.iter().any(|sample| sample.timestamp < wall_ms - WINDOW_MS))
+            .then_some("out of bounds"),
+        UpstreamKind::Picky => series.any(|series| series.labels.iter().any(is_poison)).then_some("I do not like this"),
+    }
+}
+
 #[derive(Clone, PartialEq, prost::Message)]
 struct WriteRequest {
     #[prost(message, repeated, tag = "1")]
