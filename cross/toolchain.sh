@@ -58,10 +58,11 @@ find_linker() {
   export "$variable=ld.lld"
 }
 
-# find_zig: puts zig and cargo-zigbuild on PATH, from a folder of their own when they are not there. zig gives the C
-# compiler, the C library and the linker; cargo-zigbuild joins it with cargo.
+# find_zig FOLDER: puts zig and cargo-zigbuild on PATH, installed into FOLDER when they are not there. zig gives the C
+# compiler, the C library and the linker; cargo-zigbuild joins it with cargo. Cargo builds everything anew when the
+# linker's path changes, so FOLDER belongs with the built files.
 find_zig() {
-  local venv=${HOLDFAST_ZIG_VENV:-$PWD/target/zig}
+  local venv=${HOLDFAST_ZIG_VENV:-$1}
   if command -v cargo-zigbuild >/dev/null && { command -v zig >/dev/null || python3 -c 'import ziglang' 2>/dev/null; }; then
     return 0
   fi

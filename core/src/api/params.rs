@@ -63,6 +63,16 @@ impl Params {
         }
     }
 
+    /// A time with a default; Prometheus words its error in another way than where there is none.
+    pub fn instant_ms(&self, name: &str, default_ms: i64) -> Result<i64, ApiError> {
+        let text = self.get(name);
+        self.time_ms(name, Some(default_ms)).map_err(|_| {
+            ApiError::bad_data(format!(
+                "invalid parameter {name:?}: invalid time value for '{name}': cannot parse {text:?} to a valid timestamp"
+            ))
+        })
+    }
+
     pub fn duration_ms(&self, name: &str, default: Option<i64>) -> Result<i64, ApiError> {
         let text = self.get(name);
         match (text, default) {
@@ -75,11 +85,34 @@ impl Params {
 
     /// A count that bounds an answer; 0 and absent: no bound.
     pub fn limit(&self, name: &str) -> Result<usize, ApiError> {
+        let refuse = |why: String| Err(ApiError::bad_data(format!("invalid parameter {name:?}: {why}")));
+        match (self.get(name), self.get(name).parse::<i64>()) {
+            ("", _) => Ok(0),
+            (text, Err(_)) => refuse(format!("cannot parse {text:?} to a number")),
+            (_, Ok(..0)) => refuse("limit must be non-negative".into()),
+            (_, Ok(limit)) => Ok(usize::try_from(limit).unwrap_or(usize::MAX)),
+        }
+    }
+
+    /// A count of which only what is positive bounds, where the default is none.
+    pub fn count(&self, name: &str) -> Result<Option<i64>, ApiError> {
         match self.get(name) {
-            "" => Ok(0),
-            text => text.parse().map_err(|_| {
-                ApiError::bad_data(format!("invalid parameter {name:?}: cannot parse {text:?} to a number"))
-            }),
+            "" => Ok(None),
+            text => match text.parse() {
+                Ok(count) => Ok(Some(count)),
+                Err(_) => Err(ApiError::bad_data(format!("{name} must be a number"))),
+            },
+        }
+    }
+
+    /// A truth value, as Go's `ParseBool` reads it.
+    pub fn flag(&self, name: &str) -> Result<bool, ApiError> {
+        match self.get(name) {
+            "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
+            "" | "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
+            text => Err(ApiError::bad_data(format!(
+                "invalid parameter {name:?}: error converting {name}: {text:?} is not true or false"
+            ))),
         }
     }
 }

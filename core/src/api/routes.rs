@@ -6,6 +6,7 @@ use crate::daemon::input::Method;
 pub enum Route<'p> {
     Query,
     QueryRange,
+    QueryExemplars,
     FormatQuery,
     Series,
     Labels,
@@ -13,6 +14,8 @@ pub enum Route<'p> {
     LabelValues(&'p str),
     Metadata,
     Targets,
+    TargetsMetadata,
+    ScrapePools,
     Rules,
     Alerts,
     Alertmanagers,
@@ -21,7 +24,10 @@ pub enum Route<'p> {
     StatusFlags,
     StatusRuntimeInfo,
     StatusTsdb,
+    StatusWalReplay,
     StatusHoldfast,
+    Notifications,
+    Version,
     Federate,
     Metrics,
     Healthy,
@@ -42,19 +48,23 @@ pub enum RouteError {
 
 /// Headers that say what is allowed; the first is `Allow`.
 type Methods = &'static [(&'static str, &'static str)];
-const GET: Methods = &[("Allow", "GET, HEAD, OPTIONS")];
-const GET_POST: Methods = &[("Allow", "GET, HEAD, POST, OPTIONS")];
-const POST_PUT: Methods = &[("Allow", "POST, PUT")];
+const GET: Methods = &[("Allow", "GET, HEAD, OPTIONS"), PLAIN];
+const GET_POST: Methods = &[("Allow", "GET, HEAD, POST, OPTIONS"), PLAIN];
+const POST_PUT: Methods = &[("Allow", "POST, PUT"), PLAIN];
+const PLAIN: (&str, &str) = ("Content-Type", "text/plain; charset=utf-8");
 
 /// Path under the route prefix, allowed methods, route.
 const TABLE: &[(&str, Methods, Route<'static>)] = &[
     ("/api/v1/query", GET_POST, Route::Query),
     ("/api/v1/query_range", GET_POST, Route::QueryRange),
+    ("/api/v1/query_exemplars", GET_POST, Route::QueryExemplars),
     ("/api/v1/format_query", GET_POST, Route::FormatQuery),
     ("/api/v1/series", GET_POST, Route::Series),
     ("/api/v1/labels", GET_POST, Route::Labels),
     ("/api/v1/metadata", GET, Route::Metadata),
     ("/api/v1/targets", GET, Route::Targets),
+    ("/api/v1/targets/metadata", GET, Route::TargetsMetadata),
+    ("/api/v1/scrape_pools", GET, Route::ScrapePools),
     ("/api/v1/rules", GET, Route::Rules),
     ("/api/v1/alerts", GET, Route::Alerts),
     ("/api/v1/alertmanagers", GET, Route::Alertmanagers),
@@ -63,7 +73,10 @@ const TABLE: &[(&str, Methods, Route<'static>)] = &[
     ("/api/v1/status/flags", GET, Route::StatusFlags),
     ("/api/v1/status/runtimeinfo", GET, Route::StatusRuntimeInfo),
     ("/api/v1/status/tsdb", GET, Route::StatusTsdb),
+    ("/api/v1/status/walreplay", GET, Route::StatusWalReplay),
     ("/api/v1/status/holdfast", GET, Route::StatusHoldfast),
+    ("/api/v1/notifications", GET, Route::Notifications),
+    ("/version", GET, Route::Version),
     ("/federate", GET, Route::Federate),
     ("/metrics", GET, Route::Metrics),
     ("/-/healthy", GET, Route::Healthy),
@@ -83,7 +96,7 @@ pub fn route(method: Method, path: &str) -> Result<Route<'_>, RouteError> {
         Method::Options => "OPTIONS",
         Method::Other => "",
     };
-    if !allow.iter().any(|(_, methods)| methods.split(", ").any(|allowed| allowed == name)) {
+    if !allow[0].1.split(", ").any(|allowed| allowed == name) {
         return Err(RouteError::MethodNotAllowed(allow));
     }
     Ok(if method == Method::Options { Route::Options } else { route })

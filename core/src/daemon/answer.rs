@@ -4,28 +4,32 @@
 //! pieces are given out, each after the socket took the last -> removed with the last piece, or when the client left.
 //! An error found before the head has left becomes an error answer; later the connection is cut, so that nobody takes
 //! half an answer for a whole one.
+//!
+//! What all answers hold together is bounded by one pool: before a bite, an answer may use what it has and what is left.
+
+mod federate;
+mod query;
+mod select;
+
+pub use {
+    federate::Federate,
+    query::{QueryRequest, query_error},
+    select::{Select, SelectKind},
+};
 
 use super::input::RequestId;
 use crate::{
     api::{ApiError, ErrorType, Json},
     labels::{LabelSet, Matcher},
-    number::GoFloat,
-    promql::{
-        AnnotationLevel, Point, Progress, Query, QueryError, ValueType,
-        source::{Selected, Source},
-    },
-    store::{STALE_NAN_BITS, Sample},
+    promql::source::{Selected, Source},
     time::Now,
 };
 use alloc::{boxed::Box, collections::VecDeque, format, vec::Vec};
-use core::fmt::Write;
 
 /// Answers in the making. One more is told to come back (503).
 pub const ANSWERS_COUNT_MAX: usize = 64;
 /// An answer rests when its buffer holds this much.
 const PIECE_BYTES: usize = 16 * 1024;
-/// Samples one bite of a query may read: about a millisecond on a slow core.
-const BITE_SAMPLES: usize = 20_000;
 
 /// Headers of an answer. Any page may read the API, as with Prometheus' default `--web.cors.origin`.
 pub type Headers = &'static [(&'static str, &'static str)];
@@ -39,9 +43,16 @@ pub const PREFLIGHT: Headers = &[
 ];
 const TEXT_TYPE: &str = "text/plain; charset=utf-8";
 
-#[derive(Default)]
+/// The warning under an answer that `limit` has cut; Prometheus' words (web/api/v1).
+const TRUNCATED: &str = "results truncated due to limit";
+
 pub struct Answers {
     working: VecDeque<Answer>,
+    /// Heap that all of them together may use.
+    bytes_max: usize,
+    /// Answers that gave way to an error because the others held the memory, and those whose work failed.
+    pub refused_count: u64,
+    pub failed_count: u64,
 }
 
 pub struct Answer {
@@ -58,9 +69,20 @@ pub struct Answer {
 enum Work {
     Done,
     Broken,
-    Query(Box<QueryWork>),
-    Select(Box<SelectWork>),
-    Federate(Box<FederateWork>),
+    Query(Box<query::QueryWork>),
+    Select(Box<select::SelectWork>),
+    Federate(Box<federate::FederateWork>),
+}
+
+/// What one bite works with.
+struct Bite<'a> {
+    now: Now,
+    source: &'a mut dyn Source,
+    body: &'a mut Vec<u8>,
+    /// Heap this answer may use: what it has, and what the others leave of the pool.
+    bytes_max: usize,
+    /// Whether others hold a part of the pool.
+    is_shared: bool,
 }
 
 /// What `poll_output` can do next.
@@ -82,25 +104,29 @@ pub enum Step<'b> {
 }
 
 impl Answers {
+    pub fn new(bytes_max: usize) -> Self {
+        Self { working: VecDeque::new(), bytes_max, refused_count: 0, failed_count: 0 }
+    }
+
     pub fn is_full(&self) -> bool {
         self.working.len() >= ANSWERS_COUNT_MAX
     }
 
-    pub fn len(&self) -> usize {
-        self.working.len()
+    /// Heap in use by all answers' work.
+    pub fn bytes(&self) -> usize {
+        self.working.iter().map(Answer::bytes).sum()
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.working.is_empty()
+    pub fn bytes_max(&self) -> usize {
+        self.bytes_max
     }
 
-    /// Queries being worked on.
-    pub fn query_count(&self) -> usize {
-        self.working.iter().filter(|answer| matches!(answer.work, Work::Query(_))).count()
-    }
-
+    /// A large answer that would take all together over the pool gives way to an error.
     pub fn add(&mut self, answer: Answer) {
-        self.working.push_back(answer);
+        let (bytes, bytes_others) = (answer.body.len(), self.bytes());
+        let fits = bytes <= PIECE_BYTES || bytes_others == 0 || bytes_others + bytes <= self.bytes_max;
+        self.refused_count += u64::from(!fits);
+        self.working.push_back(if fits { answer } else { Answer::error(answer.request, &busy()) });
     }
 
     pub fn ready(&mut self, request: RequestId) {
@@ -142,11 +168,14 @@ impl Answers {
             return Step::Piece { request, bytes: &buf[..length], last, broken: broken && last };
         }
         // Round robin: the one that worked goes to the end of the queue.
+        let bytes_all = self.bytes();
         for _ in 0..self.working.len() {
             let Some(mut answer) = self.working.pop_front() else { break };
             let works = answer.body.len() < PIECE_BYTES && !matches!(answer.work, Work::Done | Work::Broken);
             if works {
-                answer.bite(now, source);
+                let bytes_others = bytes_all - answer.bytes();
+                let is_good = answer.bite(now, source, self.bytes_max.saturating_sub(bytes_others), bytes_others > 0);
+                self.failed_count += u64::from(!is_good);
             }
             self.working.push_back(answer);
             if works {
@@ -192,162 +221,107 @@ impl Answer {
         Self { request, status: 200, headers, head_sent: false, waiting: false, body: Vec::new(), work }
     }
 
-    pub fn query(request: RequestId, query: Query, limit: usize, deadline_mono_ms: u64) -> Self {
-        let work = QueryWork { query, json: Json::default(), limit, written: 0, opened: false, deadline_mono_ms };
-        Self::working(request, JSON, Work::Query(Box::new(work)))
+    pub fn query(request: RequestId, query: QueryRequest) -> Self {
+        Self::working(request, JSON, Work::Query(Box::new(query::QueryWork::new(query))))
     }
 
     pub fn select(request: RequestId, select: Select) -> Self {
-        let work = SelectWork { select, next: 0, selection: Vec::new() };
-        Self::working(request, JSON, Work::Select(Box::new(work)))
+        Self::working(request, JSON, Work::Select(Box::new(select::SelectWork::new(select))))
     }
 
     pub fn federate(request: RequestId, federate: Federate) -> Self {
-        let work =
-            FederateWork { federate, next_matchers: 0, selection: Vec::new(), next: 0, last_name: LabelSet::default() };
-        Self::working(request, EXPOSITION, Work::Federate(Box::new(work)))
+        Self::working(request, EXPOSITION, Work::Federate(Box::new(federate::FederateWork::new(federate))))
     }
 
-    fn bite(&mut self, now: Now, source: &mut dyn Source) {
+    /// Heap in use: a whole answer's body, or the work's; the body beside that holds about a piece.
+    fn bytes(&self) -> usize {
+        match &self.work {
+            Work::Done | Work::Broken => self.body.len(),
+            Work::Query(work) => work.bytes(),
+            Work::Select(work) => work.bytes(),
+            Work::Federate(work) => work.bytes(),
+        }
+    }
+
+    /// `false` when the work failed.
+    fn bite(&mut self, now: Now, source: &mut dyn Source, bytes_max: usize, is_shared: bool) -> bool {
+        let mut bite = Bite { now, source, body: &mut self.body, bytes_max, is_shared };
         let result = match &mut self.work {
-            Work::Done | Work::Broken => return,
-            Work::Query(work) => work.bite(now, source, &mut self.body),
-            Work::Select(work) => work.bite(source, &mut self.body),
-            Work::Federate(work) => work.bite(source, &mut self.body),
+            Work::Done | Work::Broken => return true,
+            Work::Query(work) => work.bite(&mut bite),
+            Work::Select(work) => work.bite(&mut bite),
+            Work::Federate(work) => work.bite(&mut bite),
         };
+        let is_good = result.is_ok();
         match result {
             Ok(false) => {}
             Ok(true) => self.work = Work::Done,
             Err(error) if !self.head_sent => {
-                (self.status, self.headers) = (error.kind.status(), JSON);
-                self.body = error.body().into_bytes();
+                self.status = error.kind.status();
+                if matches!(self.work, Work::Federate(_)) {
+                    // Not an endpoint of the API: its errors are plain text (web/federate.go).
+                    (self.headers, self.body) = (TEXT, format!("{}\n", error.message).into_bytes());
+                } else {
+                    (self.headers, self.body) = (JSON, error.body().into_bytes());
+                }
                 self.work = Work::Done;
             }
             Err(_) => self.work = Work::Broken,
         }
+        is_good
     }
 }
 
-struct QueryWork {
-    query: Query,
-    json: Json,
-    /// Series in the answer; 0: no limit.
-    limit: usize,
-    written: usize,
-    opened: bool,
-    deadline_mono_ms: u64,
-}
-
-impl QueryWork {
-    fn bite(&mut self, now: Now, source: &mut dyn Source, body: &mut Vec<u8>) -> Result<bool, ApiError> {
-        if now.mono_ms >= self.deadline_mono_ms {
-            return Err(ApiError::new(ErrorType::Timeout, "query timed out in expression evaluation"));
-        }
-        let progress = self.query.advance(source, BITE_SAMPLES).map_err(query_error)?;
-        let done = match progress {
-            Progress::More => return Ok(false),
-            Progress::Series if self.limit > 0 && self.written == self.limit => true,
-            Progress::Series => {
-                self.open();
-                self.series();
-                false
-            }
-            Progress::Done => true,
-        };
-        if done {
-            self.open();
-            let value_type = self.query.value_type();
-            if matches!(value_type, ValueType::Vector | ValueType::Matrix) {
-                self.json.close("]");
-            }
-            self.json.close("}");
-            self.annotations();
-            self.json.close("}");
-        }
-        body.append(&mut self.json.take());
-        Ok(done)
-    }
-
-    fn open(&mut self) {
-        if self.opened {
-            return;
-        }
-        self.opened = true;
-        let value_type = self.query.value_type();
-        let json = &mut self.json;
-        json.open("{").key("status").text("success").key("data").open("{");
-        json.key("resultType").text(match value_type {
-            ValueType::Scalar => "scalar",
-            ValueType::Vector => "vector",
-            ValueType::Matrix => "matrix",
-            ValueType::String => "string",
-        });
-        json.key("result");
-        if matches!(value_type, ValueType::Vector | ValueType::Matrix) {
-            json.open("[");
+impl Bite<'_> {
+    /// Moves what was written into the body.
+    fn give(&mut self, json: &mut Json) {
+        if self.body.is_empty() {
+            *self.body = json.take();
+        } else {
+            self.body.append(&mut json.take());
         }
     }
 
-    fn series(&mut self) {
-        let value_type = self.query.value_type();
-        let Some(series) = self.query.take_series() else { return };
-        self.written += 1;
-        let json = &mut self.json;
-        match (value_type, series.points.first()) {
-            (ValueType::Scalar, Some(point)) => write_point(json, point),
-            (ValueType::String, Some(point)) => {
-                json.array(|json| {
-                    json.timestamp(point.t_ms);
-                    json.text(series.text.as_deref().unwrap_or(""));
-                });
-            }
-            (ValueType::Vector, Some(point)) => {
-                json.object(|json| {
-                    json.key("metric");
-                    write_labels(json, &series.labels);
-                    json.key("value");
-                    write_point(json, point);
-                });
-            }
-            (ValueType::Matrix, _) => {
-                json.object(|json| {
-                    json.key("metric");
-                    write_labels(json, &series.labels);
-                    json.key("values").array(|json| {
-                        for point in &series.points {
-                            write_point(json, point);
-                        }
-                    });
-                });
-            }
-            (_, None) => {}
+    /// A text that would take this answer over what it may use.
+    fn out_of_memory(&self, what: &str) -> ApiError {
+        if self.is_shared {
+            return busy();
         }
+        let text = format!(
+            "{what} needs more than the {} bytes of memory that queries may use; narrow the selector or the time range, \
+             or raise --memory.limit",
+            self.bytes_max
+        );
+        ApiError::new(ErrorType::Execution, text)
     }
 
-    /// `warnings` and `infos`, where there are any.
-    fn annotations(&mut self) {
-        for (key, level) in [("warnings", AnnotationLevel::Warning), ("infos", AnnotationLevel::Info)] {
-            let mut texts = self.query.annotations().iter().filter(|annotation| annotation.level == level).peekable();
-            if texts.peek().is_some() {
-                self.json.key(key).array(|json| {
-                    for annotation in texts {
-                        json.text(&annotation.text);
-                    }
-                });
-            }
-        }
+    /// Appends the series that match, charging them to `bytes`.
+    fn select(
+        &mut self,
+        matchers: &[Matcher],
+        start_ms: i64,
+        end_ms: i64,
+        selection: &mut Vec<Selected>,
+        bytes: &mut usize,
+    ) -> Result<(), ApiError> {
+        let (before, left) = (selection.len(), self.bytes_max.saturating_sub(*bytes));
+        self.source.select(matchers, start_ms, end_ms, left, selection).map_err(|error| {
+            let hint = if self.is_shared { "; other queries use some of it now, so trying again may help" } else { "" };
+            ApiError::new(ErrorType::Execution, format!("{error}{hint}"))
+        })?;
+        *bytes += selection[before..].iter().map(selected_bytes).sum::<usize>();
+        Ok(())
     }
 }
 
-pub fn query_error(error: QueryError) -> ApiError {
-    ApiError::new(ErrorType::Execution, format!("{error}"))
+/// The pool is in use by others: not this request's fault, so it is told to come back.
+fn busy() -> ApiError {
+    ApiError::new(ErrorType::Unavailable, "other queries are using the memory for queries; try again")
 }
 
-fn write_point(json: &mut Json, point: &Point) {
-    json.array(|json| {
-        json.timestamp(point.t_ms);
-        json.display(GoFloat::Json(point.value));
-    });
+/// Heap of one selected series, in a list that may have doubled.
+fn selected_bytes(selected: &Selected) -> usize {
+    2 * size_of::<Selected>() + selected.labels.heap_bytes() + size_of_val::<[_]>(&selected.parts)
 }
 
 pub fn write_labels(json: &mut Json, labels: &LabelSet) {
@@ -358,193 +332,6 @@ pub fn write_labels(json: &mut Json, labels: &LabelSet) {
     });
 }
 
-/// A request for series, label names or label values.
-pub struct Select {
-    pub kind: SelectKind,
-    /// Each list is one `match[]`; none selects everything.
-    pub matcher_lists: Vec<Vec<Matcher>>,
-    pub start_ms: i64,
-    pub end_ms: i64,
-    /// 0: no limit.
-    pub limit: usize,
-    pub bytes_max: usize,
-}
-
-pub enum SelectKind {
-    Series,
-    LabelNames,
-    LabelValues(Box<str>),
-}
-
-struct SelectWork {
-    select: Select,
-    next: usize,
-    selection: Vec<Selected>,
-}
-
-impl SelectWork {
-    /// One matcher list per bite; the answer with the last.
-    fn bite(&mut self, source: &mut dyn Source, body: &mut Vec<u8>) -> Result<bool, ApiError> {
-        let Select { matcher_lists, start_ms, end_ms, bytes_max, .. } = &self.select;
-        if self.next == 0 && matcher_lists.is_empty() {
-            select(source, &[], *start_ms, *end_ms, *bytes_max, &mut self.selection)?;
-        } else if let Some(matchers) = matcher_lists.get(self.next) {
-            select(source, matchers, *start_ms, *end_ms, *bytes_max, &mut self.selection)?;
-            self.next += 1;
-            if self.next < matcher_lists.len() {
-                return Ok(false);
-            }
-        }
-        let Answer { body: mut whole, .. } = self.answer();
-        body.append(&mut whole);
-        Ok(true)
-    }
-
-    fn answer(&mut self) -> Answer {
-        let limit = if self.select.limit == 0 { usize::MAX } else { self.select.limit };
-        let request = RequestId(0);
-        match &self.select.kind {
-            SelectKind::Series => {
-                self.selection.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
-                self.selection.dedup_by(|a, b| a.labels == b.labels);
-                Answer::success(request, |json| {
-                    json.array(|json| {
-                        for selected in self.selection.iter().take(limit) {
-                            write_labels(json, &selected.labels);
-                        }
-                    });
-                })
-            }
-            SelectKind::LabelNames => texts(
-                request,
-                limit,
-                self.selection.iter().flat_map(|selected| selected.labels.iter().map(|(name, _)| name)),
-            ),
-            SelectKind::LabelValues(name) => {
-                texts(request, limit, self.selection.iter().filter_map(|selected| selected.labels.get(name)))
-            }
-        }
-    }
-}
-
-fn texts<'t>(request: RequestId, limit: usize, texts: impl Iterator<Item = &'t str>) -> Answer {
-    let sorted: alloc::collections::BTreeSet<&str> = texts.collect();
-    Answer::success(request, |json| {
-        json.array(|json| {
-            for text in sorted.into_iter().take(limit) {
-                json.text(text);
-            }
-        });
-    })
-}
-
-fn select(
-    source: &mut dyn Source,
-    matchers: &[Matcher],
-    start_ms: i64,
-    end_ms: i64,
-    bytes_max: usize,
-    selection: &mut Vec<Selected>,
-) -> Result<(), ApiError> {
-    source
-        .select(matchers, start_ms, end_ms, bytes_max, selection)
-        .map_err(|error| ApiError::new(ErrorType::Execution, format!("{error}")))
-}
-
-/// A request to `/federate`.
-pub struct Federate {
-    pub matcher_lists: Vec<Vec<Matcher>>,
-    pub now_ms: i64,
-    pub lookback_ms: i64,
-    pub external_labels: LabelSet,
-    pub bytes_max: usize,
-}
-
-struct FederateWork {
-    federate: Federate,
-    next_matchers: usize,
-    selection: Vec<Selected>,
-    next: usize,
-    /// The name whose TYPE line was written last.
-    last_name: LabelSet,
-}
-
-impl FederateWork {
-    /// Selects one list per bite, then writes some series per bite: the newest sample within the look-back, external
-    /// labels where absent, `instance=""` where there is none (web/federate.go).
-    fn bite(&mut self, source: &mut dyn Source, body: &mut Vec<u8>) -> Result<bool, ApiError> {
-        let Federate { matcher_lists, now_ms, lookback_ms, external_labels, bytes_max } = &self.federate;
-        let (start_ms, end_ms) = (now_ms - lookback_ms + 1, *now_ms);
-        if let Some(matchers) = matcher_lists.get(self.next_matchers) {
-            select(source, matchers, start_ms, end_ms, *bytes_max, &mut self.selection)?;
-            self.next_matchers += 1;
-            if self.next_matchers == matcher_lists.len() {
-                let name = |selected: &Selected| selected.labels.as_ref().metric_name().len();
-                self.selection.sort_unstable_by(|a, b| {
-                    let by_name = a.labels.as_ref().metric_name().cmp(b.labels.as_ref().metric_name());
-                    by_name.then_with(|| a.labels.cmp(&b.labels)).then_with(|| name(a).cmp(&name(b)))
-                });
-                self.selection.dedup_by(|a, b| a.labels == b.labels);
-            }
-            return Ok(false);
-        }
-        let mut samples: Vec<Sample> = Vec::new();
-        for _ in 0..64 {
-            let Some(selected) = self.selection.get(self.next) else { return Ok(true) };
-            self.next += 1;
-            samples.clear();
-            source
-                .read(selected, start_ms, end_ms, &mut samples)
-                .map_err(|error| ApiError::new(ErrorType::Execution, format!("{error}")))?;
-            let Some(sample) = samples.last().filter(|sample| sample.value.to_bits() != STALE_NAN_BITS) else {
-                continue;
-            };
-            let name = selected.labels.as_ref().metric_name();
-            let mut line = alloc::string::String::new();
-            if self.last_name.as_ref().metric_name() != name {
-                self.last_name = LabelSet::from_pairs([(crate::labels::NAME, name)]);
-                put(&mut line, format_args!("# TYPE {name} untyped\n"));
-            }
-            let mut labels: Vec<(&str, &str)> =
-                selected.labels.iter().filter(|(label, _)| *label != crate::labels::NAME).collect();
-            for (label, value) in external_labels.iter() {
-                if selected.labels.get(label).is_none() {
-                    labels.push((label, value));
-                }
-            }
-            labels.sort_unstable();
-            put(&mut line, format_args!("{name}{{"));
-            for (index, (label, value)) in labels.iter().enumerate() {
-                put(&mut line, format_args!("{}{label}=\"{}\"", if index > 0 { "," } else { "" }, Escaped(value)));
-            }
-            if !labels.iter().any(|(label, _)| *label == "instance") {
-                put(&mut line, format_args!("{}instance=\"\"", if labels.is_empty() { "" } else { "," }));
-            }
-            put(&mut line, format_args!("}} {} {}\n", GoFloat::G(sample.value), sample.t_ms));
-            body.extend_from_slice(line.as_bytes());
-        }
-        Ok(false)
-    }
-}
-
-fn put(line: &mut alloc::string::String, args: core::fmt::Arguments<'_>) {
-    let written = line.write_fmt(args);
-    assert!(written.is_ok(), "writing into a string does not fail");
-}
-
-/// A label value as the text format escapes it: backslash, quote and newline.
-pub struct Escaped<'a>(pub &'a str);
-
-impl core::fmt::Display for Escaped<'_> {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        for c in self.0.chars() {
-            match c {
-                '\\' => f.write_str("\\\\")?,
-                '"' => f.write_str("\\\"")?,
-                '\n' => f.write_str("\\n")?,
-                c => f.write_char(c)?,
-            }
-        }
-        Ok(())
-    }
-}
+#[cfg(test)]
+#[path = "answer_tests.rs"]
+mod tests;

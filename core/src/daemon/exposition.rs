@@ -1,6 +1,5 @@
 //! Writes the text exposition format 0.0.4 for `/metrics`.
 
-use super::answer::Escaped;
 use crate::number::GoFloat;
 use alloc::{string::String, vec::Vec};
 use core::fmt::Write;
@@ -52,6 +51,23 @@ impl Exposition {
     fn put(&mut self, args: core::fmt::Arguments<'_>) {
         let written = self.out.write_fmt(args);
         assert!(written.is_ok(), "writing into a string does not fail");
+    }
+}
+
+/// A label value as the text format escapes it: backslash, quote and newline.
+pub struct Escaped<'a>(pub &'a str);
+
+impl core::fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        for c in self.0.chars() {
+            match c {
+                '\\' => f.write_str("\\\\")?,
+                '"' => f.write_str("\\\"")?,
+                '\n' => f.write_str("\\n")?,
+                c => f.write_char(c)?,
+            }
+        }
+        Ok(())
     }
 }
 

@@ -62,10 +62,16 @@ const TABLE: &[Row] = &[
     (
         "holdfast_http_requests_refused_total",
         Kind::Counter,
-        "Requests told to come back because too many were being answered.",
-        |d| d.counters.requests_refused as f64,
+        "Requests told to come back because too many, or too large ones, were being answered.",
+        |d| (d.counters.requests_refused + d.answers.refused_count) as f64,
     ),
     ("holdfast_queries_total", Kind::Counter, "PromQL queries started over the API.", |d| d.counters.queries as f64),
+    (
+        "holdfast_answers_failed_total",
+        Kind::Counter,
+        "Answers whose work failed: an error of the query, no memory left, or out of time.",
+        |d| d.answers.failed_count as f64,
+    ),
     ("holdfast_scrapes_total", Kind::Counter, "Scrapes ended, failed ones included.", |d| d.counters.scrapes as f64),
     ("holdfast_scrapes_failed_total", Kind::Counter, "Scrapes that failed.", |d| d.counters.scrapes_failed as f64),
     (

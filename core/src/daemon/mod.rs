@@ -17,6 +17,8 @@ mod requests;
 mod rows;
 mod rules_run;
 pub mod start;
+#[cfg(test)]
+mod test_world;
 mod status;
 mod targets;
 mod upstreams;
@@ -33,7 +35,7 @@ use crate::{
     prng,
     promql::source::Source,
     rules::{self, RuleOptions},
-    scrape::Metadata,
+    scrape::{METADATA_BYTES_MAX, Metadata},
     spill::Spill,
     store::{Store, stored::Stored},
     time::{JumpWatch, Now, Rfc3339},
@@ -110,14 +112,11 @@ impl<'m> Daemon<'m> {
         now: Now,
         stored: &mut dyn Stored,
     ) -> Result<Self, Vec<rules::RuleError>> {
+        let answers = Answers::new(half_of_queries(&options));
         let rule_options = RuleOptions {
             evaluation_interval_ms: settings.evaluation_interval_ms,
             query_offset_ms: settings.rule_query_offset_ms,
-            query: crate::promql::QueryOptions {
-                lookback_delta_ms: options.lookback_delta_ms,
-                samples_max: options.query_samples_max,
-                bytes_max: usize::try_from(options.query_bytes_max / 2).unwrap_or(usize::MAX),
-            },
+            query: rule_query_options(&options),
             external_labels: settings.external_labels.clone(),
             external_url: options.external_url.clone(),
             for_outage_tolerance_ms: options.for_outage_tolerance_ms,
@@ -131,12 +130,12 @@ impl<'m> Daemon<'m> {
             store,
             spill,
             targets: Vec::new(),
-            metadata: Metadata::default(),
+            metadata: Metadata::new(METADATA_BYTES_MAX),
             rules,
             upstreams: Vec::new(),
             held: StoredRows::default(),
             alertmanagers: Vec::new(),
-            answers: Answers::default(),
+            answers,
             flush,
             effects: VecDeque::new(),
             reloads_waiting: Vec::new(),
@@ -153,7 +152,7 @@ impl<'m> Daemon<'m> {
             stopping: false,
         };
         if let Some(bytes) = daemon.store.state_get(rules_run::RULES_STATE)
-            && let Err(error) = daemon.rules.restore(bytes, now)
+            && let Err(error) = daemon.rules.restore(bytes, daemon.store.state_get(rules_run::RULES_ALIVE), now)
         {
             daemon.log(Level::Warn, "rules-restore", format_args!("{error}"));
         }
@@ -318,7 +317,7 @@ impl<'m> Daemon<'m> {
         let options = RuleOptions {
             evaluation_interval_ms: settings.evaluation_interval_ms,
             query_offset_ms: settings.rule_query_offset_ms,
-            query: self.query_options(),
+            query: rule_query_options(&self.options),
             external_labels: settings.external_labels.clone(),
             external_url: self.options.external_url.clone(),
             for_outage_tolerance_ms: self.options.for_outage_tolerance_ms,
@@ -415,6 +414,19 @@ impl Effect {
             Self::Log { level, cause, message } => Output::Log { level, cause, message: put_text(buf, &message) },
         }
     }
+}
+
+fn rule_query_options(options: &Options) -> crate::promql::QueryOptions {
+    crate::promql::QueryOptions {
+        lookback_delta_ms: options.lookback_delta_ms,
+        samples_max: options.query_samples_max,
+        bytes_max: half_of_queries(options),
+    }
+}
+
+/// Rules have one half of the memory for queries, requests the other: a query bomb makes no alert go quiet.
+fn half_of_queries(options: &Options) -> usize {
+    usize::try_from(options.query_bytes_max / 2).unwrap_or(usize::MAX)
 }
 
 /// As much of a text as the buffer holds, cut between characters.

@@ -2,13 +2,13 @@
 
 use super::{
     Daemon, Effect,
-    answer::{Answer, EXPOSITION, Federate, PREFLIGHT, Select, SelectKind, query_error},
+    answer::{Answer, EXPOSITION, Federate, PREFLIGHT, QueryRequest, Select, SelectKind, TEXT, query_error},
     input::{Method, RequestId},
 };
 use crate::{
     api::{ApiError, ErrorType, Params, Route, RouteError, params, route},
     labels::Matcher,
-    promql::{self, Query, QueryOptions, Window},
+    promql::{self, Query, QueryOptions, ValueType, Window},
     store::stored::Stored,
     time::Now,
 };
@@ -60,7 +60,11 @@ impl Daemon<'_> {
         }
         let answer = Params::parse(incoming.query, incoming.content_type, incoming.body)
             .and_then(|params| self.answer(now, request, found, &params, stored))
-            .unwrap_or_else(|error| Answer::error(request, &error));
+            .unwrap_or_else(|error| match found {
+                // Not an endpoint of the API: its errors are plain text (web/federate.go).
+                Route::Federate => Answer::text(request, error.kind.status(), &format!("{}\n", error.message)),
+                _ => Answer::error(request, &error),
+            });
         self.answers.add(answer);
     }
 
@@ -105,8 +109,11 @@ impl Daemon<'_> {
                 Answer::select(request, self.select(SelectKind::LabelValues(name.into()), params)?)
             }
             Route::Metadata => self.metadata(request, params)?,
-            Route::Targets => self.targets_status(now, request, params),
-            Route::Rules => self.rules_status(now, request, params)?,
+            Route::TargetsMetadata => self.targets_metadata(request, params)?,
+            Route::ScrapePools => self.scrape_pools(request),
+            Route::QueryExemplars => exemplars(request, params)?,
+            Route::Targets => self.targets_status(request, params),
+            Route::Rules => self.rules_status(request, params)?,
             Route::Alerts => self.alerts_status(request),
             Route::Alertmanagers => self.alertmanagers_status(request),
             Route::StatusBuildInfo => self.buildinfo(request),
@@ -124,6 +131,18 @@ impl Daemon<'_> {
             }),
             Route::StatusRuntimeInfo => self.runtime_info(now, request),
             Route::StatusTsdb => self.tsdb_status(request),
+            Route::StatusWalReplay => Answer::success(request, |json| {
+                // Answered only once the store is attached or recovered: nothing is left to replay.
+                json.object(|json| {
+                    for key in ["min", "max", "current"] {
+                        json.key(key).plain(0);
+                    }
+                });
+            }),
+            Route::Notifications => Answer::success(request, |json| {
+                json.array(|_| {});
+            }),
+            Route::Version => Answer::whole(request, 200, TEXT, self.version()),
             Route::StatusHoldfast => self.holdfast_status(now, request, stored),
             Route::Federate => self.federate(now, request, params)?,
             Route::Metrics => Answer::whole(request, 200, EXPOSITION, self.metrics(now, stored)),
@@ -138,13 +157,14 @@ impl Daemon<'_> {
     }
 
     fn query(&mut self, now: Now, request: RequestId, params: &Params) -> Result<Answer, ApiError> {
-        let t_ms = params.time_ms("time", Some(now.wall_ms))?;
-        let expr = parse_query(params)?;
         let limit = params.limit("limit")?;
+        let t_ms = params.instant_ms("time", now.wall_ms)?;
+        let expr = parse_query(params)?;
         self.start_query(now, request, params, &expr, Window::Instant { t_ms }, limit)
     }
 
     fn query_range(&mut self, now: Now, request: RequestId, params: &Params) -> Result<Answer, ApiError> {
+        let limit = params.limit("limit")?;
         let start_ms = params.time_ms("start", None)?;
         let end_ms = params.time_ms("end", None)?;
         if end_ms < start_ms {
@@ -162,7 +182,12 @@ impl Daemon<'_> {
             ));
         }
         let expr = parse_query(params)?;
-        let limit = params.limit("limit")?;
+        if !matches!(expr.value_type(), ValueType::Scalar | ValueType::Vector) {
+            return Err(ApiError::bad_data(format!(
+                "invalid parameter \"query\": invalid expression type \"{}\" for range query, must be Scalar or instant Vector",
+                expr.value_type().text()
+            )));
+        }
         self.start_query(now, request, params, &expr, Window::Range { start_ms, end_ms, step_ms }, limit)
     }
 
@@ -176,36 +201,33 @@ impl Daemon<'_> {
         limit: usize,
     ) -> Result<Answer, ApiError> {
         let timeout_ms = params.duration_ms("timeout", Some(i64::MAX))?.max(0) as u64;
-        let lookback_delta_ms = match params.duration_ms("lookback_delta", Some(0))? {
-            delta_ms if delta_ms > 0 => delta_ms,
-            _ => self.options.lookback_delta_ms,
+        let lookback_delta_ms = match params.duration_ms("lookback_delta", Some(0)) {
+            Ok(delta_ms) if delta_ms > 0 => delta_ms,
+            Ok(_) => self.options.lookback_delta_ms,
+            Err(_) => {
+                let text = params.get("lookback_delta");
+                return Err(ApiError::bad_data(format!(
+                    "error parsing lookback delta duration: cannot parse {text:?} to a valid duration"
+                )));
+            }
         };
         self.counters.queries += 1;
-        let options = QueryOptions { lookback_delta_ms, ..self.query_options() };
-        let query = Query::new(expr, window, options).map_err(query_error)?;
-        let deadline_mono_ms = now.mono_ms.saturating_add(timeout_ms.min(self.options.query_timeout_ms));
-        Ok(Answer::query(request, query, limit, deadline_mono_ms))
-    }
-
-    /// What one query may use: its share of the memory for queries while as many are being answered as are.
-    pub(super) fn query_options(&self) -> QueryOptions {
-        let share = self.options.query_bytes_max / (self.answers.query_count() as u64 + 1).min(4);
-        QueryOptions {
-            lookback_delta_ms: self.options.lookback_delta_ms,
+        let options = QueryOptions {
+            lookback_delta_ms,
             samples_max: self.options.query_samples_max,
-            bytes_max: usize::try_from(share).unwrap_or(usize::MAX),
-        }
+            bytes_max: self.answers.bytes_max(),
+        };
+        let query = Query::new(expr, window, options).map_err(query_error)?.with_text(params.get("query"));
+        let deadline_mono_ms = now.mono_ms.saturating_add(timeout_ms.min(self.options.query_timeout_ms));
+        let stats = !params.get("stats").is_empty();
+        Ok(Answer::query(request, QueryRequest { query, limit, started_mono_ms: now.mono_ms, deadline_mono_ms, stats }))
     }
 
     fn select(&self, kind: SelectKind, params: &Params) -> Result<Select, ApiError> {
-        let start_ms = params.time_ms("start", Some(i64::MIN))?;
-        let end_ms = params.time_ms("end", Some(i64::MAX))?;
-        if end_ms < start_ms {
-            return Err(ApiError::bad_data("invalid parameter \"end\": end timestamp must not be before start time"));
-        }
         let limit = params.limit("limit")?;
-        let matcher_lists = matcher_lists(params)?;
-        Ok(Select { kind, matcher_lists, start_ms, end_ms, limit, bytes_max: self.query_options().bytes_max })
+        let start_ms = params.instant_ms("start", i64::MIN)?;
+        let end_ms = params.instant_ms("end", i64::MAX)?;
+        Ok(Select { kind, matcher_lists: matcher_lists(params)?, start_ms, end_ms, limit })
     }
 
     fn federate(&mut self, now: Now, request: RequestId, params: &Params) -> Result<Answer, ApiError> {
@@ -216,19 +238,35 @@ impl Daemon<'_> {
                 now_ms: now.wall_ms,
                 lookback_ms: self.options.lookback_delta_ms,
                 external_labels: self.settings.external_labels.clone(),
-                bytes_max: self.query_options().bytes_max,
             },
         ))
     }
 }
 
+/// Exemplars are not kept, so there are none; what is asked is checked, because clients probe with this.
+fn exemplars(request: RequestId, params: &Params) -> Result<Answer, ApiError> {
+    let start_ms = params.instant_ms("start", i64::MIN)?;
+    let end_ms = params.instant_ms("end", i64::MAX)?;
+    if end_ms < start_ms {
+        return Err(ApiError::bad_data("end timestamp must not be before start timestamp"));
+    }
+    parse_query(params)?;
+    Ok(Answer::success(request, |json| {
+        json.array(|_| {});
+    }))
+}
+
 fn parse_query(params: &Params) -> Result<promql::Expr, ApiError> {
+    if params.get("query").is_empty() {
+        let message = "invalid parameter \"query\": unknown position: parse error: no expression found in input";
+        return Err(ApiError::bad_data(message));
+    }
     promql::parse(params.get("query"))
         .map_err(|error| ApiError::bad_data(format!("invalid parameter \"query\": {error}")))
 }
 
 /// One list per `match[]`. A selector that matches everything is refused, as Prometheus does.
-fn matcher_lists(params: &Params) -> Result<Vec<Vec<Matcher>>, ApiError> {
+pub(super) fn matcher_lists(params: &Params) -> Result<Vec<Vec<Matcher>>, ApiError> {
     params
         .all("match[]")
         .map(|text| {

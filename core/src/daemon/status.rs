@@ -4,16 +4,23 @@ use super::{
     Daemon,
     answer::{Answer, write_labels},
     input::RequestId,
+    requests::matcher_lists,
     settings::JobKind,
 };
 use crate::{
     api::{ApiError, Json, Params},
+    labels::Matcher,
     number::GoFloat,
     rules::{Alert, Group, Rule},
+    scrape::duration_text,
     store::{RegionName, stored::Stored},
     time::{Now, Rfc3339},
 };
-use alloc::{format, vec::Vec};
+use alloc::{
+    format,
+    string::String,
+    vec::Vec,
+};
 
 /// The Prometheus whose behaviour is served: Grafana switches features on it.
 pub const PROMETHEUS_VERSION: &str = "3.5.3";
@@ -23,36 +30,61 @@ pub const HOLDFAST_VERSION: &str = env!("CARGO_PKG_VERSION");
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
 impl Daemon<'_> {
-    pub(super) fn rules_status(&self, now: Now, request: RequestId, params: &Params) -> Result<Answer, ApiError> {
-        let kind = params.get("type");
-        if !matches!(kind, "" | "alert" | "record") {
+    /// Groups in order of file and name; of those that are filtered to nothing, none.
+    pub(super) fn rules_status(&self, request: RequestId, params: &Params) -> Result<Answer, ApiError> {
+        let kind = params.get("type").to_lowercase();
+        if !matches!(kind.as_str(), "" | "alert" | "record") {
+            let kind = params.get("type");
             return Err(ApiError::bad_data(format!("invalid parameter \"type\": not supported value {kind:?}")));
         }
+        let exclude_alerts = params.flag("exclude_alerts")?;
+        let matcher_lists = matcher_lists(params)?;
+        let (group_count_max, token) = group_page(params)?;
         let named = |name: &str, value: &str| {
             let mut wanted = params.all(name).peekable();
             wanted.peek().is_none() || wanted.any(|one| one == value)
         };
-        let exclude_alerts = matches!(params.get("exclude_alerts"), "true" | "1");
-        let _ = now;
+        let matches = |rule: &Rule| {
+            let label = |name: &str| rule.labels().iter().find(|(label, _)| **label == *name).map_or("", |(_, value)| value);
+            let all = |list: &[Matcher]| list.iter().all(|matcher| matcher.matches(label(&matcher.name)));
+            matcher_lists.is_empty() || matcher_lists.iter().any(|list| all(list))
+        };
+        let mut groups: Vec<&Group> = self.rules.groups().iter().collect();
+        groups.sort_by_key(|group| (group.file(), group.name()));
+        let mut found: Vec<(&Group, Vec<&Rule>)> = Vec::new();
+        let mut next_token = None;
+        for group in groups {
+            if token.is_some_and(|token| group_token(group).as_str() < token) {
+                continue;
+            }
+            if !named("rule_group[]", group.name()) || !named("file[]", group.file()) {
+                continue;
+            }
+            let rules: Vec<&Rule> = group
+                .rules()
+                .iter()
+                .filter(|rule| kind.is_empty() || rule.is_alert() == (kind == "alert"))
+                .filter(|rule| named("rule_name[]", rule.name()) && matches(rule))
+                .collect();
+            if rules.is_empty() {
+                continue;
+            }
+            if group_count_max.is_some_and(|count_max| found.len() == count_max) {
+                next_token = Some(group);
+                break;
+            }
+            found.push((group, rules));
+        }
         Ok(Answer::success(request, |json| {
             json.object(|json| {
                 json.key("groups").array(|json| {
-                    for group in self.rules.groups() {
-                        if !named("rule_group[]", group.name()) || !named("file[]", group.file()) {
-                            continue;
-                        }
-                        let rules: Vec<&Rule> = group
-                            .rules()
-                            .iter()
-                            .filter(|rule| kind.is_empty() || rule.is_alert() == (kind == "alert"))
-                            .filter(|rule| named("rule_name[]", rule.name()))
-                            .collect();
-                        let filtered = params.all("rule_name[]").next().is_some() || !kind.is_empty();
-                        if !(filtered && rules.is_empty()) {
-                            write_group(json, group, &rules, exclude_alerts);
-                        }
+                    for (group, rules) in found {
+                        write_group(json, group, &rules, exclude_alerts);
                     }
                 });
+                if let Some(group) = next_token {
+                    json.key("groupNextToken").text(&group_token(group));
+                }
             });
         }))
     }
@@ -87,17 +119,16 @@ impl Daemon<'_> {
     }
 
     pub(super) fn buildinfo(&self, request: RequestId) -> Answer {
-        Answer::success(request, |json| {
-            json.object(|json| {
-                json.key("version").text(PROMETHEUS_VERSION);
-                json.key("revision").text("holdfast");
-                json.key("branch").text("main");
-                json.key("buildUser").text("");
-                json.key("buildDate").text("");
-                json.key("goVersion").text("");
-                json.key("holdfast").text(HOLDFAST_VERSION);
-            });
-        })
+        Answer::success(request, write_version)
+    }
+
+    /// `/version`: the same without an envelope.
+    pub(super) fn version(&self) -> Vec<u8> {
+        let mut json = Json::default();
+        write_version(&mut json);
+        let mut bytes = json.into_bytes();
+        bytes.push(b'\n');
+        bytes
     }
 
     pub(super) fn runtime_info(&self, now: Now, request: RequestId) -> Answer {
@@ -105,12 +136,14 @@ impl Daemon<'_> {
             json.object(|json| {
                 json.key("startTime").display(Rfc3339(self.options.started_wall_ms));
                 json.key("CWD").text("");
+                json.key("hostname").text(&self.options.hostname);
                 json.key("serverTime").display(Rfc3339(now.wall_ms));
                 json.key("reloadConfigSuccess").plain(self.reload_errors.is_none());
                 json.key("lastConfigTime").display(Rfc3339(self.configured_wall_ms));
                 json.key("corruptionCount").plain(self.counters.damaged_units);
                 json.key("goroutineCount").plain(1);
                 json.key("GOMAXPROCS").plain(1);
+                json.key("GOMEMLIMIT").plain(self.options.memory_limit_bytes);
                 json.key("GOGC").text("");
                 json.key("GODEBUG").text("");
                 json.key("storageRetention").text(&self.retention_text());
@@ -119,8 +152,8 @@ impl Daemon<'_> {
     }
 
     pub(super) fn retention_text(&self) -> alloc::string::String {
-        let time = self.options.retention_ms.map(|ms| format!("{}s", ms / 1000));
-        let size = self.options.retention_bytes.map(|bytes| format!("{bytes}B"));
+        let time = self.options.retention_ms.map(duration_text);
+        let size = self.options.retention_bytes.map(bytes_text);
         match (time, size) {
             (Some(time), Some(size)) => format!("{time} or {size}"),
             (Some(text), None) | (None, Some(text)) => text,
@@ -130,11 +163,24 @@ impl Daemon<'_> {
 
     pub(super) fn tsdb_status(&self, request: RequestId) -> Answer {
         let usage = self.store.usage();
+        let mut ends = (i64::MAX, i64::MIN);
+        for timeline in self.store.timelines() {
+            let rows = self.store.rows(timeline);
+            let instant = |row| self.store.row_instant(timeline, row);
+            if let (false, Some(first), Some(last)) =
+                (rows.is_empty(), instant(rows.start), instant(rows.end.saturating_sub(1)))
+            {
+                ends = (ends.0.min(first), ends.1.max(last));
+            }
+        }
         Answer::success(request, |json| {
             json.object(|json| {
                 json.key("headStats").object(|json| {
                     json.key("numSeries").plain(self.store.series_count());
                     json.key("numSamples").plain(usage.counters.committed_samples);
+                    // Prometheus' figures for an empty head are the two ends of time.
+                    json.key("minTime").plain(ends.0);
+                    json.key("maxTime").plain(ends.1);
                 });
                 for list in [
                     "seriesCountByMetricName",
@@ -235,6 +281,55 @@ impl Daemon<'_> {
     }
 }
 
+/// As Prometheus writes sizes: the largest unit that leaves no rest.
+fn bytes_text(bytes: u64) -> String {
+    let units = [(1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    let unit = units.into_iter().find(|(unit_bytes, _)| bytes > 0 && bytes.is_multiple_of(*unit_bytes));
+    unit.map_or_else(|| format!("{bytes}B"), |(unit_bytes, unit)| format!("{}{unit}", bytes / unit_bytes))
+}
+
+fn write_version(json: &mut Json) {
+    json.object(|json| {
+        json.key("version").text(PROMETHEUS_VERSION);
+        json.key("revision").text("holdfast");
+        json.key("branch").text("main");
+        json.key("buildUser").text("");
+        json.key("buildDate").text("");
+        json.key("goVersion").text("");
+        json.key("holdfast").text(HOLDFAST_VERSION);
+    });
+}
+
+/// How many groups are wanted, and from which one on.
+fn group_page(params: &Params) -> Result<(Option<usize>, Option<&str>), ApiError> {
+    let token = Some(params.get("group_next_token")).filter(|token| !token.is_empty());
+    let count_max = match params.get("group_limit") {
+        "" if token.is_some() => {
+            let error = "invalid parameter \"group_next_token\": group_limit needs to be present in order to paginate over the groups";
+            return Err(ApiError::bad_data(error));
+        }
+        "" => None,
+        text => match text.parse::<usize>() {
+            Ok(0) | Err(_) => {
+                let error = "invalid parameter \"group_limit\": group_limit needs to be a valid number, greater than 0";
+                return Err(ApiError::bad_data(error));
+            }
+            Ok(count_max) => Some(count_max),
+        },
+    };
+    Ok((count_max, token))
+}
+
+/// Names the page that begins with a group: file and name in hex, so that tokens sort as groups do, and a group that is
+/// gone in between leaves its place.
+fn group_token(group: &Group) -> String {
+    let mut token = String::new();
+    for byte in group.file().bytes().chain([0]).chain(group.name().bytes()) {
+        token.push_str(&format!("{byte:02x}"));
+    }
+    token
+}
+
 fn write_group(json: &mut Json, group: &Group, rules: &[&Rule], exclude_alerts: bool) {
     json.object(|json| {
         json.key("name").text(group.name());
@@ -269,11 +364,12 @@ fn write_rule(json: &mut Json, rule: &Rule, exclude_alerts: bool) {
         if rule.is_alert() {
             json.key("annotations");
             write_pairs(json, rule.annotations());
-            json.key("alerts").array(|json| {
-                for alert in rule.active_alerts().filter(|_| !exclude_alerts) {
-                    write_alert(json, alert);
-                }
-            });
+            json.key("alerts");
+            if exclude_alerts {
+                json.plain("null");
+            } else {
+                json.array(|json| rule.active_alerts().for_each(|alert| write_alert(json, alert)));
+            }
         }
         json.key("health").text(rule.health().text());
         if !rule.last_error().is_empty() {

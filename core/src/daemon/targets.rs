@@ -9,12 +9,14 @@ use super::{
     status::write_time,
 };
 use crate::{
-    api::{ApiError, Params},
+    api::{ApiError, Json, Params},
+    promql,
     scrape::{Health, Progress, Target, TargetSpec},
     time::Now,
 };
 use alloc::{
     collections::BTreeMap,
+    format,
     string::{String, ToString},
     vec::Vec,
 };
@@ -139,48 +141,32 @@ impl Daemon<'_> {
         self.rows_written();
     }
 
-    pub(super) fn targets_status(&self, now: Now, request: RequestId, params: &Params) -> Answer {
-        let _ = now;
-        let state = params.get("state");
+    /// `state` and `scrapePool` filter as in Prometheus: dropped targets are counted per pool only where they are asked
+    /// for too.
+    pub(super) fn targets_status(&self, request: RequestId, params: &Params) -> Answer {
+        let state = params.get("state").to_lowercase();
         let pool = params.get("scrapePool");
+        let shown = |slot: &&TargetSlot| {
+            matches!(state.as_str(), "" | "any" | "active")
+                && (pool.is_empty() || pool == slot.target.spec().job_name)
+        };
+        let mut active: Vec<&TargetSlot> = self.targets.iter().filter(shown).collect();
+        active.sort_by_key(|slot| slot.target.spec().job_name.as_str());
         Answer::success(request, |json| {
             json.object(|json| {
                 json.key("activeTargets").array(|json| {
-                    for slot in self.targets.iter().filter(|_| matches!(state, "" | "any" | "active")) {
-                        let (spec, status) = (slot.target.spec(), slot.target.status());
-                        if !pool.is_empty() && pool != spec.job_name {
-                            continue;
-                        }
-                        json.object(|json| {
-                            json.key("discoveredLabels");
-                            write_labels(json, &spec.discovered_labels);
-                            json.key("labels");
-                            write_labels(json, &spec.labels);
-                            json.key("scrapePool").text(&spec.job_name);
-                            let url = target_name(&slot.target);
-                            json.key("scrapeUrl").text(&url);
-                            json.key("globalUrl").text(&url);
-                            json.key("lastError").text(&status.last_error);
-                            write_time(json, "lastScrape", status.last_scrape_wall_ms);
-                            json.key("lastScrapeDuration").plain(status.last_duration_ms as f64 / 1000.0);
-                            json.key("health").text(status.health.text());
-                            json.key("scrapeInterval")
-                                .text(spec.discovered_labels.get("__scrape_interval__").unwrap_or(""));
-                            json.key("scrapeTimeout")
-                                .text(spec.discovered_labels.get("__scrape_timeout__").unwrap_or(""));
-                            if let Some(refused) = &status.last_refused {
-                                json.key("holdfastRefused").display(refused);
-                            }
-                        });
+                    for slot in active {
+                        self.write_target(json, &slot.target);
                     }
                 });
                 json.key("droppedTargets").array(|_| {});
-                json.key("droppedTargetCounts").object(|json| {
-                    let mut pools: Vec<&str> =
-                        self.targets.iter().map(|slot| slot.target.spec().job_name.as_str()).collect();
-                    pools.sort_unstable();
-                    pools.dedup();
-                    for pool in pools {
+                json.key("droppedTargetCounts");
+                if !matches!(state.as_str(), "" | "any" | "dropped") {
+                    json.plain("null");
+                    return;
+                }
+                json.object(|json| {
+                    for pool in self.pools() {
                         json.key(pool).plain(0);
                     }
                 });
@@ -188,9 +174,95 @@ impl Daemon<'_> {
         })
     }
 
-    /// Metric name to the distinct (type, help, unit) that targets gave.
+    fn write_target(&self, json: &mut Json, target: &Target) {
+        let (spec, status) = (target.spec(), target.status());
+        json.object(|json| {
+            json.key("discoveredLabels");
+            write_labels(json, &spec.discovered_labels);
+            json.key("labels");
+            write_labels(json, &spec.labels);
+            json.key("scrapePool").text(&spec.job_name);
+            let url = target_name(target);
+            json.key("scrapeUrl").text(&url);
+            json.key("globalUrl").text(&global_url(&url, &self.options.external_url));
+            json.key("lastError").text(&status.last_error);
+            write_time(json, "lastScrape", status.last_scrape_wall_ms);
+            json.key("lastScrapeDuration").plain(status.last_duration_ms as f64 / 1000.0);
+            json.key("health").text(status.health.text());
+            json.key("scrapeInterval").text(spec.discovered_labels.get("__scrape_interval__").unwrap_or(""));
+            json.key("scrapeTimeout").text(spec.discovered_labels.get("__scrape_timeout__").unwrap_or(""));
+            if let Some(refused) = &status.last_refused {
+                json.key("holdfastRefused").display(refused);
+            }
+        });
+    }
+
+    pub(super) fn scrape_pools(&self, request: RequestId) -> Answer {
+        Answer::success(request, |json| {
+            json.object(|json| {
+                json.key("scrapePools").array(|json| {
+                    for pool in self.pools() {
+                        json.text(pool);
+                    }
+                });
+            });
+        })
+    }
+
+    /// Names of the jobs that have targets, in order.
+    fn pools(&self) -> Vec<&str> {
+        let mut pools: Vec<&str> = self.targets.iter().map(|slot| slot.target.spec().job_name.as_str()).collect();
+        pools.sort_unstable();
+        pools.dedup();
+        pools
+    }
+
+    /// What each target says about its metrics. `match_target` selects targets by their labels, `metric` one metric, whose
+    /// name is then left out of the rows.
+    pub(super) fn targets_metadata(&self, request: RequestId, params: &Params) -> Result<Answer, ApiError> {
+        let limit = match params.count("limit")? {
+            Some(limit @ 0..) => usize::try_from(limit).unwrap_or(usize::MAX),
+            _ => usize::MAX,
+        };
+        let matchers = match params.get("match_target") {
+            "" => Vec::new(),
+            text => promql::parse_selector(text)
+                .map_err(|error| ApiError::bad_data(format!("invalid parameter \"match_target\": {error}")))?,
+        };
+        let wanted = params.get("metric");
+        let targets = self.targets.iter().filter(|slot| {
+            let labels = &slot.target.spec().labels;
+            matchers.iter().all(|matcher| matcher.matches_labels(labels.as_ref()))
+        });
+        let rows = targets.flat_map(|slot| {
+            let entries = self.metadata.entries(slot.target.meta());
+            entries.filter(|entry| wanted.is_empty() || wanted == entry.metric).map(|entry| (&slot.target, entry))
+        });
+        Ok(Answer::success(request, |json| {
+            json.array(|json| {
+                for (target, entry) in rows.take(limit) {
+                    json.object(|json| {
+                        json.key("target");
+                        write_labels(json, &target.spec().labels);
+                        if wanted.is_empty() {
+                            json.key("metric").text(entry.metric);
+                        }
+                        json.key("type").text(entry.kind.text());
+                        json.key("help").text(entry.help);
+                        json.key("unit").text(entry.unit);
+                    });
+                }
+            });
+        }))
+    }
+
+    /// Metric name to the distinct (type, help, unit) that targets gave. A limit below zero is none.
     pub(super) fn metadata(&self, request: RequestId, params: &Params) -> Result<Answer, ApiError> {
-        let (limit, limit_per_metric) = (params.limit("limit")?, params.limit("limit_per_metric")?);
+        let bound = |count: Option<i64>, least| match count {
+            Some(count) if count >= least => usize::try_from(count).unwrap_or(usize::MAX),
+            _ => usize::MAX,
+        };
+        let (limit, per_metric) = (bound(params.count("limit")?, 0), bound(params.count("limit_per_metric")?, 1));
         let wanted = params.get("metric");
         let mut found: BTreeMap<&str, Vec<(&'static str, &str, &str)>> = BTreeMap::new();
         for slot in &self.targets {
@@ -200,12 +272,11 @@ impl Daemon<'_> {
                 }
                 let list = found.entry(entry.metric).or_default();
                 let row = (entry.kind.text(), entry.help, entry.unit);
-                if !list.contains(&row) && (limit_per_metric == 0 || list.len() < limit_per_metric) {
+                if !list.contains(&row) && list.len() < per_metric {
                     list.push(row);
                 }
             }
         }
-        let limit = if limit == 0 { usize::MAX } else { limit };
         Ok(Answer::success(request, |json| {
             json.object(|json| {
                 for (metric, list) in found.iter().take(limit) {
@@ -213,8 +284,8 @@ impl Daemon<'_> {
                         for (kind, help, unit) in list {
                             json.object(|json| {
                                 json.key("type").text(kind);
-                                json.key("help").text(help);
                                 json.key("unit").text(unit);
+                                json.key("help").text(help);
                             });
                         }
                     });
@@ -236,5 +307,43 @@ fn target_name(target: &Target) -> String {
     match target.spec().kind {
         JobKind::Http => target.spec().url.to_string(),
         JobKind::Host => "host:".to_string() + target.spec().discovered_labels.get("__address__").unwrap_or(""),
+    }
+}
+
+/// A target's URL as others reach it: a host that means this one is replaced by the external URL's (web/api/v1,
+/// `getGlobalURL`).
+fn global_url(url: &str, external_url: &str) -> String {
+    let host_of = |url: &str| -> Option<(usize, usize)> {
+        let start = url.find("://")? + 3;
+        let end = url[start..].find('/').map_or(url.len(), |at| start + at);
+        let authority = &url[start..end];
+        let host_end = if authority.starts_with('[') { authority.find(']')? + 1 } else { authority.find(':').unwrap_or(authority.len()) };
+        Some((start, start + host_end))
+    };
+    let (Some((start, end)), Some((external_start, external_end))) = (host_of(url), host_of(external_url)) else {
+        return url.into();
+    };
+    if !matches!(&url[start..end], "127.0.0.1" | "localhost" | "[::1]") {
+        return url.into();
+    }
+    format!("{}{}{}", &url[..start], &external_url[external_start..external_end], &url[end..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::global_url;
+
+    #[test]
+    fn only_a_host_that_means_this_one_is_replaced_for_others() {
+        for (url, expected) in [
+            ("http://127.0.0.1:9100/metrics", "http://box:9100/metrics"),
+            ("http://localhost/metrics?a=b", "http://box/metrics?a=b"),
+            ("http://[::1]:9100/metrics", "http://box:9100/metrics"),
+            ("http://10.0.0.1:9100/metrics", "http://10.0.0.1:9100/metrics"),
+            ("http://localhosts:9100/metrics", "http://localhosts:9100/metrics"),
+            ("host:box", "host:box"),
+        ] {
+            assert_eq!(global_url(url, "http://box:9090/prometheus"), expected);
+        }
     }
 }

@@ -102,6 +102,8 @@ pub struct Query {
     annotations: Annotations,
     useless_sorts: Vec<Span>,
     labels: Option<Vec<LabelSet>>,
+    /// Those labels ascend.
+    is_in_order: bool,
     buffer: Values,
     /// A range vector's series whose window is being read.
     reading: Option<usize>,
@@ -145,6 +147,7 @@ impl Query {
             annotations: Annotations::new(vec![0]),
             useless_sorts: if is_range { sorts_of(expr) } else { Vec::new() },
             labels: None,
+            is_in_order: true,
             buffer: Values::new(),
             reading: None,
             result: None,
@@ -191,6 +194,7 @@ impl Query {
                 Root::Text(_) => Opened::Ready(Vec::new()),
             };
             let Opened::Ready(labels) = opened else { return Ok(Progress::More) };
+            self.is_in_order = self.value_type != ValueType::Matrix || labels.is_sorted();
             self.labels = Some(labels);
             if context.bite_left <= 0 {
                 return Ok(Progress::More);
@@ -267,6 +271,28 @@ impl Query {
     /// Warnings and infos so far, each text once.
     pub fn annotations(&self) -> &[Annotation] {
         self.annotations.list()
+    }
+
+    /// Whether series come as Prometheus' API gives them, known when the first has come: a matrix by labels, a vector in
+    /// whatever order the expression makes.
+    pub fn is_in_order(&self) -> bool {
+        self.is_in_order
+    }
+
+    /// Charges a series that its taker keeps while the query goes on; `false` when it does not fit.
+    pub fn charge_held(&mut self, series: &ResultSeries) -> bool {
+        let bytes = size_of_val::<[Point]>(&series.points) + 2 * size_of::<ResultSeries>() + series.labels.heap_bytes();
+        self.meter.charge(bytes).is_ok()
+    }
+
+    /// What the query may hold from now on, for queries that share one amount of memory. What it has, it keeps.
+    pub fn set_bytes_max(&mut self, bytes_max: usize) {
+        self.meter.set_bytes_max(bytes_max);
+    }
+
+    /// Samples and intermediate points held at most so far.
+    pub fn samples(&self) -> u64 {
+        self.meter.samples()
     }
 
     /// Heap charged so far.

@@ -125,7 +125,7 @@ fn percent_encode(text: &str, out: &mut String) {
 }
 
 /// Prometheus' duration: the largest units first, `0s` for nothing.
-fn duration_text(mut ms: u64) -> String {
+pub fn duration_text(mut ms: u64) -> String {
     if ms == 0 {
         return "0s".into();
     }

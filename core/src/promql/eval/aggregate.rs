@@ -190,6 +190,25 @@ impl AggregateOperator {
     }
 }
 
+/// Groups in the order of their labels, so that a range query's result needs no sorting afterwards.
+fn sort_groups(context: &mut Context<'_>, groups: &mut [u32], keys: &mut [LabelSet]) -> Result<(), QueryError> {
+    if keys.is_sorted() {
+        return Ok(());
+    }
+    let (mut order, mut places) = (Vec::new(), Vec::new());
+    context.meter.reserve(&mut order, keys.len())?;
+    context.meter.reserve(&mut places, keys.len())?;
+    order.extend(0..keys.len() as u32);
+    order.sort_unstable_by(|a, b| keys[*a as usize].cmp(&keys[*b as usize]));
+    places.resize(keys.len(), 0_u32);
+    for (place, group) in order.iter().enumerate() {
+        places[*group as usize] = place as u32;
+    }
+    groups.iter_mut().for_each(|group| *group = places[*group as usize]);
+    keys.sort_unstable();
+    Ok(())
+}
+
 fn combine(op: AggregateOp, state: f64, value: f64) -> f64 {
     let first = is_absent(state);
     match op {
@@ -218,7 +237,8 @@ impl Operator for AggregateOperator {
                 super::scalar::warn_quantile(context, self.scalar_span, self.scalars.at(step)[0]);
             }
         }
-        let (groups, keys) = self.grouping.assign(context, &labels)?;
+        let (mut groups, mut keys) = self.grouping.assign(context, &labels)?;
+        sort_groups(context, &mut groups, &mut keys)?;
         context.meter.reserve(&mut self.states, keys.len())?;
         self.states.extend(keys.iter().map(|_| State::Empty));
         self.groups = groups;

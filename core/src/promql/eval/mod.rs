@@ -116,7 +116,15 @@ impl Meter {
     }
 
     pub fn bytes_left(&self) -> usize {
-        self.bytes_max - self.bytes
+        self.bytes_max.saturating_sub(self.bytes)
+    }
+
+    pub fn set_bytes_max(&mut self, bytes_max: usize) {
+        self.bytes_max = bytes_max;
+    }
+
+    pub fn samples(&self) -> u64 {
+        self.samples
     }
 
     pub fn charge(&mut self, bytes: usize) -> Result<(), QueryError> {
