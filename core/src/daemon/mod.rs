@@ -17,10 +17,10 @@ mod requests;
 mod rows;
 mod rules_run;
 pub mod start;
-#[cfg(test)]
-mod test_world;
 mod status;
 mod targets;
+#[cfg(test)]
+mod test_world;
 mod upstreams;
 
 pub use {

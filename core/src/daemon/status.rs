@@ -16,11 +16,7 @@ use crate::{
     store::{RegionName, stored::Stored},
     time::{Now, Rfc3339},
 };
-use alloc::{
-    format,
-    string::String,
-    vec::Vec,
-};
+use alloc::{format, string::String, vec::Vec};
 
 /// The Prometheus whose behaviour is served: Grafana switches features on it.
 pub const PROMETHEUS_VERSION: &str = "3.5.3";
@@ -45,7 +41,8 @@ impl Daemon<'_> {
             wanted.peek().is_none() || wanted.any(|one| one == value)
         };
         let matches = |rule: &Rule| {
-            let label = |name: &str| rule.labels().iter().find(|(label, _)| **label == *name).map_or("", |(_, value)| value);
+            let label =
+                |name: &str| rule.labels().iter().find(|(label, _)| **label == *name).map_or("", |(_, value)| value);
             let all = |list: &[Matcher]| list.iter().all(|matcher| matcher.matches(label(&matcher.name)));
             matcher_lists.is_empty() || matcher_lists.iter().any(|list| all(list))
         };
