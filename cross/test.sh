@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds for one target and runs the binary, emulated where this machine cannot run it: it starts, scrapes itself,
-# writes to flash, is stopped, starts again without its memory, and answers a query about what came before.
+# is killed and goes on with its memory, is stopped and starts again without it, and answers queries about what came
+# before each time.
 #
 #   cross/test.sh armv7-unknown-linux-musleabihf
 set -euo pipefail
@@ -10,6 +11,8 @@ cd "$(dirname "$0")/.."
 
 target=${1:?usage: cross/test.sh TARGET (see cross/targets)}
 read -r _ emulator cpu machine < <(grep -E "^$target " cross/targets) || { echo "$target is not in cross/targets" >&2; exit 2; }
+install_or_name file file
+install_or_name curl curl
 binary=$(cross/build.sh "$target")
 
 kind=$(file -b "$binary")
@@ -32,7 +35,9 @@ cleanup() {
   rm -rf "$folder" "$hot"
 }
 trap cleanup EXIT
+# One that nobody listens on.
 port=$((20000 + RANDOM % 10000))
+while (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do port=$((20000 + RANDOM % 10000)); done
 url=http://127.0.0.1:$port
 cat >"$folder/prometheus.yml" <<EOF
 global: {scrape_interval: 1s, scrape_timeout: 1s}
@@ -48,29 +53,48 @@ start() {
 # ask EXPRESSION SECONDS: the value, once it is not empty.
 ask() {
   local deadline=$((SECONDS + $2)) value
-  while [ $SECONDS -lt $deadline ]; do
+  while [ $SECONDS -lt $deadline ] && kill -0 "$pid" 2>/dev/null; do
     value=$(curl -sfG "$url/api/v1/query" --data-urlencode "query=$1" 2>/dev/null | sed -nE 's/.*"value":\[[^,]*,"([^"]*)"\].*/\1/p' || true)
     [ -n "$value" ] && { echo "$value"; return 0; }
     sleep 0.5
   done
-  echo "no answer to $1 within $2 s; the log says:" >&2
+  echo "no answer to $1 within $2 s, or the program ended; the log says:" >&2
   tail -n 20 "$folder/log" >&2
   return 1
 }
+# count_before INSTANT: samples of up that were stored before it.
+count_before() {
+  ask "count_over_time(up{job=\"self\"}[5m] @ $1)" 60
+}
+# at_least NUMBER OF WHEN
+at_least() {
+  [ "$1" -ge "$2" ] || { echo "$1 of at least $2 samples are there $3" >&2; tail -n 20 "$folder/log" >&2; exit 1; }
+}
+
 start
 [ "$(ask 'up{job="self"} == 1' 60)" = 1 ]
 # Enough scrapes to have been flushed.
 count=$(ask 'count_over_time(up{job="self"}[5m]) >= 8' 90)
+
+# Killed: the next process goes on with its memory.
+kill -9 "$pid"
+wait "$pid" 2>/dev/null || true
+sleep 2
+before=$(($(date +%s) - 1))
+start
+attached=$(count_before "$before")
+at_least "$attached" "$count" "after the process was killed"
+grep -q "attached to the store" "$folder/log" || { echo "did not attach to the slab" >&2; cat "$folder/log" >&2; exit 1; }
+
+# Stopped, and its memory gone: everything comes from flash.
 kill -TERM "$pid"
 wait "$pid" || { echo "did not stop cleanly" >&2; tail -n 20 "$folder/log" >&2; exit 1; }
 rm -rf "${hot:?}"/*
-sleep 3
-before=$(date +%s)
+sleep 2
 start
-# Only what came before the second start.
-found=$(ask "count_over_time(up{job=\"self\"}[5m] @ $((before - 1)))" 60)
+found=$(count_before "$before")
+at_least "$found" "$attached" "after a restart without its memory"
 kill -TERM "$pid"
 wait "$pid" || true
 pid=""
-[ "$found" -ge "$count" ] || { echo "$found of at least $count samples survived" >&2; exit 1; }
-echo "$target: runs, spills, restarts, and still has its $found samples"
+echo "$target: runs, attaches, spills, restarts, and still has its $found samples"

@@ -1,10 +1,11 @@
-# Sourced by the scripts beside it: finds a Rust toolchain that can build for $1 and sets
+# shellcheck shell=bash
+# Sourced by the scripts beside it: finds a Rust toolchain that can build for a target, a linker, and other programs.
+
+# find_toolchain TARGET LIBRARIES: sets
 #   cargo_path   what to put in front of PATH ("" where the current toolchain serves)
 #   build_std    the -Zbuild-std argument, or ""
 # Three ways, in this order: the current toolchain has the target's library (rustup target add); the current one has the
 # library's source (rustup component add rust-src); Debian's rustc-web with rust-web-src.
-#
-#   find_toolchain TARGET LIBRARIES
 find_toolchain() {
   local target=$1 libraries=$2 sysroot
   cargo_path="" build_std=""
@@ -12,46 +13,82 @@ find_toolchain() {
   if [ -n "$sysroot" ] && compgen -G "$sysroot/lib/rustlib/$target/lib/libcore-*.rlib" >/dev/null; then
     return 0
   fi
+  # Read by the script that sources this one.
+  # shellcheck disable=SC2034
+  build_std="-Zbuild-std=$libraries"
   if [ -n "$sysroot" ] && [ -f "$sysroot/lib/rustlib/src/rust/library/Cargo.lock" ]; then
-    build_std="-Zbuild-std=$libraries"
     export RUSTC_BOOTSTRAP=1
     return 0
   fi
-  if [ ! -f /usr/lib/rustlib/src/rust/library/Cargo.lock ] && ! debian_source >/dev/null; then
-    if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
-      echo "installing rustc-web, cargo-web and rust-web-src" >&2
-      apt-get -qq update && apt-get -qq install -y --no-install-recommends rustc-web cargo-web rust-web-src >/dev/null || true
-    fi
-  fi
-  if debian_source >/dev/null; then
+  debian_source || install_packages rustc-web cargo-web rust-web-src || true
+  if debian_source; then
     cargo_path=/usr/bin
-    build_std="-Zbuild-std=$libraries"
     export RUSTC_BOOTSTRAP=1
     return 0
   fi
-  cat >&2 <<EOF
+  cat >&2 <<END
 no Rust toolchain here can build for $target. One of these makes one:
   rustup target add $target
   rustup component add rust-src
   apt-get install rustc-web cargo-web rust-web-src    (Debian)
-EOF
+END
   return 2
 }
 
-# Debian's library source, where its rustc looks for it.
+# Whether Debian's rustc is here with the library's source where it looks for it.
 debian_source() {
-  [ -x /usr/bin/rustc ] && [ -x /usr/bin/cargo ] || return 1
   local sysroot
-  sysroot=$(/usr/bin/rustc --print sysroot) || return 1
-  [ -f "$sysroot/lib/rustlib/src/rust/library/Cargo.lock" ] && echo "$sysroot"
+  [ -x /usr/bin/rustc ] && [ -x /usr/bin/cargo ] || return 1
+  sysroot=$(/usr/bin/rustc --print sysroot) && [ -f "$sysroot/lib/rustlib/src/rust/library/Cargo.lock" ]
+}
+
+# find_linker TARGET, after find_toolchain: a microcontroller's images are linked by LLVM's linker. Toolchains of rustup
+# bring it along as rust-lld; Debian's does not, and borrows rustup's or takes the package lld.
+find_linker() {
+  local own host variable
+  [ -n "$cargo_path" ] || return 0
+  own=$(rustc --print sysroot 2>/dev/null || true)
+  host=$(rustc -vV 2>/dev/null | sed -n 's/^host: //p' || true)
+  if [ -n "$own" ] && [ -x "$own/lib/rustlib/$host/bin/rust-lld" ]; then
+    PATH=$PATH:$own/lib/rustlib/$host/bin
+    return 0
+  fi
+  install_or_name ld.lld lld
+  variable=$(echo "CARGO_TARGET_${1}_LINKER" | tr 'a-z-' 'A-Z_')
+  export "$variable=ld.lld"
+}
+
+# find_zig FOLDER: puts zig and cargo-zigbuild on PATH, installed into FOLDER when they are not there. zig gives the C
+# compiler, the C library and the linker; cargo-zigbuild joins it with cargo. Cargo builds everything anew when the
+# linker's path changes, so FOLDER belongs with the built files.
+find_zig() {
+  local venv=${HOLDFAST_ZIG_VENV:-$1}
+  if command -v cargo-zigbuild >/dev/null && { command -v zig >/dev/null || python3 -c 'import ziglang' 2>/dev/null; }; then
+    return 0
+  fi
+  if [ ! -x "$venv/bin/cargo-zigbuild" ]; then
+    install_or_name python3 python3 || return 1
+    python3 -m venv "$venv" >/dev/null 2>&1 || { install_packages python3-venv && python3 -m venv "$venv"; } || {
+      echo "python3 -m venv is needed and does not work: apt-get install python3-venv" >&2
+      return 1
+    }
+    "$venv/bin/pip" -q --disable-pip-version-check install -r cross/requirements.txt || return 1
+  fi
+  PATH=$venv/bin:$PATH
 }
 
 # install_or_name COMMAND PACKAGE: as root installs, otherwise says what is missing and fails.
 install_or_name() {
   command -v "$1" >/dev/null && return 0
-  if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
-    echo "installing $2" >&2
-    apt-get -qq update && apt-get -qq install -y --no-install-recommends "$2" >/dev/null
-  fi
+  install_packages "$2" || true
   command -v "$1" >/dev/null || { echo "$1 is needed and missing: apt-get install $2" >&2; return 1; }
+}
+
+# install_packages PACKAGE...: fails when this is not root on Debian. Old package lists may still do when the network
+# gives no new ones.
+install_packages() {
+  [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null || return 1
+  echo "installing $*" >&2
+  apt-get -qq update >&2 || echo "apt-get update failed; going on with the package lists that are here" >&2
+  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$@" >/dev/null
 }

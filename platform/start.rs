@@ -95,7 +95,9 @@ fn memory_limit_default() -> u64 {
 }
 
 fn budget(flags: &Flags) -> Result<Budget, Refusal> {
-    Budget::for_limit(flags.memory_limit_bytes, Overrides::default()).map_err(Refusal::written)
+    let connections_count = Some(u64::from(flags.connection_count_max));
+    let overrides = Overrides { connections_count, ..Overrides::default() };
+    Budget::for_limit(flags.memory_limit_bytes, overrides).map_err(Refusal::written)
 }
 
 fn reading<'a>(
@@ -265,11 +267,15 @@ fn options(
     }
 }
 
-/// The smaller of 512 MiB and a tenth of the file system.
+/// The smaller of 512 MiB and a tenth of the file system. One without a size (proc, say) is no reason to complain of a
+/// quota; what is wrong with it is found when the directory is made.
 fn default_quota_bytes(path: &Path) -> u64 {
     let existing = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("."));
-    let share = |stat: rustix::fs::StatVfs| stat.f_blocks.saturating_mul(stat.f_frsize) / DISK_SHARE;
-    rustix::fs::statvfs(existing).map_or(DISK_BYTES_DEFAULT, |stat| share(stat).min(DISK_BYTES_DEFAULT))
+    let size_bytes = rustix::fs::statvfs(existing).map_or(0, |stat| stat.f_blocks.saturating_mul(stat.f_frsize));
+    match size_bytes {
+        0 => DISK_BYTES_DEFAULT,
+        size_bytes => (size_bytes / DISK_SHARE).min(DISK_BYTES_DEFAULT),
+    }
 }
 
 /// The core's daemon as the loop drives it.

@@ -71,7 +71,8 @@ impl Budget {
         if limit_bytes < MEMORY_LIMIT_BYTES_MIN {
             return Err(BudgetError::LimitTooSmall { limit_bytes, min_bytes: MEMORY_LIMIT_BYTES_MIN });
         }
-        let queries_bytes = overrides.queries_bytes.unwrap_or(QUERIES_BYTES_MIN.max(limit_bytes / 16));
+        let queries_bytes =
+            overrides.queries_bytes.unwrap_or(QUERIES_BYTES_MIN.max((limit_bytes - QUERIES_FROM_BYTES) / 4));
         let connections_count = overrides.connections_count.unwrap_or(CONNECTIONS_COUNT_MAX);
         let sqlite_bytes = overrides.sqlite_heap_bytes.unwrap_or(SQLITE_HEAP_BYTES);
         let heap = [
@@ -198,7 +199,7 @@ impl Plan {
     ///
     /// A slab below [`SLAB_BYTES_MIN`].
     pub fn for_slab(slab_bytes: usize) -> Result<Self, BudgetError> {
-        let series_count = slab_bytes as u64 * SERIES_SHARE_PERCENT / 100 / SERIES_BYTES_GUESS;
+        let series_count = slab_bytes as u64 * series_share_percent(slab_bytes) / 100 / SERIES_BYTES_GUESS;
         Self::for_series(slab_bytes, series_count)
     }
 
@@ -325,7 +326,14 @@ impl StateClass {
 
 /// What a series takes outside the ring, its share of timelines and layouts included.
 const SERIES_BYTES_GUESS: u64 = 336;
-const SERIES_SHARE_PERCENT: u64 = 55;
+
+/// How much of a slab is for series; the fixed parts weigh more in a small one.
+const fn series_share_percent(slab_bytes: usize) -> u64 {
+    if slab_bytes < 1024 * 1024 { 55 } else { 64 }
+}
+
+/// Of what a limit has beyond this, a quarter is for queries.
+const QUERIES_FROM_BYTES: u64 = 8 * MIB;
 /// Label cells have 24-bit numbers, six cells per series.
 const SERIES_COUNT_MAX: u64 = 2_000_000;
 

@@ -106,7 +106,7 @@ pub static FLAGS: &[Flag] = &[
         "5m",
         "a request must have arrived, and an idle connection be used again, within this time",
     ),
-    value("web.max-connections", "64", "most connections at a time; idle ones are evicted for new ones"),
+    value("web.max-connections", "32", "most connections at a time; idle ones are evicted for new ones"),
     ignored("web.max-notifications-subscribers", "16", "live notifications are not served"),
     value(
         "web.external-url",

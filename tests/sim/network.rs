@@ -98,14 +98,15 @@ pub fn key<'a>(labels: impl Iterator<Item = (&'a str, &'a str)>) -> String {
 /// Everything an upstream was ever given.
 #[derive(Default)]
 pub struct Ledger {
-    /// By series (see [`key`]) and instant: the value's bits.
-    pub samples: BTreeMap<String, BTreeMap<i64, u64>>,
+    /// By series (see [`key`]) and instant: the bits of the value, or of the values where the clock made an instant come
+    /// twice. A real upstream keeps one of them, and which one is its own choice.
+    pub samples: BTreeMap<String, BTreeMap<i64, Vec<u64>>>,
     pub repeats: u64,
     pub sites: BTreeSet<String>,
 }
 
 impl Ledger {
-    pub fn take(&mut self, seed: u64, body: &[u8]) {
+    pub fn take(&mut self, seed: u64, body: &[u8], clock_jumped: bool) {
         let request =
             WriteRequest::decode(body).unwrap_or_else(|error| panic!("seed {seed}: not a write request: {error}"));
         assert!(!request.timeseries.is_empty(), "seed {seed}: an empty write request");
@@ -118,17 +119,19 @@ impl Ledger {
             let labels = series.labels.iter().map(|label| (label.name.as_str(), label.value.as_str()));
             let known = self.samples.entry(key(labels.filter(|(name, _)| *name != "site"))).or_default();
             for sample in series.samples {
-                match known.insert(sample.timestamp, sample.value.to_bits()) {
-                    None => {}
-                    Some(before) if before == sample.value.to_bits() => self.repeats += 1,
-                    Some(before) => panic!(
-                        "seed {seed}: {:?} was {} at {} and is now {}",
-                        series.labels,
-                        f64::from_bits(before),
-                        sample.timestamp,
-                        sample.value
-                    ),
+                let values = known.entry(sample.timestamp).or_default();
+                if values.contains(&sample.value.to_bits()) {
+                    self.repeats += 1;
+                    continue;
                 }
+                assert!(
+                    values.is_empty() || clock_jumped,
+                    "seed {seed}: {:?} was {values:x?} at {} and is now {}",
+                    series.labels,
+                    sample.timestamp,
+                    sample.value
+                );
+                values.push(sample.value.to_bits());
             }
         }
     }

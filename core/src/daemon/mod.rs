@@ -152,7 +152,7 @@ impl<'m> Daemon<'m> {
             stopping: false,
         };
         if let Some(bytes) = daemon.store.state_get(rules_run::RULES_STATE)
-            && let Err(error) = daemon.rules.restore(bytes, now)
+            && let Err(error) = daemon.rules.restore(bytes, daemon.store.state_get(rules_run::RULES_ALIVE), now)
         {
             daemon.log(Level::Warn, "rules-restore", format_args!("{error}"));
         }
@@ -222,7 +222,12 @@ impl<'m> Daemon<'m> {
         }
         if self.stopping {
             let wait = Output::SleepUntil { mono_ms: now.mono_ms + 1_000 };
-            return if self.flush.is_quiet(now) { Output::Stopped } else { wait };
+            if !self.flush.is_quiet(now) {
+                return wait;
+            }
+            // One that ends in order is no sign that the slab brings processes down.
+            self.store.set_healthy();
+            return Output::Stopped;
         }
         let mut body = String::new();
         if let Some((post, peer, url, timeout_ms)) = self.alertmanager_post(now, &mut body) {

@@ -14,6 +14,7 @@ const BITE_SAMPLES: usize = 20_000;
 
 /// Names of small state.
 pub(super) const RULES_STATE: &str = "rules";
+pub(super) const RULES_ALIVE: &str = "rules-alive";
 
 impl Daemon<'_> {
     /// One bite of the rules; false when nothing is due.
@@ -60,6 +61,9 @@ impl Daemon<'_> {
         if changed || self.rules.progressed() {
             let bytes = self.rules.save(now);
             self.keep_state(RULES_STATE, &bytes);
+        }
+        if let Some(bytes) = self.rules.alive(now) {
+            self.keep_state(RULES_ALIVE, &bytes);
         }
         if changed {
             self.flush.hurry(now);

@@ -38,7 +38,10 @@ fn state_key(name: &str) -> String {
 pub fn state_keys(settings: &Settings) -> Vec<String> {
     let upstreams = settings.remote_writes.iter().map(|upstream| state_key(&upstream.name));
     let peers = settings.alertmanagers.iter().map(|peer| super::alertmanagers::Alertmanager::state_key(&peer.url));
-    upstreams.chain(peers).chain([String::from(super::rules_run::RULES_STATE)]).collect()
+    upstreams
+        .chain(peers)
+        .chain([super::rules_run::RULES_STATE, super::rules_run::RULES_ALIVE].map(String::from))
+        .collect()
 }
 
 impl Daemon<'_> {

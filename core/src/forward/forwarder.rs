@@ -428,37 +428,54 @@ impl Forwarder {
         rows: &mut dyn RowSource,
         out: &mut [u8],
     ) -> Option<Batch> {
-        let mut writer = Writer::new(out);
-        let (mut samples_count, mut series_count, mut span_ms) = (0_u64, 0_u64, (i64::MAX, i64::MIN));
-        let (mut column_end, mut last_column) = (region.columns.end, region.columns.start);
         let (samples_max, external) = (self.samples_max, self.settings.external_labels.as_ref());
+        let mut region = region;
         let mut distinct = Vec::new();
-        let read = rows.columns(
-            TimelineKey(key),
-            region.rows.clone(),
-            region.columns.start,
-            &mut |column, labels, samples| {
-                if column >= region.columns.end {
-                    return false;
-                }
-                if samples.is_empty() {
-                    return true;
-                }
-                let samples = once_per_timestamp(samples, &mut distinct);
-                let is_enough = series_count > 0 && samples_count + samples.len() as u64 > samples_max;
-                if is_enough || !writer.series(labels, external, samples) {
-                    column_end = column;
-                    return false;
-                }
-                samples_count += samples.len() as u64;
-                series_count += 1;
-                last_column = column;
-                for sample in samples {
-                    span_ms = (span_ms.0.min(sample.t_ms), span_ms.1.max(sample.t_ms));
-                }
-                true
-            },
-        );
+        let (mut writer, mut samples_count, mut series_count, mut span_ms, mut column_end, mut last_column);
+        let read = loop {
+            writer = Writer::new(&mut *out);
+            (samples_count, series_count, span_ms) = (0_u64, 0_u64, (i64::MAX, i64::MIN));
+            (column_end, last_column) = (region.columns.end, region.columns.start);
+            let mut back_row = None;
+            let read = rows.columns(
+                TimelineKey(key),
+                region.rows.clone(),
+                region.columns.start,
+                &mut |column, labels, samples| {
+                    if column >= region.columns.end {
+                        return false;
+                    }
+                    if samples.is_empty() {
+                        return true;
+                    }
+                    let samples = once_per_timestamp(samples, &mut distinct);
+                    back_row = samples.windows(2).find(|pair| pair[1].t_ms < pair[0].t_ms).map(|pair| pair[1].row);
+                    if back_row.is_some() {
+                        return false;
+                    }
+                    let is_enough = series_count > 0 && samples_count + samples.len() as u64 > samples_max;
+                    if is_enough || !writer.series(labels, external, samples) {
+                        column_end = column;
+                        return false;
+                    }
+                    samples_count += samples.len() as u64;
+                    series_count += 1;
+                    last_column = column;
+                    for sample in samples {
+                        span_ms = (span_ms.0.min(sample.t_ms), span_ms.1.max(sample.t_ms));
+                    }
+                    true
+                },
+            );
+            // The clock was set back between two rows. A message has every series' samples in order of time, so the
+            // rows from there on go in the next one.
+            let (Ok(()), Some(row)) = (&read, back_row.filter(|row| region.rows.contains(row))) else { break read };
+            let cursor = &mut self.timelines.get_mut(&key)?.cursor;
+            let (earlier, later) = cursor.open.pop()?.split_rows(row);
+            cursor.open_push(later);
+            cursor.open_push(earlier);
+            region.rows.end = row;
+        };
         let bytes = writer.used();
         let timeline = self.timelines.get_mut(&key)?;
         if let Err(unreadable) = read {

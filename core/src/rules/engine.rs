@@ -79,6 +79,8 @@ pub struct Engine {
     written: Written,
     changed: bool,
     progressed: bool,
+    /// When [`Self::save`] was called last.
+    saved: Option<Now>,
 }
 
 #[derive(Default)]
@@ -122,6 +124,7 @@ impl Engine {
             written: Written::default(),
             changed: false,
             progressed: false,
+            saved: None,
         })
     }
 
@@ -245,14 +248,24 @@ impl Engine {
 
     /// The alerts' state, to be kept over a restart.
     pub fn save(&mut self, now: Now) -> Vec<u8> {
-        (self.changed, self.progressed) = (false, false);
+        (self.changed, self.progressed, self.saved) = (false, false, Some(now));
         state::save(&self.groups, now)
     }
 
-    /// Takes up the alerts of a process before this one, as far as the outage (by the wall clock) allows. To be called
-    /// before the first `advance`.
-    pub fn restore(&mut self, bytes: &[u8], now: Now) -> Result<(), StateError> {
-        state::restore(&mut self.groups, bytes, &self.options, now)
+    /// To be kept beside what [`Self::save`] gave last, after every evaluation: that it still held then. `None`: there are no
+    /// alerts, or they are not saved yet.
+    pub fn alive(&self, now: Now) -> Option<Vec<u8>> {
+        let has_alerts = self.groups.iter().flat_map(|group| &group.rules).any(|rule| !rule.alerts.is_empty());
+        self.saved.filter(|_| has_alerts).map(|saved| state::alive(saved, now))
+    }
+
+    /// Takes up the alerts of a process before this one, as far as the outage (by the wall clock) allows: since the last
+    /// [`Self::alive`], or since the save. To be called before the first `advance`.
+    pub fn restore(&mut self, bytes: &[u8], alive: Option<&[u8]>, now: Now) -> Result<(), StateError> {
+        state::restore(&mut self.groups, bytes, alive, &self.options, now)?;
+        // What was saved by another process is saved again before it is said to hold.
+        self.changed = true;
+        Ok(())
     }
 
     fn write(&self, t_ms: i64) -> Advance<'_> {

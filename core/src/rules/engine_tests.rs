@@ -536,7 +536,7 @@ fn restarted(hold_min: u64, before_min: u64, outage_min: u64, after_min: u64) ->
     // Another monotonic clock, near its start.
     now = Now { mono_ms: 100, wall_ms: now.wall_ms + (outage_min * MINUTE_MS) as i64 };
     let mut second = engine(specs(), now);
-    second.restore(&saved, now).unwrap();
+    second.restore(&saved, None, now).unwrap();
     let mut states = String::new();
     for _ in 0..after_min {
         now = due(&second, now);
@@ -573,6 +573,41 @@ fn a_firing_alert_keeps_its_start_over_a_restart_and_is_told_again() {
     assert_eq!(told[0].starts_at_ms, now.wall_ms - (7 + 30 + 3) * MINUTE_MS as i64);
 }
 
+/// An alert that had fired for longer than the tolerated outage began anew after any restart, however short: the state is
+/// saved when it changes, and that was taken for the time at which the process ended (simulator, seed 68).
+#[test]
+fn how_long_nothing_changed_is_no_outage() {
+    let specs = || alloc::vec![group("g", alloc::vec![alert("A", "vector(1)", 0, 0)])];
+    let (mut first, mut memory) = (engine(specs(), START), Memory::default());
+    let mut now = due(&first, START);
+    run(&mut first, &mut memory, now);
+    assert_eq!(first.alive(now), None, "nothing is saved yet");
+    let (saved, saved_at) = (first.save(now), now);
+    for _ in 0..90 {
+        now = due(&first, now);
+        run(&mut first, &mut memory, now);
+    }
+    let alive = first.alive(now).unwrap();
+    let restart = |alive: Option<&[u8]>, outage_min: u64| {
+        let then = Now { mono_ms: 5, wall_ms: now.wall_ms + (outage_min * MINUTE_MS) as i64 };
+        let mut second = engine(specs(), then);
+        second.restore(&saved, alive, then).unwrap();
+        let starts = second.groups()[0].rules()[0].active_alerts().map(|alert| alert.fired_at_ms).next();
+        starts.flatten()
+    };
+    assert_eq!(restart(Some(&alive), 1), Some(saved_at.wall_ms));
+    assert_eq!(restart(Some(&alive), 60), Some(saved_at.wall_ms));
+    assert_eq!(restart(Some(&alive), 61), None, "that outage was too long");
+    assert_eq!(restart(None, 1), None, "91 minutes since the save");
+    // What belongs to another state, or is broken, says nothing.
+    assert_eq!(restart(Some(&alive_of_another_state(now)), 1), None);
+    assert_eq!(restart(Some(&alive[..3]), 1), None);
+}
+
+fn alive_of_another_state(now: Now) -> Vec<u8> {
+    super::state::alive(Now { wall_ms: now.wall_ms - 7, ..now }, now)
+}
+
 #[test]
 fn an_alert_that_ended_during_the_outage_is_told_as_resolved() {
     let specs = || alloc::vec![group("g", alloc::vec![alert("A", "x == 1", 0, 0)])];
@@ -587,7 +622,7 @@ fn an_alert_that_ended_during_the_outage_is_told_as_resolved() {
 
     let now = Now { mono_ms: 0, wall_ms: now.wall_ms + 10 * MINUTE_MS as i64 };
     let mut second = engine(specs(), now);
-    second.restore(&saved, now).unwrap();
+    second.restore(&saved, None, now).unwrap();
     memory.put(&[("__name__", "x")], now.wall_ms, 0.0);
     let now = due(&second, now);
     run(&mut second, &mut memory, now);
@@ -603,13 +638,13 @@ fn broken_and_foreign_state_is_refused_by_name() {
     run(&mut engine, &mut memory, now);
     let saved = engine.save(now);
     for cut in 0..saved.len() {
-        assert_eq!(engine.restore(&saved[..cut], now), Err(StateError::Broken), "{cut} bytes");
+        assert_eq!(engine.restore(&saved[..cut], None, now), Err(StateError::Broken), "{cut} bytes");
     }
     let mut newer = saved.clone();
     newer[0] = 2;
-    assert_eq!(engine.restore(&newer, now), Err(StateError::Version { found: 2, known: 1 }));
+    assert_eq!(engine.restore(&newer, None, now), Err(StateError::Version { found: 2, known: 1 }));
     assert_eq!(engine.groups()[0].rules()[0].active_alerts().count(), 1, "and nothing is changed");
-    assert_eq!(engine.restore(&saved, now), Ok(()));
+    assert_eq!(engine.restore(&saved, None, now), Ok(()));
 }
 
 #[test]

@@ -55,6 +55,20 @@ enum SavedState {
     Resolved { ago_ms: i64 },
 }
 
+impl SavedState {
+    /// The same state some time on.
+    fn later(self, ms: i64) -> Self {
+        match self {
+            Self::Pending { held_ms } => Self::Pending { held_ms: held_ms.saturating_add(ms) },
+            Self::Firing { held_ms, cleared_for_ms } => Self::Firing {
+                held_ms: held_ms.saturating_add(ms),
+                cleared_for_ms: cleared_for_ms.map(|cleared_for_ms| cleared_for_ms.saturating_add(ms)),
+            },
+            Self::Resolved { ago_ms } => Self::Resolved { ago_ms: ago_ms.saturating_add(ms) },
+        }
+    }
+}
+
 pub(super) fn save(groups: &[Group], now: Now) -> Vec<u8> {
     let mono_ms = now.mono_ms as i64;
     let rules = groups.iter().flat_map(|group| &group.rules).filter(|rule| !rule.alerts.is_empty());
@@ -69,19 +83,53 @@ pub(super) fn save(groups: &[Group], now: Now) -> Vec<u8> {
     }
 }
 
-pub(super) fn restore(groups: &mut [Group], bytes: &[u8], options: &RuleOptions, now: Now) -> Result<(), StateError> {
+/// Until when a saved state held: a few bytes, written after every evaluation, so that the state itself is written
+/// only when it changes. Without it, how long a process was away could not be told from how long nothing had changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Alive {
+    /// Of the state it belongs to.
+    saved_wall_ms: i64,
+    wall_ms: i64,
+    /// Monotonic milliseconds from the save to now.
+    after_save_ms: u64,
+}
+
+pub(super) fn alive(saved: Now, now: Now) -> Vec<u8> {
+    let after_save_ms = now.mono_ms.saturating_sub(saved.mono_ms);
+    let alive = Alive { saved_wall_ms: saved.wall_ms, wall_ms: now.wall_ms, after_save_ms };
+    match postcard::to_extend(&alive, alloc::vec![VERSION]) {
+        Ok(bytes) => bytes,
+        Err(error) => unreachable!("three numbers always encode into a vector: {error}"),
+    }
+}
+
+/// `alive` of another state, or one that cannot be read, is as good as none.
+pub(super) fn restore(
+    groups: &mut [Group],
+    bytes: &[u8],
+    alive: Option<&[u8]>,
+    options: &RuleOptions,
+    now: Now,
+) -> Result<(), StateError> {
     let (&version, rest) = bytes.split_first().ok_or(StateError::Broken)?;
     if version != VERSION {
         return Err(StateError::Version { found: version, known: VERSION });
     }
     let saved: Saved<'_> = postcard::from_bytes(rest).map_err(|_| StateError::Broken)?;
     // A clock that went back tells nothing about the outage; then it counts as none.
-    let outage_ms = now.wall_ms.saturating_sub(saved.wall_ms).max(0);
+    let alive = alive
+        .and_then(|alive| alive.strip_prefix(&[VERSION]))
+        .and_then(|alive| postcard::from_bytes::<Alive>(alive).ok())
+        .filter(|alive| alive.saved_wall_ms == saved.wall_ms)
+        .unwrap_or(Alive { saved_wall_ms: saved.wall_ms, wall_ms: saved.wall_ms, after_save_ms: 0 });
+    let outage_ms = now.wall_ms.saturating_sub(alive.wall_ms).max(0);
+    let after_save_ms = i64::try_from(alive.after_save_ms).unwrap_or(i64::MAX);
     for rule in groups.iter_mut().flat_map(|group| &mut group.rules) {
         let Some(found) = saved.rules.iter().find(|saved| *saved.timeline_name == *rule.timeline_name) else {
             continue;
         };
-        let restored = found.alerts.iter().filter_map(|alert| alert.restored(rule, outage_ms, options, now));
+        let restored =
+            found.alerts.iter().filter_map(|alert| alert.restored(rule, after_save_ms, outage_ms, options, now));
         let mut alerts: Vec<Alert> = restored.collect();
         alerts.sort_by(|a, b| a.labels.cmp(&b.labels));
         alerts.dedup_by(|a, b| a.labels == b.labels);
@@ -115,12 +163,19 @@ impl<'a> SavedAlert<'a> {
     }
 
     /// The alert as it goes on after an outage, or `None` when it starts over.
-    fn restored(&self, rule: &Rule, outage_ms: i64, options: &RuleOptions, now: Now) -> Option<Alert> {
+    fn restored(
+        &self,
+        rule: &Rule,
+        after_save_ms: i64,
+        outage_ms: i64,
+        options: &RuleOptions,
+        now: Now,
+    ) -> Option<Alert> {
         let mono_ms = now.mono_ms as i64;
         let (for_ms, grace_ms) = (rule.for_ms() as i64, options.for_grace_period_ms as i64);
         let tolerated = outage_ms <= options.for_outage_tolerance_ms as i64;
         let mut active_at_ms = self.active_at_ms;
-        let state = match self.state {
+        let state = match self.state.later(after_save_ms) {
             SavedState::Pending { .. } if !tolerated || for_ms < grace_ms => return None,
             SavedState::Pending { held_ms } => {
                 let remaining_ms = for_ms.saturating_sub(held_ms.max(0));

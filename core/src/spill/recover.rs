@@ -89,6 +89,7 @@ pub fn recover(
     let mut replay = Replay::new(options.store_uuid, layout_bytes_max);
     let mut out = vec![0; OUTPUT_BYTES_MAX];
     for (file, generation) in replay_order(state.log_generation, found) {
+        replay.generation_begins(generation, state.log_generation, store);
         let mut recovery = Recovery::new(&mut buf, Some(generation));
         each_piece(flash, file, &mut recovery, &mut |flash, frame| {
             replay.apply(frame, store, flash.stored())?;
@@ -215,6 +216,33 @@ mod tests {
         assert!(recovered.seals > 1 && recovered.seals_failed == 0, "{recovered:?}");
         assert_eq!(store.usage().counters.evicted_unspilled_rows, 0);
         assert!(all_samples(&store, &disk) == model);
+    }
+
+    /// Three power cuts in a row. The third process numbered its layouts anew from the database, so that the log before
+    /// had one number for one timeline and the newest log the same number for another: the newest rows came back under
+    /// the names of the other timeline's series (simulator, seed 17).
+    #[test]
+    fn a_layout_number_that_a_power_cut_freed_names_nothing_of_its_first_owner() {
+        let (mut disk, plan, mut model) = (Disk::default(), Plan::for_series(288 << 10, 150).unwrap(), BTreeMap::new());
+        let names = [labels("of_one", 1), labels("of_two", 1)];
+        for process in 0..3 {
+            let mut slab = Vec::new();
+            let mut store = create(&mut slab, &plan);
+            let (mut spill, _, _) = disk.recover(&mut store);
+            seal(&mut spill, &mut store, &mut disk, at(START_MS), SealReason::Checkpoint);
+            // The second process sees the second timeline first.
+            let timelines: &[u64] = [&[1_u64][..], &[2, 1], &[1]][process as usize];
+            for timeline in timelines {
+                let (name, t_ms) = (&names[*timeline as usize - 1], START_MS + process);
+                scrape(&mut store, *timeline, t_ms, &[(name, 100 * timeline + process as u64, None)]);
+                model.insert((name.clone(), t_ms), 100 * timeline + process as u64);
+            }
+            flush(&mut spill, &mut store, &mut disk);
+        }
+        let mut slab = Vec::new();
+        let mut store = create(&mut slab, &plan);
+        disk.recover(&mut store);
+        assert_eq!(all_samples(&store, &disk), model);
     }
 
     #[test]

@@ -236,6 +236,13 @@ struct KeptPart {
     bytes: Box<[u8]>,
 }
 
+impl KeptPart {
+    /// Whether the rows of a frame with this head have these columns.
+    fn names(&self, head: &SegmentHead) -> bool {
+        (self.head.timeline, self.head.layout) == (head.timeline, head.layout)
+    }
+}
+
 /// A row of which only the first columns have come.
 struct OpenRow {
     timeline: TimelineId,
@@ -260,6 +267,8 @@ const BLOCK_CELLS_MAX: usize = FRAME_COLUMNS_MAX as usize;
 pub struct Replay {
     store_uuid: [u8; 16],
     is_foreign: bool,
+    /// The small states of this generation are older than the database's.
+    states_are_outdated: bool,
     layouts: Vec<KeptPart>,
     layout_bytes: usize,
     layout_bytes_max: usize,
@@ -280,6 +289,7 @@ impl Replay {
         Self {
             store_uuid,
             is_foreign: false,
+            states_are_outdated: false,
             layouts: Vec::new(),
             layout_bytes: 0,
             layout_bytes_max,
@@ -320,6 +330,17 @@ impl Replay {
             },
         }
         Ok(())
+    }
+
+    /// To be called before each generation. The commit that opened the one which the database names put the small states
+    /// as they were then, so those of the generation before it are older. Each generation names its own layouts; the process that wrote the later one may have
+    /// given a layout the number that another had in the earlier one, when a power cut took that one before it was
+    /// stored.
+    pub fn generation_begins(&mut self, generation: u64, named: u64, store: &mut Store<'_>) {
+        self.abandon(store);
+        self.states_are_outdated = generation < named;
+        self.layouts.clear();
+        self.layout_bytes = 0;
     }
 
     /// To be called behind the last frame: a row that is not whole is forgotten.
@@ -385,7 +406,7 @@ impl Replay {
         if rows.is_empty() {
             return Ok(());
         }
-        if !self.covers(head.layout, &columns) {
+        if !self.covers(&head, &columns) {
             self.report.rows_lost += rows.count() as u64;
             if let Some(open) = self.open.take() {
                 store.row_abort(open.timeline);
@@ -423,9 +444,9 @@ impl Replay {
     }
 
     /// Whether labels are there for all these columns.
-    fn covers(&self, layout: u64, columns: &Range<u32>) -> bool {
+    fn covers(&self, head: &SegmentHead, columns: &Range<u32>) -> bool {
         let mut next = 0;
-        for part in self.layouts.iter().filter(|part| part.head.layout == layout) {
+        for part in self.layouts.iter().filter(|part| part.names(head)) {
             if part.head.column_from > next {
                 return false;
             }
@@ -484,7 +505,7 @@ impl Replay {
         let from = (row - block.start) as usize * width;
         let (cells, presence) = (&self.cells[from..from + width], &self.presence[from..from + width]);
         let (ages_ms, report) = (self.ages_ms.get(from..from + width), &mut self.report);
-        for part in self.layouts.iter().filter(|part| part.head.layout == head.layout) {
+        for part in self.layouts.iter().filter(|part| part.names(head)) {
             let read = layout_part_read(&part.bytes, &mut |column, kind, labels| {
                 // Columns given already by an earlier frame or an overlapping part.
                 if column < head.column_from || column < open.column_next {

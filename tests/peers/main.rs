@@ -1,0 +1,16 @@
+//! The real programs beside the real binary: what no fake can promise.
+//!
+//! `tests/peers/fetch` brings the programs; `HOLDFAST_PEERS` names their folder (`target/peers/bin` if not set). Every test
+//! has its own ports, folders and processes, polls with deadlines, and ends what it started also when it fails.
+
+mod api;
+mod programs;
+mod sink;
+
+mod alerts;
+mod federation;
+mod forwarding;
+mod processes;
+mod queries;
+mod starts;
+mod tools;
