@@ -136,8 +136,8 @@ fn all_answers_together_stay_within_the_memory_for_requests() {
         assert_eq!(world.get(target).status, 200, "{target}");
     }
     // One that does not fit even alone says what to do.
-    let reply = world.get("/api/v1/query?query=m%20or%20label_replace(m,%22x%22,%22$1%22,%22number%22,%22(.*)%22)");
-    assert_eq!(reply.status, 422, "{}", reply.body);
+    let reply = world.get("/api/v1/query_range?query=quantile(0.5,m)&start=1790000003&end=1790010003&step=1");
+    assert_eq!(reply.status, 422, "{}", reply.body.len());
     assert!(reply.body.contains("bytes of"), "{}", reply.body);
 }
 
@@ -157,6 +157,24 @@ fn a_matrix_that_does_not_come_in_order_is_sorted_or_says_that_it_is_not() {
         format!(r#"{{"resultType":"matrix","result":[{}]}},"warnings":["results truncated due to limit"]"#, rows[0]);
     assert_eq!(world.data(&format!("{query}&limit=1")), expected);
     assert_eq!(world.data(&format!("{query}&limit=3")), world.data(query));
+}
+
+#[test]
+fn a_matrix_too_large_to_be_sorted_comes_unsorted_and_says_so() {
+    let mut options = options();
+    options.query_bytes_max = 2 * 384 * 1024;
+    let mut world = World::new(options, settings(vec![job("node", &["h:1"])]));
+    world.serve("http://h:1/metrics", &format!("{}a 1\n", page(300)));
+    world.pass(3_000);
+    let query = |end: u32| format!("/api/v1/query_range?query=m%20or%20a&start=1790000003&end={end}&step=1");
+    let (small, large) = (world.get(&query(1_790_000_003)), world.get(&query(1_790_000_103)));
+    let is_sorted = |body: &str| body.find(r#""__name__":"a""#) < body.find(r#""__name__":"m""#);
+    let info = r#""infos":["the series are not in order of their labels: "#;
+    assert!(is_sorted(&small.body) && !small.body.contains(info));
+    assert!(!is_sorted(&large.body) && large.body.contains(info), "{} {}", large.status, &large.body[..200]);
+    for reply in [small, large] {
+        assert_eq!((reply.status, reply.body.matches("\"metric\"").count()), (200, 301));
+    }
 }
 
 #[test]

@@ -153,7 +153,7 @@ impl Daemon<'_> {
         for region in usage.regions {
             out.labelled(&[("region", region.region.name())], region.used as f64);
         }
-        out.family("holdfast_memory_region_total", Kind::Gauge, "Entries or bytes each region of the store has.");
+        out.family("holdfast_memory_region_size", Kind::Gauge, "Entries or bytes each region of the store has.");
         for region in usage.regions {
             out.labelled(&[("region", region.region.name())], region.total as f64);
         }
