@@ -202,7 +202,7 @@ fn a_source_that_fails_in_the_middle_cuts_the_answer() {
             Err(crate::promql::source::SourceError("the disk does not answer".into()))
         }
     }
-    let mut answers = super::Answers::new(1 << 20);
+    let mut answers = super::Answers::new(1 << 20, 20);
     let request = crate::daemon::input::RequestId(1);
     let federate = super::Federate {
         matcher_lists: vec![crate::promql::parse_selector("m").expect("a selector")],

@@ -203,6 +203,9 @@ impl Daemon<'_> {
         self.flush.stage = Stage::Idle;
         match result {
             Ok(()) => {
+                // The first commit is a checkpoint: every row of the slab has been read and is on flash. Whatever
+                // ended the processes before, it is not the slab, however often somebody kills us.
+                self.store.set_healthy();
                 if core::mem::take(&mut self.flush.commit_failing) {
                     self.log(Level::Info, "commit-up", format_args!("segments are stored again"));
                 }

@@ -59,9 +59,6 @@ use rows::StoredRows;
 use targets::{ACCEPT, FetchEvent, TargetSlot};
 use upstreams::Upstream;
 
-/// A process that has run for so long has not been brought down by its slab.
-const HEALTHY_MS: u64 = 60_000;
-
 pub struct Daemon<'m> {
     options: Options,
     settings: Settings,
@@ -81,7 +78,6 @@ pub struct Daemon<'m> {
     /// Requests to `/-/reload` that wait for the platform's word.
     reloads_waiting: Vec<RequestId>,
     reload_errors: Option<String>,
-    started: Now,
     configured_wall_ms: i64,
     counters: Counters,
     usage: Usage,
@@ -112,7 +108,7 @@ impl<'m> Daemon<'m> {
         now: Now,
         stored: &mut dyn Stored,
     ) -> Result<Self, Vec<rules::RuleError>> {
-        let answers = Answers::new(half_of_queries(&options));
+        let answers = Answers::new(half_of_queries(&options), options.query_count_max);
         let rule_options = RuleOptions {
             evaluation_interval_ms: settings.evaluation_interval_ms,
             query_offset_ms: settings.rule_query_offset_ms,
@@ -140,7 +136,6 @@ impl<'m> Daemon<'m> {
             effects: VecDeque::new(),
             reloads_waiting: Vec::new(),
             reload_errors: None,
-            started: now,
             configured_wall_ms: now.wall_ms,
             counters: Counters::default(),
             usage: Usage::default(),
@@ -196,7 +191,7 @@ impl<'m> Daemon<'m> {
             }
             Input::Settings(settings) => self.reload(now, *settings, stored),
             Input::SettingsRefused { errors } => self.reload_refused(errors),
-            Input::Usage(usage) => self.used(now, usage, stored),
+            Input::Usage(usage) => self.used(usage, stored),
             Input::Stop => {
                 self.stopping = true;
                 self.save_rules(now);
@@ -285,10 +280,7 @@ impl<'m> Daemon<'m> {
     }
 
     /// The platform's figures, every few seconds.
-    fn used(&mut self, now: Now, usage: Usage, stored: &mut dyn Stored) {
-        if now.mono_ms.saturating_sub(self.started.mono_ms) >= HEALTHY_MS {
-            self.store.set_healthy();
-        }
+    fn used(&mut self, usage: Usage, stored: &mut dyn Stored) {
         if usage.dropped_until_ms != self.usage.dropped_until_ms
             && let Some(t_ms) = usage.dropped_until_ms
         {

@@ -133,6 +133,7 @@ impl Daemon<'_> {
             json.object(|json| {
                 json.key("startTime").display(Rfc3339(self.options.started_wall_ms));
                 json.key("CWD").text("");
+                json.key("title").text(&self.options.page_title);
                 json.key("hostname").text(&self.options.hostname);
                 json.key("serverTime").display(Rfc3339(now.wall_ms));
                 json.key("reloadConfigSuccess").plain(self.reload_errors.is_none());
@@ -198,6 +199,7 @@ impl Daemon<'_> {
         Answer::success(request, |json| {
             json.object(|json| {
                 json.key("version").text(HOLDFAST_VERSION);
+                json.key("title").text(&self.options.page_title);
                 json.key("hostname").text(&self.options.hostname);
                 json.key("host");
                 match self.targets.iter().map(|slot| slot.target.spec()).find(|spec| spec.kind == JobKind::Host) {
