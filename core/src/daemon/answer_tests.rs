@@ -223,3 +223,19 @@ fn a_source_that_fails_in_the_middle_cuts_the_answer() {
     };
     assert_eq!((bytes, last, broken), (&b"the disk does not answer\n"[..], true, false));
 }
+
+#[test]
+fn a_query_beyond_the_number_that_may_run_waits_for_one_to_end() {
+    let mut world = World::scraping(&page(300));
+    world.daemon.answers.query_count_max = 1;
+    let (first, second) = (world.send(Method::Get, RANGE, "", ""), world.send(Method::Get, RANGE, "", ""));
+    world.slow.extend([first, second]);
+    world.drain();
+    let pieces = |world: &World, request: crate::daemon::input::RequestId| {
+        world.replies.get(&request.0).map_or(0, |reply| reply.piece_count)
+    };
+    assert_eq!((pieces(&world, first), pieces(&world, second)), (1, 0));
+    world.handle(Input::RequestGone { request: first });
+    world.drain();
+    assert_eq!((pieces(&world, first), pieces(&world, second)), (1, 1));
+}

@@ -133,7 +133,6 @@ impl Daemon<'_> {
             json.object(|json| {
                 json.key("startTime").display(Rfc3339(self.options.started_wall_ms));
                 json.key("CWD").text("");
-                json.key("title").text(&self.options.page_title);
                 json.key("hostname").text(&self.options.hostname);
                 json.key("serverTime").display(Rfc3339(now.wall_ms));
                 json.key("reloadConfigSuccess").plain(self.reload_errors.is_none());
