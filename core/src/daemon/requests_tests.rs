@@ -420,7 +420,7 @@ fn the_status_pages_tell_about_this_process() {
     assert!(tsdb.starts_with(r#"{"headStats":{"numSeries":9,"numSamples":"#), "{tsdb}");
     let holdfast = world.data("/api/v1/status/holdfast");
     for field in [
-        r#""version":"0.1.0","hostname":"box","host":null,"started_ms":1790000000000,"now_ms":179000000"#,
+        r#""version":"0.1.0","title":"Holdfast","hostname":"box","host":null,"started_ms":1790000000000,"now_ms":179000000"#,
         r#""memory":{"limit_bytes":16777216,"resident_bytes":0,"resident_peak_bytes":0,"regions":[{"name":"series","#,
         r#""disk":{"used_bytes":0,"quota_bytes":536870912,"oldest_ms":null}"#,
         r#""store":{"series":9,"series_max":"#,
