@@ -10,11 +10,13 @@
 mod federate;
 mod query;
 mod select;
+mod stats;
 
 pub use {
     federate::Federate,
     query::{QueryRequest, query_error},
     select::{Select, SelectKind},
+    stats::Stats,
 };
 
 use super::input::RequestId;
@@ -76,6 +78,7 @@ enum Work {
     Query(Box<query::QueryWork>),
     Select(Box<select::SelectWork>),
     Federate(Box<federate::FederateWork>),
+    Stats(Box<stats::StatsWork>),
 }
 
 /// What one bite works with.
@@ -248,10 +251,16 @@ impl Answer {
         Self::working(request, EXPOSITION, Work::Federate(Box::new(federate::FederateWork::new(federate))))
     }
 
+    pub fn stats(request: RequestId, stats: Stats) -> Self {
+        Self::working(request, JSON, Work::Stats(Box::new(stats::StatsWork::new(stats))))
+    }
+
     /// Heap in use: a whole answer's body, or the work's; the body beside that holds about a piece.
     fn bytes(&self) -> usize {
         match &self.work {
             Work::Done | Work::Broken => self.body.len(),
+            // Freed within its bite.
+            Work::Stats(_) => 0,
             Work::Query(work) => work.bytes(),
             Work::Select(work) => work.bytes(),
             Work::Federate(work) => work.bytes(),
@@ -266,6 +275,7 @@ impl Answer {
             Work::Query(work) => work.bite(&mut bite),
             Work::Select(work) => work.bite(&mut bite),
             Work::Federate(work) => work.bite(&mut bite),
+            Work::Stats(work) => work.bite(&mut bite),
         };
         let is_good = result.is_ok();
         match result {

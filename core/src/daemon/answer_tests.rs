@@ -160,6 +160,22 @@ fn a_matrix_that_does_not_come_in_order_is_sorted_or_says_that_it_is_not() {
 }
 
 #[test]
+fn a_store_too_large_to_be_counted_says_so_instead_of_giving_lists() {
+    let mut options = options();
+    options.query_bytes_max = 2 * 32 * 1024;
+    let mut world = World::new(options, settings(vec![job("node", &["h:1"])]));
+    world.serve("http://h:1/metrics", &page(300));
+    world.pass(3_000);
+    let reply = world.get("/api/v1/status/tsdb");
+    assert!(reply.body.starts_with(r#"{"status":"success","data":{"headStats":{"numSeries":305,"#), "{}", reply.body);
+    assert!(
+        reply.body.contains(r#""seriesCountByLabelValuePair":[]},"warnings":["the lists are empty: "#),
+        "{}",
+        reply.body
+    );
+}
+
+#[test]
 fn a_matrix_too_large_to_be_sorted_comes_unsorted_and_says_so() {
     let mut options = options();
     options.query_bytes_max = 2 * 384 * 1024;

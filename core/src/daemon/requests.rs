@@ -126,7 +126,7 @@ impl Daemon<'_> {
                 });
             }),
             Route::StatusRuntimeInfo => self.runtime_info(now, request),
-            Route::StatusTsdb => self.tsdb_status(request),
+            Route::StatusTsdb => self.tsdb_status(now, request, params)?,
             Route::StatusWalReplay => Answer::success(request, |json| {
                 // Answered only once the store is attached or recovered: nothing is left to replay.
                 json.object(|json| {

@@ -416,8 +416,21 @@ fn the_status_pages_tell_about_this_process() {
         without_times(&info),
         r#"{"startTime":"TIME","CWD":"","hostname":"box","serverTime":"TIME","reloadConfigSuccess":true,"lastConfigTime":"TIME","corruptionCount":0,"goroutineCount":1,"GOMAXPROCS":1,"GOMEMLIMIT":16777216,"GOGC":"","GODEBUG":"","storageRetention":"15d or 512MiB"}"#
     );
-    let tsdb = world.data("/api/v1/status/tsdb");
-    assert!(tsdb.starts_with(r#"{"headStats":{"numSeries":9,"numSamples":"#), "{tsdb}");
+    let tsdb = world.data("/api/v1/status/tsdb?limit=2");
+    let (head, lists) = tsdb.split_once(r#","seriesCountByMetricName":"#).expect("lists");
+    assert!(head.starts_with(r#"{"headStats":{"numSeries":9,"numLabelPairs":13,"numSamples":"#), "{head}");
+    assert!(head.contains(r#""minTime":17900000"#) && head.contains(r#""maxTime":17900000"#), "{head}");
+    // `m` has three series; all nine have job and instance.
+    assert_eq!(
+        lists,
+        r#"[{"name":"m","value":3},{"name":"c_total","value":1}],"labelValueCountByLabelName":[{"name":"__name__","value":7},{"name":"a","value":3}],"memoryInBytesByLabelName":[{"name":"__name__","value":113},{"name":"job","value":36}],"seriesCountByLabelValuePair":[{"name":"instance=h:1","value":9},{"name":"job=node","value":9}]}"#
+    );
+    for limit in ["0", "-1", "x"] {
+        let target = format!("/api/v1/status/tsdb?limit={limit}");
+        world.check(&target, 400, &bad("limit must be a positive number"));
+    }
+    assert_eq!(world.get("/api/v1/status/tsdb?limit=100").status, 200);
+    world.check("/api/v1/status/tsdb?limit=101", 400, &bad("limit must be at most 100"));
     let holdfast = world.data("/api/v1/status/holdfast");
     for field in [
         r#""version":"0.1.0","title":"Holdfast","hostname":"box","host":null,"started_ms":1790000000000,"now_ms":179000000"#,
