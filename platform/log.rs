@@ -4,7 +4,7 @@
 //! source as cause. How many lines of a cause were held back is said on the next one that passes.
 
 use crate::clock;
-use holdfast_core::{daemon::output::Level, prng::stable_hash};
+use holdfast_core::{daemon::output::Level, prng::stable_hash, time::Rfc3339Ms};
 use std::{
     fmt::Write as _,
     io::Write,
@@ -46,7 +46,7 @@ impl<W: Write> LogLines<W> {
         let Some(held_back_count) = self.admit(mono_ms, cause) else { return };
         let mut line = String::with_capacity(64 + message.len());
         line.push_str("ts=");
-        line.push_str(&clock::rfc3339(wall_ms));
+        line.push_str(&Rfc3339Ms(wall_ms).to_string());
         line.push_str(" level=");
         line.push_str(level_name(level));
         line.push_str(" msg=");

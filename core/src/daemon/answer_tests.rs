@@ -153,7 +153,8 @@ fn a_matrix_that_does_not_come_in_order_is_sorted_or_says_that_it_is_not() {
     let expected = format!(r#"{{"resultType":"matrix","result":[{}]}}"#, rows.join(","));
     assert_eq!(world.data(query), expected);
     // `limit` takes the first of the sorted ones.
-    let expected = format!(r#"{{"resultType":"matrix","result":[{}]}},"warnings":["results truncated due to limit"]"#, rows[0]);
+    let expected =
+        format!(r#"{{"resultType":"matrix","result":[{}]}},"warnings":["results truncated due to limit"]"#, rows[0]);
     assert_eq!(world.data(&format!("{query}&limit=1")), expected);
     assert_eq!(world.data(&format!("{query}&limit=3")), world.data(query));
 }
@@ -195,7 +196,9 @@ fn a_source_that_fails_in_the_middle_cuts_the_answer() {
     let now = crate::time::Now { mono_ms: 0, wall_ms: 0 };
     let mut buf = vec![0; 1024];
     assert!(matches!(answers.step(now, &mut Failing, &mut buf), super::Step::Worked));
-    let super::Step::Head { status, headers, .. } = answers.step(now, &mut Failing, &mut buf) else { panic!("no head") };
+    let super::Step::Head { status, headers, .. } = answers.step(now, &mut Failing, &mut buf) else {
+        panic!("no head")
+    };
     assert_eq!((status, headers), (422, super::TEXT));
     let super::Step::Piece { bytes, last, broken, .. } = answers.step(now, &mut Failing, &mut buf) else {
         panic!("no piece")

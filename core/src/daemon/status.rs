@@ -12,13 +12,12 @@ use crate::{
     labels::Matcher,
     number::GoFloat,
     rules::{Alert, Group, Rule},
-    scrape::duration_text,
     store::{RegionName, stored::Stored},
-    time::{Now, Rfc3339},
+    time::{DurationText, Now, Rfc3339},
 };
 use alloc::{
     format,
-    string::String,
+    string::{String, ToString},
     vec::Vec,
 };
 
@@ -45,7 +44,8 @@ impl Daemon<'_> {
             wanted.peek().is_none() || wanted.any(|one| one == value)
         };
         let matches = |rule: &Rule| {
-            let label = |name: &str| rule.labels().iter().find(|(label, _)| **label == *name).map_or("", |(_, value)| value);
+            let label =
+                |name: &str| rule.labels().iter().find(|(label, _)| **label == *name).map_or("", |(_, value)| value);
             let all = |list: &[Matcher]| list.iter().all(|matcher| matcher.matches(label(&matcher.name)));
             matcher_lists.is_empty() || matcher_lists.iter().any(|list| all(list))
         };
@@ -152,7 +152,7 @@ impl Daemon<'_> {
     }
 
     pub(super) fn retention_text(&self) -> alloc::string::String {
-        let time = self.options.retention_ms.map(duration_text);
+        let time = self.options.retention_ms.map(|ms| DurationText(ms).to_string());
         let size = self.options.retention_bytes.map(bytes_text);
         match (time, size) {
             (Some(time), Some(size)) => format!("{time} or {size}"),

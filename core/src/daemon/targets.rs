@@ -147,8 +147,7 @@ impl Daemon<'_> {
         let state = params.get("state").to_lowercase();
         let pool = params.get("scrapePool");
         let shown = |slot: &&TargetSlot| {
-            matches!(state.as_str(), "" | "any" | "active")
-                && (pool.is_empty() || pool == slot.target.spec().job_name)
+            matches!(state.as_str(), "" | "any" | "active") && (pool.is_empty() || pool == slot.target.spec().job_name)
         };
         let mut active: Vec<&TargetSlot> = self.targets.iter().filter(shown).collect();
         active.sort_by_key(|slot| slot.target.spec().job_name.as_str());
@@ -317,7 +316,11 @@ fn global_url(url: &str, external_url: &str) -> String {
         let start = url.find("://")? + 3;
         let end = url[start..].find('/').map_or(url.len(), |at| start + at);
         let authority = &url[start..end];
-        let host_end = if authority.starts_with('[') { authority.find(']')? + 1 } else { authority.find(':').unwrap_or(authority.len()) };
+        let host_end = if authority.starts_with('[') {
+            authority.find(']')? + 1
+        } else {
+            authority.find(':').unwrap_or(authority.len())
+        };
         Some((start, start + host_end))
     };
     let (Some((start, end)), Some((external_start, external_end))) = (host_of(url), host_of(external_url)) else {

@@ -81,10 +81,8 @@ pub fn options() -> Options {
 
 /// A job that scrapes its targets every second.
 pub fn job(name: &str, addresses: &[&str]) -> JobSettings {
-    let targets = addresses.iter().map(|address| TargetSettings {
-        address: (*address).into(),
-        labels: LabelSet::default(),
-    });
+    let targets =
+        addresses.iter().map(|address| TargetSettings { address: (*address).into(), labels: LabelSet::default() });
     JobSettings {
         job_name: name.into(),
         kind: JobKind::Http,
