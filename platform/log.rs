@@ -4,7 +4,7 @@
 //! source as cause. How many lines of a cause were held back is said on the next one that passes.
 
 use crate::clock;
-use holdfast_core::{daemon::output::Level, prng::stable_hash};
+use holdfast_core::{daemon::output::Level, prng::stable_hash, time::Rfc3339Ms};
 use std::{
     fmt::Write as _,
     io::Write,
@@ -53,7 +53,7 @@ impl<W: Write> LogLines<W> {
             return;
         }
         let Some(held_back_count) = self.admit(mono_ms, cause) else { return };
-        let (ts, level) = (clock::rfc3339(wall_ms), level_name(level));
+        let (ts, level) = (Rfc3339Ms(wall_ms).to_string(), level_name(level));
         let mut line = String::with_capacity(64 + message.len());
         match self.format {
             LogFormat::Logfmt => {

@@ -26,6 +26,8 @@ pub mod math;
 #[cfg(feature = "alloc")]
 pub mod number;
 #[cfg(feature = "alloc")]
+pub mod percent;
+#[cfg(feature = "alloc")]
 pub mod retry;
 
 #[cfg(feature = "alloc")]

@@ -45,15 +45,30 @@ pub struct Rfc3339(pub i64);
 
 impl core::fmt::Display for Rfc3339 {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        let (days, in_day_ms) = (self.0.div_euclid(DAY_MS), self.0.rem_euclid(DAY_MS));
-        let (year, month, day) = civil_from_days(days);
-        let (hour, minute, second) = (in_day_ms / 3_600_000, in_day_ms / 60_000 % 60, in_day_ms / 1000 % 60);
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")?;
-        match in_day_ms % 1000 {
+        write_second(f, self.0)?;
+        match self.0.rem_euclid(1000) {
             0 => f.write_str("Z"),
             ms => write!(f, ".{ms:03}Z"),
         }
     }
+}
+
+/// The same, always with milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Rfc3339Ms(pub i64);
+
+impl core::fmt::Display for Rfc3339Ms {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write_second(f, self.0)?;
+        write!(f, ".{:03}Z", self.0.rem_euclid(1000))
+    }
+}
+
+fn write_second(f: &mut core::fmt::Formatter<'_>, wall_ms: i64) -> core::fmt::Result {
+    let (days, in_day_ms) = (wall_ms.div_euclid(DAY_MS), wall_ms.rem_euclid(DAY_MS));
+    let (year, month, day) = civil_from_days(days);
+    let (hour, minute, second) = (in_day_ms / 3_600_000, in_day_ms / 60_000 % 60, in_day_ms / 1000 % 60);
+    write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")
 }
 
 pub const DAY_MS: i64 = 86_400_000;
@@ -105,6 +120,82 @@ pub fn parse_rfc3339_ms(text: &str) -> Option<i64> {
     Some(days_from_civil(year, month, day) * DAY_MS + seconds * 1000 + ms - zone_ms)
 }
 
+/// Units of Prometheus' durations, from large to small, and whether one is written only when nothing is left over. A year
+/// has 365 days, a day 24 hours.
+const DURATION_UNITS: [(&str, u64, bool); 7] = [
+    ("y", 365 * DAY_MS as u64, true),
+    ("w", 7 * DAY_MS as u64, true),
+    ("d", DAY_MS as u64, false),
+    ("h", 3_600_000, false),
+    ("m", 60_000, false),
+    ("s", 1_000, false),
+    ("ms", 1, false),
+];
+
+/// Prometheus keeps durations as signed 64-bit nanoseconds; longer ones are refused there, too.
+pub const DURATION_MS_MAX: u64 = i64::MAX as u64 / 1_000_000;
+
+/// What is wrong with a duration. Whoever shows it says it in the words of its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DurationError<'t> {
+    Empty,
+    UnknownUnit(&'t str),
+    /// Not whole numbers with units from large to small, each once.
+    Syntax,
+    /// More than 292 years.
+    TooLong,
+}
+
+/// `1h30m` in milliseconds: whole numbers, each unit once, from large to small; or `0` (Prometheus' documentation,
+/// configuration, `<duration>`).
+pub fn parse_duration_ms(text: &str) -> Result<u64, DurationError<'_>> {
+    match text {
+        "" => return Err(DurationError::Empty),
+        "0" => return Ok(0),
+        _ => {}
+    }
+    let (mut rest, mut units, mut total_ms) = (text, DURATION_UNITS.iter(), 0_u64);
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let letters = rest[digits..].bytes().take_while(u8::is_ascii_alphabetic).count();
+        let (number, unit) = (&rest[..digits], &rest[digits..digits + letters]);
+        if digits == 0 || letters == 0 {
+            return Err(DurationError::Syntax);
+        }
+        if !DURATION_UNITS.iter().any(|(name, ..)| *name == unit) {
+            return Err(DurationError::UnknownUnit(unit));
+        }
+        let (_, unit_ms, _) = units.find(|(name, ..)| *name == unit).ok_or(DurationError::Syntax)?;
+        let part_ms = number.parse::<u64>().ok().and_then(|count| count.checked_mul(*unit_ms));
+        total_ms = part_ms
+            .and_then(|part_ms| total_ms.checked_add(part_ms))
+            .filter(|total_ms| *total_ms <= DURATION_MS_MAX)
+            .ok_or(DurationError::TooLong)?;
+        rest = &rest[digits + letters..];
+    }
+    Ok(total_ms)
+}
+
+/// Milliseconds as Prometheus prints a duration: `1h30m`, `400d` (not `1y5w`), `0s`.
+#[derive(Clone, Copy, Debug)]
+pub struct DurationText(pub u64);
+
+impl core::fmt::Display for DurationText {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        if self.0 == 0 {
+            return f.write_str("0s");
+        }
+        let mut rest_ms = self.0;
+        for (name, unit_ms, only_whole) in DURATION_UNITS {
+            if rest_ms >= unit_ms && (!only_whole || rest_ms.is_multiple_of(unit_ms)) {
+                write!(f, "{}{name}", rest_ms / unit_ms)?;
+                rest_ms %= unit_ms;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Days since 1970-01-01 in the proleptic Gregorian calendar, counted in years that begin in March.
 pub fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     let shifted = year - i64::from(month <= 2);
@@ -113,7 +204,8 @@ pub fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
 }
 
-/// Year, month 1..=12 and day 1..=31 of a count of days since 1970-01-01.
+/// Year, month 1..=12 and day 1..=31 of a count of days since 1970-01-01 (Howard Hinnant, "chrono-Compatible Low-Level
+/// Date Algorithms").
 pub fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;
     let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
@@ -174,6 +266,53 @@ mod tests {
             "2015-07-01 20:10:51Z",
         ] {
             assert_eq!(parse_rfc3339_ms(broken), None, "{broken}");
+        }
+    }
+
+    #[test]
+    fn instants_with_milliseconds_are_right_on_both_sides_of_every_edge() {
+        for (ms, wanted) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (-1, "1969-12-31T23:59:59.999Z"),
+            (951_782_399_999, "2000-02-28T23:59:59.999Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (951_868_800_000, "2000-03-01T00:00:00.000Z"),
+            (4_107_542_399_999, "2100-02-28T23:59:59.999Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(format!("{}", Rfc3339Ms(ms)), wanted);
+        }
+    }
+
+    #[test]
+    fn durations_are_read_with_units_from_large_to_small() {
+        use DurationError::{Empty, Syntax, TooLong, UnknownUnit};
+        for (text, wanted) in [
+            ("0", Ok(0)),
+            ("0s", Ok(0)),
+            ("1y2w3d4h5m6s7ms", Ok(31_536_000_000 + 17 * 86_400_000 + 14_706_007)),
+            ("9223372036854ms", Ok(9_223_372_036_854)),
+            ("9223372036855ms", Err(TooLong)),
+            ("99999999999999999999d", Err(TooLong)),
+            ("", Err(Empty)),
+            ("5", Err(Syntax)),
+            ("s", Err(Syntax)),
+            ("1m1h", Err(Syntax)),
+            ("1h1h", Err(Syntax)),
+            ("-1s", Err(Syntax)),
+            ("1.5h", Err(Syntax)),
+            ("1x", Err(UnknownUnit("x"))),
+        ] {
+            assert_eq!(parse_duration_ms(text), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn durations_are_written_as_they_are_read() {
+        for (ms, text) in [(0, "0s"), (1, "1ms"), (90_000, "1m30s"), (400 * 86_400_000, "400d"), (1_209_600_000, "2w")]
+        {
+            assert_eq!(format!("{}", DurationText(ms)), text);
+            assert_eq!(parse_duration_ms(text), Ok(ms));
         }
     }
 }

@@ -1,10 +1,9 @@
 //! Durations and sizes, as Prometheus writes them.
 
+use holdfast_core::time::{self, DurationError};
+
 /// Sizes above this make no sense here, and keep sums from overflowing.
 const BYTES_MAX: u64 = i64::MAX as u64;
-
-/// Prometheus keeps durations as signed 64-bit nanoseconds; longer ones are refused there, too.
-const DURATION_MS_MAX: u64 = i64::MAX as u64 / 1_000_000;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnitError {
@@ -20,39 +19,13 @@ pub enum UnitError {
     BytesTooLarge(String),
 }
 
-/// `[Ny][Nw][Nd][Nh][Nm][Ns][Nms]`, or `0`: Prometheus' durations (docs: configuration, `<duration>`). A year has 365
-/// days, a day 24 hours.
+/// `1h30m`, or `0`: Prometheus' durations (docs: configuration, `<duration>`).
 pub fn parse_duration_ms(text: &str) -> Result<u64, UnitError> {
-    const UNITS: [(&str, u64); 7] = [
-        ("y", 365 * 86_400_000),
-        ("w", 7 * 86_400_000),
-        ("d", 86_400_000),
-        ("h", 3_600_000),
-        ("m", 60_000),
-        ("s", 1_000),
-        ("ms", 1),
-    ];
-    match text {
-        "" => return Err(UnitError::DurationEmpty),
-        "0" => return Ok(0),
-        _ => {}
-    }
-    let syntax = || UnitError::DurationSyntax(text.into());
-    let too_long = || UnitError::DurationTooLong(text.into());
-    let (mut rest, mut units, mut total_ms) = (text, UNITS.iter(), 0_u64);
-    while !rest.is_empty() {
-        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let letters = rest[digits..].bytes().take_while(u8::is_ascii_alphabetic).count();
-        let (number, unit) = (&rest[..digits], &rest[digits..digits + letters]);
-        let (_, unit_ms) = units.find(|(name, _)| *name == unit).ok_or_else(syntax)?;
-        if digits == 0 {
-            return Err(syntax());
-        }
-        let part_ms = number.parse::<u64>().ok().and_then(|n| n.checked_mul(*unit_ms)).ok_or_else(too_long)?;
-        total_ms = total_ms.checked_add(part_ms).filter(|ms| *ms <= DURATION_MS_MAX).ok_or_else(too_long)?;
-        rest = &rest[digits + letters..];
-    }
-    Ok(total_ms)
+    time::parse_duration_ms(text).map_err(|error| match error {
+        DurationError::Empty => UnitError::DurationEmpty,
+        DurationError::Syntax | DurationError::UnknownUnit(_) => UnitError::DurationSyntax(text.into()),
+        DurationError::TooLong => UnitError::DurationTooLong(text.into()),
+    })
 }
 
 /// Numbers with a unit: `B`, `KB`, `MB`, `GB`, `TB`, `PB`, `EB`, or with an `i` (`KiB`); all powers of 1024, as in Prometheus.
@@ -104,27 +77,7 @@ pub fn parse_bytes(text: &str) -> Result<u64, UnitError> {
 
 /// The duration as Prometheus prints it: `1h30m`, `15s`, `0s`.
 pub(crate) fn format_duration(total_ms: u64) -> String {
-    const UNITS: [(&str, u64, bool); 7] = [
-        ("y", 365 * 86_400_000, true),
-        ("w", 7 * 86_400_000, true),
-        ("d", 86_400_000, false),
-        ("h", 3_600_000, false),
-        ("m", 60_000, false),
-        ("s", 1_000, false),
-        ("ms", 1, false),
-    ];
-    if total_ms == 0 {
-        return "0s".into();
-    }
-    let (mut rest_ms, mut text) = (total_ms, String::new());
-    for (name, unit_ms, only_whole) in UNITS {
-        // Years and weeks are printed only when nothing is left over, as Prometheus does: 400d, not 1y5w.
-        if rest_ms >= unit_ms && (!only_whole || rest_ms.is_multiple_of(unit_ms)) {
-            text += &format!("{}{name}", rest_ms / unit_ms);
-            rest_ms %= unit_ms;
-        }
-    }
-    text
+    time::DurationText(total_ms).to_string()
 }
 
 /// The size in the largest unit that divides it: `16MiB`, `1023B`, and `0` for none.
@@ -214,7 +167,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn every_duration_and_size_survives_being_printed(ms in 0..=DURATION_MS_MAX, bytes in 0..=BYTES_MAX) {
+        fn every_duration_and_size_survives_being_printed(ms in 0..=time::DURATION_MS_MAX, bytes in 0..=BYTES_MAX) {
             assert_eq!(parse_duration_ms(&format_duration(ms)), Ok(ms));
             assert_eq!(parse_bytes(&format_bytes(bytes)), Ok(bytes));
         }

@@ -22,22 +22,23 @@ impl Flash {
     /// Opens or makes the directory and its files. Errors say what to change; nothing is touched in a directory that
     /// is not ours, in use, or of a newer version.
     pub fn open(settings: &DiskSettings) -> Result<Self, DiskError> {
-        let quota_bytes_min = settings.quota_bytes_min();
-        let too_small = || DiskError::QuotaTooSmall { quota_bytes: settings.quota_bytes, quota_bytes_min };
-        if settings.quota_bytes < quota_bytes_min {
-            return Err(too_small());
+        let quota_bytes = settings.quota_bytes;
+        let too_small = |quota_bytes_min| DiskError::QuotaTooSmall { quota_bytes, quota_bytes_min };
+        if quota_bytes < settings.quota_bytes_min() {
+            return Err(too_small(settings.quota_bytes_min()));
         }
         let directory = Directory::open(&settings.path)?;
         segments::refuse_newer(&directory)?;
         let log = TailLog::open(directory.path(), settings.log_bytes)?;
         directory.sync()?;
-        let database_bytes = segments::database_quota_bytes(&directory, settings.quota_bytes)
+        let database_bytes = segments::database_quota_bytes(&directory, quota_bytes)
             .map_err(|source| DiskError::Directory { path: settings.path.clone(), source })?;
         if database_bytes < segments::DATABASE_BYTES_MIN {
-            return Err(too_small());
+            // Other files of the directory count as well.
+            return Err(too_small(quota_bytes + segments::DATABASE_BYTES_MIN - database_bytes));
         }
         let segments = Segments::open(&directory, database_bytes, settings.heap_bytes_max)?;
-        Ok(Self { directory, log, segments, quota_bytes: settings.quota_bytes, failure_count: 0, stall_ms_max: 0 })
+        Ok(Self { directory, log, segments, quota_bytes, failure_count: 0, stall_ms_max: 0 })
     }
 
     fn measured(&mut self, work: impl FnOnce(&mut Self) -> Result<(), String>) -> Result<(), String> {
@@ -89,7 +90,11 @@ impl Disk for Flash {
     fn usage(&mut self) -> DiskUsage {
         let dropped = self.segments.dropped();
         let disk_bytes = self.directory.size_bytes().unwrap_or_else(|error| {
-            log::warn!("{}: its size cannot be read: {error}", self.directory.path().display());
+            log::warn!(
+                "{}: its size cannot be read: {error}; if the directory was moved or removed, what is written now ends \
+                 with this process: restart it",
+                self.directory.path().display()
+            );
             0
         });
         DiskUsage {

@@ -61,10 +61,14 @@ pub struct DiskSettings {
     pub heap_bytes_max: u64,
 }
 
+/// What the lock's file takes of the medium.
+const LOCK_BYTES: u64 = 4096;
+
 impl DiskSettings {
-    /// The quota below which nothing useful can be kept: two tail logs, a rollback journal and some segments.
+    /// The quota below which nothing useful can be kept: two tail logs, a rollback journal, some segments, and a page for
+    /// the lock.
     pub fn quota_bytes_min(&self) -> u64 {
-        2 * self.log_bytes + segments::JOURNAL_BYTES_MAX + segments::DATABASE_BYTES_MIN
+        2 * self.log_bytes + segments::JOURNAL_BYTES_MAX + segments::DATABASE_BYTES_MIN + LOCK_BYTES
     }
 }
 

@@ -14,10 +14,10 @@ use super::{
     DiskError,
     directory::{self, DATABASE, Directory},
 };
-use crate::clock::rfc3339;
 use holdfast_core::{
     daemon::output::Put,
     store::stored::{LayoutPart, SegmentMeta},
+    time::Rfc3339Ms,
 };
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use std::{
@@ -389,8 +389,8 @@ impl Segments {
             "{why}: {} oldest segments ({} bytes) with samples from {} to {} were dropped",
             dropped.segment_count,
             dropped.bytes,
-            rfc3339(t_min_ms),
-            rfc3339(t_max_ms)
+            Rfc3339Ms(t_min_ms),
+            Rfc3339Ms(t_max_ms)
         );
     }
 

@@ -154,34 +154,7 @@ fn parse_duration_ms(text: &str) -> Option<i64> {
         let ms = seconds * 1000.0;
         return (seconds.is_finite() && libm::fabs(ms) < 9.2e18).then_some(ms as i64);
     }
-    let mut rest = text;
-    let (mut total, mut last_unit_ms) = (0_i64, i64::MAX);
-    if rest.is_empty() {
-        return None;
-    }
-    while !rest.is_empty() {
-        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let count: i64 = rest[..digits].parse().ok()?;
-        rest = &rest[digits..];
-        let unit = rest.bytes().take_while(u8::is_ascii_alphabetic).count();
-        let unit_ms = match &rest[..unit] {
-            "ms" => 1,
-            "s" => 1_000,
-            "m" => 60_000,
-            "h" => 3_600_000,
-            "d" => 86_400_000,
-            "w" => 7 * 86_400_000,
-            "y" => 365 * 86_400_000,
-            _ => return None,
-        };
-        if unit_ms >= last_unit_ms {
-            return None;
-        }
-        last_unit_ms = unit_ms;
-        total = total.checked_add(count.checked_mul(unit_ms)?)?;
-        rest = &rest[unit..];
-    }
-    Some(total)
+    crate::time::parse_duration_ms(text).ok().map(|ms| ms as i64)
 }
 
 /// The label name of `/api/v1/label/<name>/values`: `U__` names escape other characters (Prometheus'

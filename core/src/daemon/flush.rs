@@ -12,7 +12,13 @@ use super::{
     Daemon,
     output::{Level, Output, Put},
 };
-use crate::{spill::SealReason, time::Now};
+use crate::{
+    spill::SealReason,
+    store::{TimelineKey, stored::Stored},
+    time::Now,
+};
+use alloc::vec::Vec;
+use core::ops::Range;
 
 /// Alerts that changed wait at most this long for the medium, which also bounds how often a flush can be hurried.
 const HURRY_MS: u64 = 1_000;
@@ -24,10 +30,19 @@ pub(super) struct Flush {
     interval_ms: u64,
     due_mono_ms: u64,
     token: u64,
-    puts: u64,
+    puts: Puts,
     retention_due_mono_ms: u64,
     log_failing: bool,
     commit_failing: bool,
+}
+
+/// What was given to the database since the last commit.
+#[derive(Default)]
+struct Puts {
+    count: u64,
+    segments: Vec<(TimelineKey, Range<u64>)>,
+    segment_bytes: u64,
+    drops: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +61,7 @@ impl Flush {
             interval_ms: interval_ms.max(1),
             due_mono_ms: now.mono_ms,
             token: 0,
-            puts: 0,
+            puts: Puts::default(),
             retention_due_mono_ms: now.mono_ms + RETENTION_CHECK_MS,
             log_failing: false,
             commit_failing: false,
@@ -128,20 +143,27 @@ impl Daemon<'_> {
             Some(_) => SealReason::Due,
         };
         if let Some(t_ms) = self.retention_due(now) {
-            self.flush.puts += 1;
+            self.flush.puts.count += 1;
+            self.flush.puts.drops = true;
             self.spill.dropped_before(t_ms);
             return Output::Put(Put::DropBefore { t_ms });
         }
         match self.spill.seal_next(&self.store, now, reason, buf) {
             Some(put) => {
-                self.flush.puts += 1;
-                if let Put::Segment { bytes, .. } = &put {
-                    self.counters.segments += 1;
-                    self.counters.segment_bytes += bytes.len() as u64;
+                let puts = &mut self.flush.puts;
+                puts.count += 1;
+                if let Put::Segment { meta, bytes } = &put {
+                    puts.segments.push((meta.timeline, meta.row_from..meta.row_from + u64::from(meta.row_count)));
+                    puts.segment_bytes += bytes.len() as u64;
                 }
                 Output::Put(put)
             }
-            None if self.flush.puts > 0 => {
+            None if self.flush.puts.count > 0 => {
+                if reason == SealReason::Checkpoint {
+                    // Every row of the slab has been read. Whatever ended the processes before, it is not the slab,
+                    // however often somebody kills us.
+                    self.store.set_healthy();
+                }
                 self.flush.stage = Stage::Committing;
                 self.flush.token += 1;
                 self.spill.commit(&mut self.store, self.flush.token);
@@ -166,7 +188,7 @@ impl Daemon<'_> {
 
     fn seal_begin(&mut self) {
         self.flush.stage = Stage::Sealing;
-        self.flush.puts = 0;
+        self.flush.puts = Puts::default();
     }
 
     pub(super) fn log_synced(&mut self, token: u64, result: Result<(), &str>) {
@@ -195,7 +217,7 @@ impl Daemon<'_> {
         }
     }
 
-    pub(super) fn committed(&mut self, now: Now, token: u64, result: Result<(), &str>) {
+    pub(super) fn committed(&mut self, now: Now, token: u64, result: Result<(), &str>, stored: &mut dyn Stored) {
         self.spill.committed(&mut self.store, token, result.is_ok());
         if self.flush.stage != Stage::Committing || token != self.flush.token {
             return;
@@ -203,9 +225,15 @@ impl Daemon<'_> {
         self.flush.stage = Stage::Idle;
         match result {
             Ok(()) => {
-                // The first commit is a checkpoint: every row of the slab has been read and is on flash. Whatever
-                // ended the processes before, it is not the slab, however often somebody kills us.
-                self.store.set_healthy();
+                let puts = core::mem::take(&mut self.flush.puts);
+                self.counters.segments += puts.segments.len() as u64;
+                self.counters.segment_bytes += puts.segment_bytes;
+                if puts.drops {
+                    self.held.refresh(stored);
+                } else {
+                    puts.segments.into_iter().for_each(|(timeline, rows)| self.held.add(timeline, rows));
+                }
+                self.oldest_ms = stored.oldest_ms().ok().flatten();
                 if core::mem::take(&mut self.flush.commit_failing) {
                     self.log(Level::Info, "commit-up", format_args!("segments are stored again"));
                 }

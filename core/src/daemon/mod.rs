@@ -82,6 +82,8 @@ pub struct Daemon<'m> {
     counters: Counters,
     usage: Usage,
     oldest_ms: Option<i64>,
+    /// The rules took the last bite: requests have the next one.
+    rules_wait: bool,
     jumps: JumpWatch,
     now: Now,
     next_id: u64,
@@ -109,16 +111,7 @@ impl<'m> Daemon<'m> {
         stored: &mut dyn Stored,
     ) -> Result<Self, Vec<rules::RuleError>> {
         let answers = Answers::new(half_of_queries(&options), options.query_count_max);
-        let rule_options = RuleOptions {
-            evaluation_interval_ms: settings.evaluation_interval_ms,
-            query_offset_ms: settings.rule_query_offset_ms,
-            query: rule_query_options(&options),
-            external_labels: settings.external_labels.clone(),
-            external_url: options.external_url.clone(),
-            for_outage_tolerance_ms: options.for_outage_tolerance_ms,
-            for_grace_period_ms: options.for_grace_period_ms,
-        };
-        let rules = rules::Engine::new(settings.rule_groups.clone(), rule_options, now)?;
+        let rules = rules::Engine::new(settings.rule_groups.clone(), rule_options(&options, &settings), now)?;
         let flush = Flush::new(options.flush_interval_ms, now);
         let mut daemon = Self {
             options,
@@ -139,7 +132,8 @@ impl<'m> Daemon<'m> {
             configured_wall_ms: now.wall_ms,
             counters: Counters::default(),
             usage: Usage::default(),
-            oldest_ms: None,
+            oldest_ms: stored.oldest_ms().ok().flatten(),
+            rules_wait: false,
             jumps: JumpWatch::new(now),
             now,
             next_id: 1,
@@ -171,7 +165,10 @@ impl<'m> Daemon<'m> {
                 self.handle_request(now, &Incoming { request, method, path, query, content_type, body }, stored);
             }
             Input::RequestReady { request } => self.answers.ready(request),
-            Input::RequestGone { request } => self.answers.gone(request),
+            Input::RequestGone { request } => {
+                self.answers.gone(request);
+                self.reloads_waiting.retain(|waiting| *waiting != request);
+            }
             Input::PostAnswered { post, status, retry_after_ms, body } => {
                 let result = Ok((status, retry_after_ms, body));
                 if !self.alertmanager_answered(now, post, result) {
@@ -184,11 +181,7 @@ impl<'m> Daemon<'m> {
                 }
             }
             Input::LogSynced { token, result } => self.log_synced(token, result),
-            Input::Committed { token, result } => {
-                self.committed(now, token, result);
-                self.oldest_ms = stored.oldest_ms().ok().flatten();
-                self.held.refresh(stored);
-            }
+            Input::Committed { token, result } => self.committed(now, token, result, stored),
             Input::Settings(settings) => self.reload(now, *settings, stored),
             Input::SettingsRefused { errors } => self.reload_refused(errors),
             Input::Usage(usage) => self.used(usage, stored),
@@ -232,7 +225,10 @@ impl<'m> Daemon<'m> {
         if let Some(index) = self.upstream_due(now) {
             return self.upstream_post(now, index, buf, stored);
         }
-        if self.rules_step(now, stored) {
+        // Rules that take longer than their interval are due at every turn, and must not keep requests waiting for ever.
+        let rules_wait = core::mem::take(&mut self.rules_wait);
+        if !rules_wait && self.rules_step(now, stored) {
+            self.rules_wait = true;
             return Output::Again;
         }
         let mut reader = Reader::new(&self.store, stored);
@@ -243,6 +239,7 @@ impl<'m> Daemon<'m> {
                 return Output::RespondBody { request, bytes, last, broken };
             }
             Step::Worked => return Output::Again,
+            Step::Idle if rules_wait => return Output::Again,
             Step::Idle => {}
         }
         Output::SleepUntil { mono_ms: self.next_due_mono_ms(now) }
@@ -306,15 +303,7 @@ impl<'m> Daemon<'m> {
     }
 
     fn reload(&mut self, now: Now, settings: Settings, stored: &mut dyn Stored) {
-        let options = RuleOptions {
-            evaluation_interval_ms: settings.evaluation_interval_ms,
-            query_offset_ms: settings.rule_query_offset_ms,
-            query: rule_query_options(&self.options),
-            external_labels: settings.external_labels.clone(),
-            external_url: self.options.external_url.clone(),
-            for_outage_tolerance_ms: self.options.for_outage_tolerance_ms,
-            for_grace_period_ms: self.options.for_grace_period_ms,
-        };
+        let options = rule_options(&self.options, &settings);
         if let Err(errors) = self.rules.reload(settings.rule_groups.clone(), options, now) {
             let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
             return self.reload_refused(&lines.join("\n"));
@@ -408,11 +397,19 @@ impl Effect {
     }
 }
 
-fn rule_query_options(options: &Options) -> crate::promql::QueryOptions {
-    crate::promql::QueryOptions {
-        lookback_delta_ms: options.lookback_delta_ms,
-        samples_max: options.query_samples_max,
-        bytes_max: half_of_queries(options),
+fn rule_options(options: &Options, settings: &Settings) -> RuleOptions {
+    RuleOptions {
+        evaluation_interval_ms: settings.evaluation_interval_ms,
+        query_offset_ms: settings.rule_query_offset_ms,
+        query: crate::promql::QueryOptions {
+            lookback_delta_ms: options.lookback_delta_ms,
+            samples_max: options.query_samples_max,
+            bytes_max: half_of_queries(options),
+        },
+        external_labels: settings.external_labels.clone(),
+        external_url: options.external_url.clone(),
+        for_outage_tolerance_ms: options.for_outage_tolerance_ms,
+        for_grace_period_ms: options.for_grace_period_ms,
     }
 }
 
@@ -443,3 +440,7 @@ fn text(bytes: &[u8]) -> &str {
         Err(_) => unreachable!("only text is put here"),
     }
 }
+
+#[cfg(test)]
+#[path = "daemon_tests.rs"]
+mod tests;

@@ -72,29 +72,6 @@ impl<'a, 'm> Reader<'a, 'm> {
         self.damage
     }
 
-    /// The rows of a timeline that are held, stored or in RAM, from the oldest to the newest; there may be gaps inside.
-    pub fn rows_held(&mut self, key: TimelineKey) -> Result<Range<u64>, StoredError> {
-        let hot =
-            self.store.timeline_find(key).map(|timeline| self.store.rows(timeline)).filter(|rows| !rows.is_empty());
-        let mut first = None;
-        self.stored.rows(key, 0, &mut |meta, _| {
-            first = Some(meta.row_from);
-            false
-        })?;
-        let Some(first) = first else { return Ok(hot.unwrap_or(0..0)) };
-        let mut end = first;
-        self.stored.timelines(&mut |timeline, row_end| {
-            if timeline == key {
-                end = row_end;
-            }
-            timeline != key
-        })?;
-        Ok(match hot {
-            Some(hot) => first.min(hot.start)..end.max(hot.end),
-            None => first..end,
-        })
-    }
-
     /// Visits every series that has samples in `rows`, in runs of at most 256 rows, earlier runs first, column by column
     /// within one. `false` from the visitor stops. A row that is stored and in RAM is given once.
     ///

@@ -1,4 +1,6 @@
 use super::*;
+use crate::daemon::rows::{HeldRows, StoredRows};
+use crate::forward::RowSource;
 use crate::{
     labels::MatchOp,
     spill::{SealReason, Spill, world::*},
@@ -195,7 +197,6 @@ fn a_disk_that_does_not_answer_fails_the_query_and_the_forwarding() {
     let mut reader = Reader::new(&store, &mut fixture.disk.database);
     assert!(reader.select(&[], 0, i64::MAX, 1 << 20, &mut Vec::new()).is_err());
     assert!(reader.read(&selected[0], 0, i64::MAX, &mut Vec::new()).is_err());
-    assert!(reader.rows_held(TimelineKey(1)).is_err());
     assert!(reader.rows_read(TimelineKey(1), 0..5, &mut |_| true).is_err());
     assert!(reader.rows_read(TimelineKey(1), 20..30, &mut |_| true).is_ok(), "rows in RAM need no disk");
 }
@@ -214,14 +215,37 @@ fn forwarded(reader: &mut Reader<'_, '_>, key: u64, rows: Range<u64>) -> Vec<(u6
     found
 }
 
+/// Each timeline's rows, stored or in RAM, as the forwarders are told of them.
+fn held(store: &Store<'_>, stored: &mut dyn Stored) -> Vec<(u64, Range<u64>)> {
+    let mut rows = StoredRows::default();
+    rows.refresh(stored);
+    let mut found = Vec::new();
+    HeldRows::new(store, stored, &rows).timelines(&mut |key, range| found.push((key.0, range)));
+    found
+}
+
+#[test]
+fn a_commit_adds_the_rows_that_a_look_at_the_database_would_find() {
+    let mut rows = StoredRows::default();
+    for range in [0..10, 10..25, 5..7] {
+        rows.add(TimelineKey(1), range);
+    }
+    rows.add(TimelineKey(2), 40..41);
+    let (plan, mut slab) = (plan(), Vec::new());
+    let store = create(&mut slab, &plan);
+    let mut found = Vec::new();
+    HeldRows::new(&store, &mut NothingStored, &rows).timelines(&mut |key, range| found.push((key.0, range)));
+    assert_eq!(found, [(1, 0..25), (2, 40..41)]);
+}
+
 #[test]
 fn rows_are_forwarded_once_whether_stored_or_in_ram() {
     let (plan, mut slab) = (plan(), Vec::new());
     let mut store = create(&mut slab, &plan);
     let mut fixture = fixture(&mut store);
+    assert_eq!(held(&store, &mut fixture.disk.database), [(1, 0..30), (2, 0..30)]);
     let mut reader = Reader::new(&store, &mut fixture.disk.database);
     for key in [1, 2] {
-        assert_eq!(reader.rows_held(TimelineKey(key)), Ok(0..30));
         let all = forwarded(&mut reader, key, 0..30);
         assert_eq!(all.len(), 30 * 3);
         assert!(all.iter().all(|(_, labels, t_ms, bits)| fixture.model[&(labels.clone(), *t_ms)] == *bits));
@@ -230,13 +254,12 @@ fn rows_are_forwarded_once_whether_stored_or_in_ram() {
             assert_eq!(forwarded(&mut reader, key, rows.clone()), expected, "{rows:?}");
         }
     }
-    assert_eq!(reader.rows_held(TimelineKey(3)), Ok(0..0));
     assert_eq!(forwarded(&mut reader, 3, 0..9), []);
     let empty_slab = &mut Vec::new();
     let empty = create(empty_slab, &plan);
     let mut stored = fixture.stored_only.database.clone();
+    assert_eq!(held(&empty, &mut stored), [(1, 0..10), (2, 0..10)]);
     let mut reader = Reader::new(&empty, &mut stored);
-    assert_eq!(reader.rows_held(TimelineKey(1)), Ok(0..10));
     assert_eq!(forwarded(&mut reader, 1, 0..30).len(), 10 * 3);
     let mut visits = 0;
     let stop = &mut |_: SeriesRows<'_>| {

@@ -8,8 +8,8 @@ use crate::{
 use alloc::{collections::BTreeMap, vec::Vec};
 use core::ops::Range;
 
-/// Rows of each timeline in stored segments, by key; brought up to date after each commit, so that forwarding does not
-/// ask the database for them each time.
+/// Rows of each timeline in stored segments, by key. Each commit adds its own, so that neither it nor forwarding asks the
+/// database, which would look at every segment; that is done at the start and when segments were dropped.
 #[derive(Default)]
 pub(super) struct StoredRows {
     rows: BTreeMap<u64, Range<u64>>,
@@ -41,6 +41,12 @@ impl StoredRows {
             };
         }
         self.rows = rows;
+    }
+
+    /// These rows are in a segment now.
+    pub fn add(&mut self, key: TimelineKey, rows: Range<u64>) {
+        let known = self.rows.entry(key.0).or_insert_with(|| rows.clone());
+        *known = known.start.min(rows.start)..known.end.max(rows.end);
     }
 
     /// Before a timeline's first row in this store: its numbers go on behind those of the stored rows. A store that

@@ -12,11 +12,14 @@ use crate::{
     labels::Matcher,
     number::GoFloat,
     rules::{Alert, Group, Rule},
-    scrape::duration_text,
     store::{RegionName, stored::Stored},
-    time::{Now, Rfc3339},
+    time::{DurationText, Now, Rfc3339},
 };
-use alloc::{format, string::String, vec::Vec};
+use alloc::{
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
 
 /// The Prometheus whose behaviour is served: Grafana switches features on it.
 pub const PROMETHEUS_VERSION: &str = "3.5.3";
@@ -153,7 +156,7 @@ impl Daemon<'_> {
     }
 
     pub(super) fn retention_text(&self) -> alloc::string::String {
-        let time = self.options.retention_ms.map(duration_text);
+        let time = self.options.retention_ms.map(|ms| DurationText(ms).to_string());
         let size = self.options.retention_bytes.map(bytes_text);
         match (time, size) {
             (Some(time), Some(size)) => format!("{time} or {size}"),

@@ -1,7 +1,10 @@
 //! What an expression is, and how it is written.
 
 use super::functions::Function;
-use crate::labels::{LabelSet, MatchOp, Matcher, NAME, is_label_name};
+use crate::{
+    labels::{LabelSet, MatchOp, Matcher, NAME, is_label_name},
+    time::DurationText,
+};
 use alloc::{boxed::Box, vec::Vec};
 use core::fmt;
 
@@ -336,7 +339,7 @@ impl fmt::Display for Expr {
         match &self.kind {
             ExprKind::Number { value, duration: true } => {
                 f.write_str(if value.is_sign_negative() { "-" } else { "" })?;
-                write!(f, "{}", DurationText((libm::fabs(*value) * 1000.0) as i64))
+                write!(f, "{}", DurationText((libm::fabs(*value) * 1000.0) as u64))
             }
             ExprKind::Number { value, .. } => write!(f, "{}", NumberText(*value)),
             ExprKind::Text(text) => write!(f, "{}", Quoted(text)),
@@ -351,12 +354,12 @@ impl fmt::Display for Expr {
             }
             ExprKind::Selector(selector) => write!(f, "{}{}", SelectorText(selector), selector.modifiers),
             ExprKind::Matrix { selector, range_ms } => {
-                write!(f, "{}[{}]{}", SelectorText(selector), DurationText(*range_ms), selector.modifiers)
+                write!(f, "{}[{}]{}", SelectorText(selector), DurationText(range_ms.unsigned_abs()), selector.modifiers)
             }
             ExprKind::Subquery { operand, range_ms, step_ms, modifiers } => {
-                write!(f, "{operand}[{}:", DurationText(*range_ms))?;
+                write!(f, "{operand}[{}:", DurationText(range_ms.unsigned_abs()))?;
                 if let Some(step_ms) = step_ms {
-                    write!(f, "{}", DurationText(*step_ms))?;
+                    write!(f, "{}", DurationText(step_ms.unsigned_abs()))?;
                 }
                 write!(f, "]{modifiers}")
             }
@@ -412,8 +415,8 @@ impl fmt::Display for Modifiers {
         }
         match self.offset_ms {
             0 => Ok(()),
-            offset_ms if offset_ms < 0 => write!(f, " offset -{}", DurationText(-offset_ms)),
-            offset_ms => write!(f, " offset {}", DurationText(offset_ms)),
+            offset_ms if offset_ms < 0 => write!(f, " offset -{}", DurationText(offset_ms.unsigned_abs())),
+            offset_ms => write!(f, " offset {}", DurationText(offset_ms.unsigned_abs())),
         }
     }
 }
@@ -500,33 +503,5 @@ impl fmt::Display for NumberText {
             value if value == f64::NEG_INFINITY => f.write_str("-Inf"),
             value => write!(f, "{value}"),
         }
-    }
-}
-
-/// Milliseconds as Prometheus prints durations: `1h30m`; years, weeks and days only where they come out even.
-pub(super) struct DurationText(pub i64);
-
-impl fmt::Display for DurationText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const UNITS: [(&str, i64, bool); 7] = [
-            ("y", 365 * 86_400_000, true),
-            ("w", 7 * 86_400_000, true),
-            ("d", 86_400_000, false),
-            ("h", 3_600_000, false),
-            ("m", 60_000, false),
-            ("s", 1_000, false),
-            ("ms", 1, false),
-        ];
-        if self.0 == 0 {
-            return f.write_str("0s");
-        }
-        let mut rest = self.0;
-        for (unit, length_ms, only_even) in UNITS {
-            if rest >= length_ms && (!only_even || rest % length_ms == 0) {
-                write!(f, "{}{unit}", rest / length_ms)?;
-                rest %= length_ms;
-            }
-        }
-        Ok(())
     }
 }

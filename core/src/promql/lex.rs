@@ -5,6 +5,7 @@
 //! brackets a colon separates instead of belonging to a name.
 
 use super::ast::Span;
+use crate::time::{self, DurationError};
 use alloc::{format, string::String, vec::Vec};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -329,36 +330,14 @@ pub fn number_value(text: &str) -> Option<f64> {
 
 /// Milliseconds of a duration such as `1h30m`: each unit once, from large to small.
 pub fn duration_ms(text: &str) -> Result<i64, String> {
-    use nom::{Parser, branch::alt, bytes::complete::tag, character::complete::digit1};
-    const UNITS: [(&str, i64); 7] = [
-        ("y", 31_536_000_000),
-        ("w", 604_800_000),
-        ("d", 86_400_000),
-        ("h", 3_600_000),
-        ("m", 60_000),
-        ("s", 1_000),
-        ("ms", 1),
-    ];
-    let refused = || format!("not a valid duration string: {text:?}");
-    if text.is_empty() {
-        return Err("empty duration string".into());
+    match time::parse_duration_ms(text) {
+        Ok(ms) => Ok(ms as i64),
+        Err(DurationError::Empty) => Err("empty duration string".into()),
+        Err(DurationError::TooLong) => Err("duration out of range".into()),
+        Err(DurationError::Syntax | DurationError::UnknownUnit(_)) => {
+            Err(format!("not a valid duration string: {text:?}"))
+        }
     }
-    let (mut rest, mut total_ms, mut unit_from) = (text, 0_i64, 0);
-    while !rest.is_empty() {
-        let unit = alt((tag("ms"), tag("y"), tag("w"), tag("d"), tag("h"), tag("m"), tag("s")));
-        let parsed: nom::IResult<&str, (&str, &str)> = (digit1, unit).parse(rest);
-        let (after, (digits, unit)) = parsed.map_err(|_| refused())?;
-        let index =
-            UNITS.iter().position(|(name, _)| *name == unit).filter(|index| *index >= unit_from).ok_or_else(refused)?;
-        let amount_ms = digits.parse::<i64>().ok().and_then(|count| count.checked_mul(UNITS[index].1));
-        total_ms = amount_ms
-            .and_then(|amount_ms| total_ms.checked_add(amount_ms))
-            // Prometheus counts durations in nanoseconds.
-            .filter(|total_ms| *total_ms <= i64::MAX / 1_000_000)
-            .ok_or("duration out of range")?;
-        (rest, unit_from) = (after, index + 1);
-    }
-    Ok(total_ms)
 }
 
 /// The text inside quotes, escapes resolved as in Go.

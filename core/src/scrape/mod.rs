@@ -13,7 +13,7 @@ pub use meta::{METADATA_BYTES_MAX, MetaEntry, MetaList, Metadata};
 pub use rows::Rows;
 pub use sample::{SampleError, TIMESTAMP_AGE_MS_MAX, TIMESTAMP_AHEAD_MS_MAX};
 pub use schedule::{Due, Schedule};
-pub use spec::{SampleLimits, TargetSpec, duration_text};
+pub use spec::{SampleLimits, TargetSpec};
 pub use target::{Health, Progress, ScrapeError, Target, TargetCounters, TargetStatus, end_timeline};
 
 #[cfg(test)]

@@ -3,10 +3,16 @@
 use crate::{
     daemon::settings::{JobKind, JobSettings, Scheme, TargetSettings},
     labels::{LabelSet, LabelsBuilder},
+    percent::push_query_escaped,
     prng,
     store::TimelineKey,
+    time::DurationText,
 };
-use alloc::{format, string::String, vec::Vec};
+use alloc::{
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
 
 /// 0: no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,8 +53,8 @@ impl TargetSpec {
         discovered.set("__address__", &target.address);
         discovered.set("__scheme__", scheme);
         discovered.set("__metrics_path__", &job.metrics_path);
-        discovered.set("__scrape_interval__", &duration_text(job.scrape_interval_ms));
-        discovered.set("__scrape_timeout__", &duration_text(job.scrape_timeout_ms));
+        discovered.set("__scrape_interval__", &DurationText(job.scrape_interval_ms).to_string());
+        discovered.set("__scrape_timeout__", &DurationText(job.scrape_timeout_ms).to_string());
         for (name, values) in &job.params {
             discovered.set(&format!("__param_{name}"), values.first().map_or("", String::as_str));
         }
@@ -98,9 +104,9 @@ fn url(scheme: &str, discovered: &LabelSet, params: &[(String, Vec<String>)]) ->
     let mut add = |name: &str, value: &str| {
         url.push(separator);
         separator = '&';
-        percent_encode(name, &mut url);
+        push_query_escaped(&mut url, name);
         url.push('=');
-        percent_encode(value, &mut url);
+        push_query_escaped(&mut url, value);
     };
     for (label, first) in discovered.iter() {
         let Some(name) = label.strip_prefix("__param_") else { continue };
@@ -111,40 +117,6 @@ fn url(scheme: &str, discovered: &LabelSet, params: &[(String, Vec<String>)]) ->
         }
     }
     url
-}
-
-/// As HTML forms write it (WHATWG URL, `application/x-www-form-urlencoded`).
-fn percent_encode(text: &str, out: &mut String) {
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(byte as char),
-            b' ' => out.push('+'),
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-}
-
-/// Prometheus' duration: the largest units first, `0s` for nothing.
-pub fn duration_text(mut ms: u64) -> String {
-    if ms == 0 {
-        return "0s".into();
-    }
-    let mut text = String::new();
-    for (unit_ms, unit, only_whole) in [
-        (31_536_000_000, "y", true),
-        (604_800_000, "w", true),
-        (86_400_000, "d", false),
-        (3_600_000, "h", false),
-        (60_000, "m", false),
-        (1_000, "s", false),
-        (1, "ms", false),
-    ] {
-        if ms >= unit_ms && (!only_whole || ms.is_multiple_of(unit_ms)) {
-            text.push_str(&format!("{}{unit}", ms / unit_ms));
-            ms %= unit_ms;
-        }
-    }
-    text
 }
 
 #[cfg(test)]
@@ -194,20 +166,5 @@ pub(super) mod tests {
         assert_eq!(spec.url, "http://h:9100/federate?match%5B%5D=up&match%5B%5D=%7Ba%3D%22b+c%22%7D&x=%C3%A4");
         assert_eq!(spec.labels.as_ref().len(), 2);
         assert_eq!(spec.discovered_labels.get("__scrape_interval__"), Some("15s"));
-    }
-
-    #[test]
-    fn durations_are_written_as_prometheus_writes_them() {
-        for (ms, text) in [
-            (0, "0s"),
-            (1, "1ms"),
-            (1_500, "1s500ms"),
-            (90_000, "1m30s"),
-            (86_400_000, "1d"),
-            (604_800_000, "1w"),
-            (691_200_000, "8d"),
-        ] {
-            assert_eq!(duration_text(ms), text);
-        }
     }
 }

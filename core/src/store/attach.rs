@@ -203,8 +203,8 @@ impl<'m> Store<'m> {
         self.slab.into_bytes()
     }
 
-    /// This process has run for a while: whatever ended its predecessors, it is not in the slab. Without that, the slab
-    /// is attached [`ATTACHES_COUNT_MAX`] times and then left alone.
+    /// All of the slab has been read: whatever ended the processes before, it is not in there. Without that, the slab is
+    /// attached [`ATTACHES_COUNT_MAX`] times and then left alone.
     pub fn set_healthy(&mut self) {
         if self.slab.u32(ATTACHES) != 0 {
             self.slab.put_u32(ATTACHES, 0);

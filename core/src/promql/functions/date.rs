@@ -1,6 +1,6 @@
 //! Parts of a date, UTC, out of seconds since 1970 (the Gregorian calendar, extended backwards).
-//!
-//! Days to dates: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days.
+
+use crate::time::{self, civil_from_days, days_from_civil};
 
 pub fn minute(seconds: f64) -> f64 {
     at(seconds, |date| date.second_of_day / 60 % 60)
@@ -21,14 +21,11 @@ pub fn day_of_month(seconds: f64) -> f64 {
 
 /// From 1.
 pub fn day_of_year(seconds: f64) -> f64 {
-    at(seconds, |date| date.days - days_from_date(date.year, 1, 1) + 1)
+    at(seconds, |date| date.days - days_from_civil(date.year, 1, 1) + 1)
 }
 
 pub fn days_in_month(seconds: f64) -> f64 {
-    at(seconds, |date| {
-        let (year, month) = if date.month == 12 { (date.year + 1, 1) } else { (date.year, date.month + 1) };
-        days_from_date(year, month, 1) - days_from_date(date.year, date.month, 1)
-    })
+    at(seconds, |date| time::days_in_month(date.year, date.month))
 }
 
 pub fn month(seconds: f64) -> f64 {
@@ -54,24 +51,8 @@ fn at(seconds: f64, part: fn(&Date) -> i64) -> f64 {
     const BOUND: f64 = 9_223_372_036_854_775_808.0;
     let seconds = if libm::fabs(seconds) < BOUND { seconds as i128 } else { BOUND as i128 };
     let (days, second_of_day) = (seconds.div_euclid(86_400) as i64, seconds.rem_euclid(86_400) as i64);
-    // Years begin in March here, so that the leap day is the last.
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (year, month, day) = civil_from_days(days);
     part(&Date { days, second_of_day, year, month, day }) as f64
-}
-
-fn days_from_date(year: i64, month: i64, day: i64) -> i64 {
-    let year = if month <= 2 { year - 1 } else { year };
-    let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
-    let shifted_month = if month > 2 { month - 3 } else { month + 9 };
-    let day_of_year = (153 * shifted_month + 2) / 5 + day - 1;
-    era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
 }
 
 #[cfg(test)]

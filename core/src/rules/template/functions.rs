@@ -2,7 +2,7 @@
 
 use super::{builtins, eval::Walk, humanize, printf, time_text, value::Sample, value::Value};
 use crate::labels::{LabelSet, search_regex};
-use crate::notify::payload::push_query_escaped;
+use crate::percent::push_query_escaped;
 use alloc::{format, rc::Rc, string::String, string::ToString, vec::Vec};
 
 #[derive(Debug)]

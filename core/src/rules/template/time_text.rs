@@ -1,7 +1,7 @@
 //! Times and durations as Go's `time` package writes them. All times are UTC.
 
 use super::value::Value;
-use crate::notify::payload::civil_from_days;
+use crate::time::{DurationError, civil_from_days, parse_duration_ms};
 use alloc::{format, string::String};
 
 const MONTHS: [&str; 12] = [
@@ -77,39 +77,12 @@ pub fn duration_text(ns: i64) -> String {
 
 /// Prometheus' durations (`1h30m`, units in descending order, each once), in seconds.
 pub fn parse_duration(text: &str) -> Result<f64, String> {
-    const UNITS: [(&str, u64); 7] = [
-        ("y", 31_536_000_000),
-        ("w", 604_800_000),
-        ("d", 86_400_000),
-        ("h", 3_600_000),
-        ("m", 60_000),
-        ("s", 1_000),
-        ("ms", 1),
-    ];
-    if text.is_empty() {
-        return Err("empty duration string".into());
-    }
-    if text == "0" {
-        return Ok(0.0);
-    }
-    let invalid = || format!("not a valid duration string: {text:?}");
-    let (mut rest, mut total_ms, mut units) = (text, 0_u64, &UNITS[..]);
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-        let number: u64 = rest[..digits].parse().map_err(|_| invalid())?;
-        let after = &rest[digits..];
-        let unit_length = after.find(|c: char| !c.is_ascii_lowercase()).unwrap_or(after.len());
-        let (unit, after) = after.split_at(unit_length);
-        if !unit.is_empty() && !UNITS.iter().any(|(name, _)| *name == unit) {
-            return Err(format!("unknown unit {unit:?} in duration {text:?}"));
-        }
-        let at = units.iter().position(|(name, _)| *name == unit).ok_or_else(invalid)?;
-        let part = number.checked_mul(units[at].1).and_then(|part| total_ms.checked_add(part));
-        // Nanoseconds must fit into 63 bits, as in Go.
-        total_ms = part.filter(|ms| *ms <= i64::MAX as u64 / 1_000_000).ok_or("duration out of range")?;
-        units = &units[at + 1..];
-        rest = after;
-    }
+    let total_ms = parse_duration_ms(text).map_err(|error| match error {
+        DurationError::Empty => "empty duration string".into(),
+        DurationError::UnknownUnit(unit) => format!("unknown unit {unit:?} in duration {text:?}"),
+        DurationError::Syntax => format!("not a valid duration string: {text:?}"),
+        DurationError::TooLong => String::from("duration out of range"),
+    })?;
     Ok(total_ms as f64 / 1000.0)
 }
 
@@ -128,7 +101,7 @@ pub fn time_method(ms: i64, name: &str, argument: Option<&str>) -> Option<Result
         ("UnixMilli", _) => int(ms),
         ("Year", _) => int(civil.year),
         ("Month", _) => Value::text(MONTHS[civil.month as usize - 1]),
-        ("Day", _) => int(i64::from(civil.day)),
+        ("Day", _) => int(civil.day),
         ("Weekday", _) => Value::text(WEEKDAYS[civil.weekday]),
         ("Hour", _) => int(civil.hour),
         ("Minute", _) => int(civil.minute),
@@ -156,8 +129,8 @@ pub fn duration_method(ns: i64, name: &str, argument: Option<&str>) -> Option<Re
 
 struct Civil {
     year: i64,
-    month: u32,
-    day: u32,
+    month: i64,
+    day: i64,
     weekday: usize,
     hour: i64,
     minute: i64,
