@@ -36,6 +36,9 @@ pub struct Counters {
 /// Name, kind, help, value.
 type Row = (&'static str, Kind, &'static str, fn(&Daemon<'_>) -> f64);
 
+/// The same of something of which there are several, told apart by labels.
+type Family<T> = (&'static str, Kind, &'static str, fn(&T) -> f64);
+
 const TABLE: &[Row] = &[
     ("process_cpu_seconds_total", Kind::Counter, "Total user and system CPU time spent in seconds.", |d| {
         d.usage.cpu_ms as f64 / 1000.0
@@ -159,7 +162,7 @@ impl Daemon<'_> {
         }
         self.forward_metrics(now, stored, &mut out);
         type Peer = super::alertmanagers::Alertmanager;
-        let peer_families: [(&'static str, Kind, &str, fn(&Peer) -> f64); 4] = [
+        let peer_families: [Family<Peer>; 4] = [
             ("holdfast_notifications_sent_total", Kind::Counter, "Alerts an Alertmanager has taken.", |p| {
                 p.outbox.counters().sent_count as f64
             }),
@@ -183,7 +186,7 @@ impl Daemon<'_> {
             }
         }
         type Group = crate::rules::Group;
-        let group_families: [(&'static str, Kind, &str, fn(&Group) -> f64); 3] = [
+        let group_families: [Family<Group>; 3] = [
             ("holdfast_rule_group_evaluations_total", Kind::Counter, "Evaluations of a rule group.", |g| {
                 g.evaluated_count() as f64
             }),
