@@ -78,7 +78,7 @@ count=$(ask 'count_over_time(up{job="self"}[5m]) >= 8' 90)
 
 # Killed: the next process goes on with its memory.
 kill -9 "$pid"
-wait "$pid" 2>/dev/null || true
+{ wait "$pid" || true; } 2>/dev/null
 sleep 2
 before=$(($(date +%s) - 1))
 start

@@ -6,6 +6,7 @@ pub mod flags;
 pub mod query;
 
 use crate::config::{holdfast, parse_bytes, parse_duration_ms};
+use crate::log::LogFormat;
 use clap::{Arg, ArgAction, ArgMatches, error::ErrorKind, parser::ValueSource};
 use flags::{Effect, FLAGS, Flag, Kind, Origin};
 use holdfast_core::daemon::output::Level;
@@ -39,12 +40,6 @@ pub struct Exit {
     /// 0 for `--help` and `--version`, which go to standard output; 2 for mistakes, which go to standard error.
     pub code: u8,
     pub text: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    Logfmt,
-    Json,
 }
 
 /// The flags of a daemon: command line first, then `--holdfast.config.file`, then defaults.

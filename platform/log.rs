@@ -1,4 +1,4 @@
-//! Log lines in logfmt on standard error: state changes only, at most one line per cause per five minutes.
+//! Log lines on standard error: state changes only, at most one line per cause per five minutes.
 //!
 //! The core's lines come with their cause; the platform's own lines (macros of the crate `log`) have their place in the
 //! source as cause. How many lines of a cause were held back is said on the next one that passes.
@@ -23,7 +23,16 @@ pub const CAUSE_COUNT_MAX: usize = 256;
 pub struct LogLines<W> {
     out: W,
     level_min: Level,
+    format: LogFormat,
     causes: Vec<Cause>,
+}
+
+/// How a line looks (`--log.format`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Logfmt,
+    /// One JSON object per line, with the names of the logfmt fields.
+    Json,
 }
 
 struct Cause {
@@ -33,8 +42,8 @@ struct Cause {
 }
 
 impl<W: Write> LogLines<W> {
-    pub fn new(out: W, level_min: Level) -> Self {
-        Self { out, level_min, causes: Vec::new() }
+    pub fn new(out: W, level_min: Level, format: LogFormat) -> Self {
+        Self { out, level_min, format, causes: Vec::new() }
     }
 
     /// Writes one line, or counts it as held back. A line that cannot be written (standard error is closed) is lost:
@@ -44,15 +53,26 @@ impl<W: Write> LogLines<W> {
             return;
         }
         let Some(held_back_count) = self.admit(mono_ms, cause) else { return };
+        let (ts, level) = (Rfc3339Ms(wall_ms).to_string(), level_name(level));
         let mut line = String::with_capacity(64 + message.len());
-        line.push_str("ts=");
-        line.push_str(&Rfc3339Ms(wall_ms).to_string());
-        line.push_str(" level=");
-        line.push_str(level_name(level));
-        line.push_str(" msg=");
-        push_value(&mut line, message);
-        if held_back_count > 0 {
-            let _ = write!(line, " held_back={held_back_count}");
+        match self.format {
+            LogFormat::Logfmt => {
+                let _ = write!(line, "ts={ts} level={level} msg=");
+                push_value(&mut line, message);
+                if held_back_count > 0 {
+                    let _ = write!(line, " held_back={held_back_count}");
+                }
+            }
+            LogFormat::Json => {
+                let mut fields = serde_json::Map::new();
+                fields.insert("ts".into(), ts.into());
+                fields.insert("level".into(), level.into());
+                fields.insert("msg".into(), message.into());
+                if held_back_count > 0 {
+                    fields.insert("held_back".into(), held_back_count.into());
+                }
+                let _ = write!(line, "{}", serde_json::Value::Object(fields));
+            }
         }
         line.push('\n');
         let _ = self.out.write_all(line.as_bytes());
@@ -90,8 +110,8 @@ struct Global {
 static GLOBAL: OnceLock<Global> = OnceLock::new();
 
 /// Directs the lines of this process to standard error. Later calls change nothing.
-pub fn install(level_min: Level) {
-    let lines = Mutex::new(LogLines::new(std::io::stderr(), level_min));
+pub fn install(level_min: Level, format: LogFormat) {
+    let lines = Mutex::new(LogLines::new(std::io::stderr(), level_min, format));
     if GLOBAL.set(Global { started: Instant::now(), lines }).is_ok() {
         // Fails only when another logger was installed first, and then that one gets the platform's lines.
         let _ = log::set_logger(&MacroSink);
@@ -169,7 +189,7 @@ mod tests {
 
     fn lines_of(events: &[(u64, u64, &str)]) -> String {
         let mut written = Vec::new();
-        let mut lines = LogLines::new(&mut written, Level::Info);
+        let mut lines = LogLines::new(&mut written, Level::Info, LogFormat::Logfmt);
         for &(mono_ms, cause, message) in events {
             lines.line(mono_ms, 0, Level::Warn, cause, message);
         }
@@ -204,9 +224,23 @@ mod tests {
     }
 
     #[test]
+    fn a_line_of_json_is_one_object_with_the_same_fields() {
+        let mut written = Vec::new();
+        let mut lines = LogLines::new(&mut written, Level::Info, LogFormat::Json);
+        lines.line(0, 0, Level::Warn, 1, "say \"hi\"\n");
+        lines.line(1, 0, Level::Warn, 1, "again");
+        lines.line(REPEAT_MS_MIN, 1, Level::Warn, 1, "later");
+        let parsed: Vec<serde_json::Value> =
+            String::from_utf8(written).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(parsed.len(), 2);
+        assert_eq!(parsed[0]["msg"], "say \"hi\"\n");
+        assert_eq!((&parsed[1]["level"], &parsed[1]["held_back"]), (&"warn".into(), &1.into()));
+    }
+
+    #[test]
     fn lines_below_the_level_are_not_written_and_not_counted() {
         let mut written = Vec::new();
-        let mut lines = LogLines::new(&mut written, Level::Warn);
+        let mut lines = LogLines::new(&mut written, Level::Warn, LogFormat::Logfmt);
         lines.line(0, 0, Level::Info, 1, "quiet");
         lines.line(1, 0, Level::Warn, 1, "heard");
         assert_eq!(written, b"ts=1970-01-01T00:00:00.000Z level=warn msg=\"heard\"\n");
@@ -214,7 +248,7 @@ mod tests {
 
     #[test]
     fn one_cause_too_many_forgets_the_one_that_spoke_longest_ago() {
-        let mut lines = LogLines::new(Vec::new(), Level::Info);
+        let mut lines = LogLines::new(Vec::new(), Level::Info, LogFormat::Logfmt);
         for cause in 1..=CAUSE_COUNT_MAX as u64 + 1 {
             assert_eq!(lines.admit(cause, cause), Some(0));
         }

@@ -133,20 +133,23 @@ fn read_config(flags: &Flags, host_name: &str) -> Result<Loaded, String> {
 
 fn daemon(flags: &Flags) -> Result<(), Refusal> {
     let clock = Clock::start();
-    log::install(flags.log_level);
+    log::install(flags.log_level, flags.log_format);
     let host_name = flags.host_name.clone().unwrap_or_else(memory::hostname);
     let loaded = read_config(flags, &host_name).map_err(Refusal::written)?;
     let budget = budget(flags)?;
     memory::ALLOCATOR.set_limit(heap_bytes_max(&budget));
 
     let net = Net::listen(net_settings(flags)).map_err(Refusal::host)?;
-    let quota_bytes = flags.retention_bytes.unwrap_or_else(|| default_quota_bytes(&flags.storage_path));
-    let disk_settings = DiskSettings {
+    let mut disk_settings = DiskSettings {
         path: flags.storage_path.clone(),
-        quota_bytes,
+        quota_bytes: 0,
         log_bytes: TAIL_LOG_BYTES,
         heap_bytes_max: budget.region("sqlite").map_or(1 << 20, |region| region.total_bytes),
     };
+    let quota_bytes = flags.retention_bytes.unwrap_or_else(|| {
+        default_quota_bytes(file_system_bytes(&flags.storage_path), disk_settings.quota_bytes_min())
+    });
+    disk_settings.quota_bytes = quota_bytes;
     let mut disk = Flash::open(&disk_settings).map_err(Refusal::host)?;
     let slab = Slab::open(flags.hot_path.as_deref(), &flags.storage_path, budget.plan().slab_bytes())
         .map_err(Refusal::host)?;
@@ -170,8 +173,7 @@ fn daemon(flags: &Flags) -> Result<(), Refusal> {
     let now = clock.now();
     let store_uuid = disk.store_uuid();
     let (store, spill, how) = start::open_store(
-        slab.bytes,
-        slab.is_predecessors,
+        start::SlabGiven { bytes: slab.bytes, is_predecessors: slab.is_predecessors },
         &budget.plan(),
         store_uuid,
         boot_id,
@@ -248,6 +250,7 @@ fn options(
         lookback_delta_ms: flags.lookback_delta_ms,
         query_timeout_ms: flags.query_timeout_ms,
         query_samples_max: flags.query_samples_max,
+        query_count_max: flags.query_count_max as usize,
         query_bytes_max: budget.queries_bytes(),
         external_url: flags.external_url_or(host_name),
         route_prefix: flags.route_prefix.clone(),
@@ -259,6 +262,7 @@ fn options(
         for_outage_tolerance_ms: flags.for_outage_tolerance_ms,
         for_grace_period_ms: flags.for_grace_period_ms,
         hostname: host_name.to_owned(),
+        page_title: flags.page_title.clone(),
         flags: flags.values.clone(),
         storage_path: flags.storage_path.display().to_string(),
         memory_limit_bytes: budget.limit_bytes(),
@@ -267,15 +271,20 @@ fn options(
     }
 }
 
-/// The smaller of 512 MiB and a tenth of the file system. One without a size (proc, say) is no reason to complain of a
-/// quota; what is wrong with it is found when the directory is made.
-fn default_quota_bytes(path: &Path) -> u64 {
-    let existing = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("."));
-    let size_bytes = rustix::fs::statvfs(existing).map_or(0, |stat| stat.f_blocks.saturating_mul(stat.f_frsize));
-    match size_bytes {
+/// The smaller of 512 MiB and a tenth of the file system, and never less than a store needs: a small disk is no reason
+/// not to start. One without a size (proc, say) is not complained of here; what is wrong with it is found when the
+/// directory is made.
+fn default_quota_bytes(file_system_bytes: u64, quota_bytes_min: u64) -> u64 {
+    match file_system_bytes {
         0 => DISK_BYTES_DEFAULT,
-        size_bytes => (size_bytes / DISK_SHARE).min(DISK_BYTES_DEFAULT),
+        bytes => (bytes / DISK_SHARE).clamp(quota_bytes_min, DISK_BYTES_DEFAULT),
     }
+}
+
+/// Size of the file system that has the path, or will have it.
+fn file_system_bytes(path: &Path) -> u64 {
+    let existing = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(Path::new("."));
+    rustix::fs::statvfs(existing).map_or(0, |stat| stat.f_blocks.saturating_mul(stat.f_frsize))
 }
 
 /// The core's daemon as the loop drives it.
@@ -288,5 +297,29 @@ impl Machine for Running {
 
     fn poll_output<'b>(&mut self, now: Now, buf: &'b mut [u8], stored: &mut dyn Stored) -> Output<'b> {
         self.0.poll_output(now, buf, stored)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With a data partition of 64 MiB, a tenth was less than the store's least quota, and the default configuration
+    /// did not start.
+    #[test]
+    fn the_default_quota_is_a_tenth_between_the_least_and_512_mib() {
+        const MIN: u64 = 10 << 20;
+        for (file_system_bytes, quota_bytes) in [
+            (0, DISK_BYTES_DEFAULT),
+            (1, MIN),
+            (64 << 20, MIN),
+            (MIN * 10 + 9, MIN),
+            (MIN * 10 + 10, MIN + 1),
+            (DISK_BYTES_DEFAULT * 10 - 1, DISK_BYTES_DEFAULT - 1),
+            (DISK_BYTES_DEFAULT * 10, DISK_BYTES_DEFAULT),
+            (u64::MAX, DISK_BYTES_DEFAULT),
+        ] {
+            assert_eq!(default_quota_bytes(file_system_bytes, MIN), quota_bytes, "{file_system_bytes}");
+        }
     }
 }

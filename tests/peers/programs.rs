@@ -143,10 +143,12 @@ impl Holdfast {
         wait_answering(self.port, "/-/ready", &self.program);
     }
 
-    /// A figure of a run, for whoever runs the tests with `--nocapture`.
+    /// The figures of a run, under the name of its test, for `bench/shows`.
     pub fn tell(&self, what: &str) {
+        let thread = thread::current();
         println!(
-            "figure: {what}; {} thread, {} kB resident at most",
+            "figure {}: {what}; {} thread, {} kB resident at most",
+            thread.name().unwrap_or("main"),
             self.program.thread_count(),
             self.program.status("VmHWM")
         );

@@ -9,6 +9,8 @@ pub struct Scrape {
     pub page: u64,
     /// When it was asked for: the wall clock's reading then is the timestamp of its samples.
     pub t_ms: i64,
+    /// For how long processes had run by then, all together.
+    pub up_ms: u64,
     pub may_be_lost: bool,
     /// A sync that began after this scrape was stored has come through.
     pub durable: bool,
@@ -20,8 +22,8 @@ pub struct Model {
 }
 
 impl Model {
-    pub fn stored(&mut self, exporter: usize, page: u64, t_ms: i64) {
-        self.scrapes.push(Scrape { exporter, page, t_ms, may_be_lost: false, durable: false });
+    pub fn stored(&mut self, exporter: usize, page: u64, t_ms: i64, up_ms: u64) {
+        self.scrapes.push(Scrape { exporter, page, t_ms, up_ms, may_be_lost: false, durable: false });
     }
 
     /// The first `count` scrapes are on the medium.
@@ -31,14 +33,23 @@ impl Model {
         }
     }
 
-    pub fn power_cut(&mut self) {
-        for scrape in self.scrapes.iter_mut().filter(|scrape| !scrape.durable) {
+    /// What is not durable may be gone; where the disk has worked, none of it may be older than this.
+    pub fn power_cut(&mut self, seed: u64, durable_up_ms: Option<u64>) {
+        for scrape in self.scrapes.iter_mut().filter(|scrape| !scrape.durable && !scrape.may_be_lost) {
+            let is_new = durable_up_ms.is_none_or(|durable_up_ms| scrape.up_ms >= durable_up_ms);
+            assert!(is_new, "seed {seed}: {scrape:?} is not on the disk, and from before {durable_up_ms:?}");
             scrape.may_be_lost = true;
         }
     }
 
-    /// Holds what was read from the store, by series, to what was served.
-    pub fn check(&self, seed: u64, found: &BTreeMap<String, Vec<(i64, f64)>>, clock_jumped: bool) {
+    /// Holds what was read from the store between two instants, by series, to what was served.
+    pub fn check(
+        &self,
+        seed: u64,
+        found: &BTreeMap<String, Vec<(i64, f64)>>,
+        between_ms: std::ops::RangeInclusive<i64>,
+        clock_jumped: bool,
+    ) {
         let mut pages: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
         for (series, samples) in found {
             for (t_ms, value) in samples {
@@ -55,7 +66,7 @@ impl Model {
                 assert!(ascending, "seed {seed}: {series} is out of order: {samples:?}");
             }
         }
-        for scrape in &self.scrapes {
+        for scrape in self.scrapes.iter().filter(|scrape| between_ms.contains(&scrape.t_ms)) {
             // Scrapes keep their place in the interval, so a clock that was set back comes by the same instants again. A
             // series has one sample at each.
             let is_doubled = clock_jumped

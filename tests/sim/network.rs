@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The series of an exporter's page: some come and go with the page's number.
 pub fn series_of(exporter: usize, page: u64) -> Vec<String> {
     (0..6 + exporter * 3)
-        .filter(|index| index % 3 != 2 || (page / 5 + *index as u64) % 4 != 0)
+        .filter(|index| index % 3 != 2 || !(page / 5 + *index as u64).is_multiple_of(4))
         .map(|index| format!("m{exporter}_{index}"))
         .collect()
 }
@@ -57,6 +57,35 @@ pub enum PeerMode {
     Status429,
     /// Takes the message, but the answer is lost.
     AnswerLost,
+}
+
+/// What an upstream is like apart from its moods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamKind {
+    Moody,
+    /// Not there until the calm.
+    Away,
+    /// Until the calm it takes nothing that is older than [`WINDOW_MS`].
+    Window,
+    /// It refuses [`POISON`] for ever.
+    Picky,
+}
+
+pub const WINDOW_MS: i64 = 150_000;
+pub const POISON: &str = "m1_3";
+
+/// Why an upstream of this kind refuses a message, which it then leaves as a whole.
+pub fn refusal(kind: UpstreamKind, body: &[u8], wall_ms: i64) -> Option<&'static str> {
+    let request = WriteRequest::decode(body).ok()?;
+    let is_poison = |label: &Label| label.name == "__name__" && label.value == POISON;
+    let mut series = request.timeseries.iter();
+    match kind {
+        UpstreamKind::Moody | UpstreamKind::Away => None,
+        UpstreamKind::Window => series
+            .any(|series| series.samples.iter().any(|sample| sample.timestamp < wall_ms - WINDOW_MS))
+            .then_some("out of bounds"),
+        UpstreamKind::Picky => series.any(|series| series.labels.iter().any(is_poison)).then_some("I do not like this"),
+    }
 }
 
 #[derive(Clone, PartialEq, prost::Message)]

@@ -3,7 +3,7 @@
 use crate::{
     fake_stored::FakeDisk,
     model::Model,
-    network::{self, ExporterMode, Ledger, PeerMode},
+    network::{self, ExporterMode, Ledger, PeerMode, UpstreamKind},
 };
 use holdfast::disk::{Disk, for_start::ForStart};
 use holdfast_core::{
@@ -14,6 +14,7 @@ use holdfast_core::{
         settings::{AlertmanagerSettings, JobKind, JobSettings, RemoteWriteSettings, Scheme, TargetSettings},
         start,
     },
+    forward::PARKED_RETRY_MS,
     labels::LabelSet,
     memory::Plan,
     prng::{self, Prng},
@@ -33,6 +34,8 @@ const CHAOS_MS: u64 = 12 * 60_000;
 const CALM_MS: u64 = 6 * 60_000;
 const CLOCK_START_MS: i64 = 1_790_000_000_000;
 const SAMPLES_PER_SEND_MAX: u64 = 200;
+/// A commit of the last segments, then a sync: longer than the fake disk ever takes for both.
+const SYNC_MS_MAX: u64 = 500;
 /// How long samples wait for company on their way upstream.
 const BATCH_DEADLINE_MS: u64 = 5_000;
 
@@ -50,7 +53,7 @@ enum Event {
     /// The page is whole: exporter, page number, and when it was asked for.
     FetchEnd(FetchId, usize, u64, i64),
     FetchFailed(FetchId, &'static str),
-    PostAnswered(PostId, u16),
+    PostAnswered(PostId, u16, &'static str),
     PostFailed(PostId),
     LogSynced {
         token: u64,
@@ -86,6 +89,9 @@ pub struct World {
     event_next: u64,
     exporters: [(ExporterMode, u64); EXPORTERS],
     upstream: (PeerMode, Ledger),
+    upstream_kind: UpstreamKind,
+    /// The daemon has said that the upstream will never have something.
+    said_lost: bool,
     alertmanager: PeerMode,
     starts_at: std::collections::BTreeSet<String>,
     model: Model,
@@ -99,6 +105,10 @@ pub struct World {
     wall_ms_max: i64,
     /// What it showed before it was last set back, at the most.
     set_back_from_ms: Option<i64>,
+    /// For how long processes have run, all together, and how long that was when a sync last failed.
+    up_ms: u64,
+    is_calm: bool,
+    sync_failed_up_ms: Option<u64>,
     requests: Vec<Request>,
     request_next: u64,
     trace: u64,
@@ -124,6 +134,9 @@ impl World {
             event_next: 0,
             exporters: [(ExporterMode::Fine, 0); EXPORTERS],
             upstream: (PeerMode::Fine, Ledger::default()),
+            upstream_kind: [UpstreamKind::Moody, UpstreamKind::Away, UpstreamKind::Window, UpstreamKind::Picky]
+                [prng::mix(seed) as usize % 4],
+            said_lost: false,
             alertmanager: PeerMode::Fine,
             starts_at: std::collections::BTreeSet::new(),
             model: Model::default(),
@@ -134,6 +147,9 @@ impl World {
             clock_jumped: false,
             wall_ms_max: CLOCK_START_MS,
             set_back_from_ms: None,
+            up_ms: 0,
+            is_calm: false,
+            sync_failed_up_ms: None,
             requests: Vec::new(),
             request_next: 1,
             trace: seed,
@@ -152,7 +168,7 @@ impl World {
             simulated_ms: world.now.mono_ms,
         };
         // The slab is leaked for the run only: what borrowed it is gone with the daemon.
-        drop(world.daemon.take().map(Daemon::into_slab));
+        let _ = world.daemon.take().map(Daemon::into_slab);
         end
     }
 
@@ -161,8 +177,21 @@ impl World {
         while self.now.mono_ms < end_ms {
             let until_ms = (self.now.mono_ms + 1_000 + self.prng.below(40_000)).min(end_ms);
             self.run_until(until_ms);
+            self.query();
             self.fault();
         }
+    }
+
+    /// Whatever is wrong outside, what was scraped is answered, and as it was served.
+    fn query(&mut self) {
+        let range_ms = 300_000;
+        let found = self.samples(&format!("{{__name__=~\"m.*\"}}[{}s]", range_ms / 1000), 0);
+        let name = |key: &str| key.split('"').nth(3).unwrap_or_default().to_owned();
+        let by_name = found.iter().map(|(key, samples)| (name(key), samples.clone())).collect();
+        // Asked and answered in one instant.
+        let between_ms = self.now.wall_ms - range_ms + 1..=self.now.wall_ms;
+        self.model.check(self.seed, &by_name, between_ms, self.clock_jumped);
+        self.ask("query=up");
     }
 
     fn calm(&mut self) {
@@ -171,6 +200,12 @@ impl World {
         self.alertmanager = PeerMode::Fine;
         self.disk.failing = false;
         self.disk_failing_until_ms = 0;
+        self.is_calm = true;
+        if self.upstream_kind == UpstreamKind::Window {
+            // The operator has opened it; what was parked is tried again every ten minutes.
+            self.upstream_kind = UpstreamKind::Moody;
+            self.run_until(self.now.mono_ms + PARKED_RETRY_MS);
+        }
         self.run_until(self.now.mono_ms + CALM_MS);
     }
 
@@ -193,7 +228,7 @@ impl World {
             8 | 9 => self.kill(),
             10 => self.cut_power(),
             11 => self.stop(),
-            12 if self.seed % 4 == 0 => {
+            12 if self.seed.is_multiple_of(4) => {
                 let jump_ms = self.prng.below(7_200_000) as i64 - 3_600_000;
                 self.now.wall_ms += jump_ms;
                 self.clock_jumped = true;
@@ -221,8 +256,7 @@ impl World {
         let settings = settings();
         let uuid = self.disk.store_uuid();
         let opened = start::open_store(
-            slab,
-            self.slab_is_predecessors,
+            start::SlabGiven { bytes: slab, is_predecessors: self.slab_is_predecessors },
             &plan,
             uuid,
             boot_id,
@@ -236,8 +270,7 @@ impl World {
             // DESIGN §5: three processes went on with this slab and did not live for a minute. The fourth gives it up, which
             // costs what a power cut costs. Nothing else may be wrong with what a killed process leaves.
             assert!(matches!(error, AttachError::NeverHealthy { .. }), "seed {}: {error}", self.seed);
-            self.model.power_cut();
-            self.power_cuts += 1;
+            self.model_power_cut();
         }
         let daemon = Daemon::new(options(self.now), settings, store, spill, self.now, self.disk.stored());
         self.daemon = Some(daemon.unwrap_or_else(|errors| panic!("seed {}: {errors:?}", self.seed)));
@@ -269,8 +302,7 @@ impl World {
         self.end_process();
         let kept = self.prng.below(4_000) as usize;
         self.disk.cut_power(if self.prng.chance(1, 3) { 0 } else { kept });
-        self.model.power_cut();
-        self.power_cuts += 1;
+        self.model_power_cut();
         self.boot += 1;
         if let Some(slab) = &mut self.slab {
             slab.fill(0);
@@ -278,6 +310,15 @@ impl World {
         self.slab_is_predecessors = false;
         self.pass(self.prng.clone().below(60_000));
         self.start();
+    }
+
+    /// At most one flush interval is lost, and the time of a sync: unless a sync has failed in the last one.
+    fn model_power_cut(&mut self) {
+        let bound_ms = FLUSH_INTERVAL_MS + SYNC_MS_MAX;
+        let has_failed = self.sync_failed_up_ms.is_some_and(|failed_ms| failed_ms + bound_ms >= self.up_ms);
+        let durable_up_ms = (!has_failed).then_some(self.up_ms.saturating_sub(bound_ms));
+        self.model.power_cut(self.seed, durable_up_ms);
+        self.power_cuts += 1;
     }
 
     /// SIGTERM, and a new process.
@@ -299,6 +340,9 @@ impl World {
         self.now.mono_ms += ms;
         self.now.wall_ms += ms as i64;
         self.wall_ms_max = self.wall_ms_max.max(self.now.wall_ms);
+        if self.daemon.is_some() {
+            self.up_ms += ms;
+        }
     }
 
     // Time.
@@ -348,11 +392,10 @@ impl World {
             Event::FetchBody(fetch, bytes) => daemon.handle(now, Input::FetchBody { fetch, bytes: &bytes }, stored),
             Event::FetchEnd(fetch, exporter, page, t_ms) => {
                 daemon.handle(now, Input::FetchEnd { fetch }, stored);
-                self.model.stored(exporter, page, t_ms);
+                self.model.stored(exporter, page, t_ms, self.up_ms);
             }
             Event::FetchFailed(fetch, error) => daemon.handle(now, Input::FetchFailed { fetch, error }, stored),
-            Event::PostAnswered(post, status) => {
-                let body = if status >= 300 { "try later" } else { "" };
+            Event::PostAnswered(post, status, body) => {
                 daemon.handle(now, Input::PostAnswered { post, status, retry_after_ms: None, body }, stored);
             }
             Event::PostFailed(post) => {
@@ -364,14 +407,14 @@ impl World {
                 }
                 daemon.handle(
                     now,
-                    Input::LogSynced { token, result: result.as_ref().map(|()| ()).map_err(String::as_str) },
+                    Input::LogSynced { token, result: result.as_ref().copied().map_err(String::as_str) },
                     stored,
                 );
             }
             Event::Committed { token, result } => {
                 daemon.handle(
                     now,
-                    Input::Committed { token, result: result.as_ref().map(|()| ()).map_err(String::as_str) },
+                    Input::Committed { token, result: result.as_ref().copied().map_err(String::as_str) },
                     stored,
                 );
             }
@@ -435,6 +478,9 @@ impl World {
             Output::LogSync { token } => {
                 let durable_count = self.flush_count.take().unwrap_or(self.model.scrapes.len());
                 let result = self.disk.log_sync();
+                if result.is_err() {
+                    self.sync_failed_up_ms = Some(self.up_ms);
+                }
                 self.tell(&format!("log sync {result:?}"));
                 let delay_ms = self.prng.below(60);
                 self.later(delay_ms, Event::LogSynced { token, result, durable_count });
@@ -450,11 +496,17 @@ impl World {
             }
             Output::Commit { token } => {
                 let result = self.disk.commit();
+                if result.is_err() {
+                    self.sync_failed_up_ms = Some(self.up_ms);
+                }
                 self.tell(&format!("commit {result:?}"));
                 let delay_ms = self.prng.below(200);
                 self.later(delay_ms, Event::Committed { token, result });
             }
-            Output::Log { message, .. } => self.note(message),
+            Output::Log { message, .. } => {
+                self.said_lost |= message.contains("will never have");
+                self.note(message);
+            }
             Output::Stopped => {
                 self.note("stopped");
                 self.end_process();
@@ -499,7 +551,18 @@ impl World {
     fn post(&mut self, post: PostId, kind: PostKind, body: &[u8]) {
         self.trace = prng::mix(self.trace ^ prng::stable_hash(body));
         let delay_ms = 1 + self.prng.below(300);
-        let mode = if kind == PostKind::RemoteWrite1 { self.upstream.0 } else { self.alertmanager };
+        let is_upstream = kind == PostKind::RemoteWrite1;
+        let mode = match (is_upstream, self.upstream_kind) {
+            (true, UpstreamKind::Away) if !self.is_calm => PeerMode::Refused,
+            (true, _) => self.upstream.0,
+            (false, _) => self.alertmanager,
+        };
+        if is_upstream
+            && mode == PeerMode::Fine
+            && let Some(words) = network::refusal(self.upstream_kind, body, self.now.wall_ms)
+        {
+            return self.later(delay_ms, Event::PostAnswered(post, 400, words));
+        }
         if matches!(mode, PeerMode::Fine | PeerMode::AnswerLost) {
             match kind {
                 PostKind::RemoteWrite1 => self.upstream.1.take(self.seed, body, self.clock_jumped),
@@ -507,9 +570,9 @@ impl World {
             }
         }
         match mode {
-            PeerMode::Fine => self.later(delay_ms, Event::PostAnswered(post, 204)),
-            PeerMode::Status500 => self.later(delay_ms, Event::PostAnswered(post, 500)),
-            PeerMode::Status429 => self.later(delay_ms, Event::PostAnswered(post, 429)),
+            PeerMode::Fine => self.later(delay_ms, Event::PostAnswered(post, 204, "")),
+            PeerMode::Status500 => self.later(delay_ms, Event::PostAnswered(post, 500, "try later")),
+            PeerMode::Status429 => self.later(delay_ms, Event::PostAnswered(post, 429, "try later")),
             PeerMode::Refused => self.later(delay_ms, Event::PostFailed(post)),
             PeerMode::AnswerLost => {
                 self.uncertain += 1;
@@ -540,13 +603,15 @@ impl World {
             }
         }
         let by_name = found.iter().map(|(key, samples)| (name(key), samples.clone())).collect();
-        self.model.check(seed, &by_name, jumped);
+        self.model.check(seed, &by_name, i64::MIN..=i64::MAX, jumped);
 
         // What the store had just now, the upstream has as soon as its batch was due.
         self.run_until(self.now.mono_ms + 2 * BATCH_DEADLINE_MS);
         for (key, samples) in &found {
             let known = self.upstream.1.samples.get(key);
-            for (t_ms, value) in samples {
+            let is_poison = self.upstream_kind == UpstreamKind::Picky && name(key) == network::POISON;
+            assert!(!is_poison || self.said_lost, "seed {seed}: nobody said that the upstream lacks {key}");
+            for (t_ms, value) in samples.iter().filter(|_| !is_poison) {
                 let upstream = known.and_then(|known| known.get(t_ms));
                 let is_there = upstream.is_some_and(|values| values.contains(&value.to_bits()));
                 assert!(is_there, "seed {seed}: {key} is {value} at {t_ms}, and upstream {upstream:x?}");
@@ -694,6 +759,7 @@ fn options(now: Now) -> Options {
         lookback_delta_ms: 300_000,
         query_timeout_ms: 120_000,
         query_samples_max: 50_000_000,
+        query_count_max: 20,
         query_bytes_max: 8 << 20,
         external_url: "http://box:9090".into(),
         route_prefix: String::new(),
@@ -704,6 +770,7 @@ fn options(now: Now) -> Options {
         resend_delay_ms: 60_000,
         for_outage_tolerance_ms: 3_600_000,
         for_grace_period_ms: 600_000,
+        page_title: "Holdfast".into(),
         hostname: "box".into(),
         flags: Vec::new(),
         storage_path: "sim".into(),

@@ -10,11 +10,13 @@
 mod federate;
 mod query;
 mod select;
+mod stats;
 
 pub use {
     federate::Federate,
     query::{QueryRequest, query_error},
     select::{Select, SelectKind},
+    stats::Stats,
 };
 
 use super::input::RequestId;
@@ -50,6 +52,8 @@ pub struct Answers {
     working: VecDeque<Answer>,
     /// Heap that all of them together may use.
     bytes_max: usize,
+    /// Queries that run at a time; more wait.
+    query_count_max: usize,
     /// Answers that gave way to an error because the others held the memory, and those whose work failed.
     pub refused_count: u64,
     pub failed_count: u64,
@@ -60,6 +64,8 @@ pub struct Answer {
     pub status: u16,
     pub headers: Headers,
     head_sent: bool,
+    /// A first bite was taken.
+    started: bool,
     /// The socket still has a piece.
     waiting: bool,
     body: Vec<u8>,
@@ -72,6 +78,7 @@ enum Work {
     Query(Box<query::QueryWork>),
     Select(Box<select::SelectWork>),
     Federate(Box<federate::FederateWork>),
+    Stats(Box<stats::StatsWork>),
 }
 
 /// What one bite works with.
@@ -104,8 +111,12 @@ pub enum Step<'b> {
 }
 
 impl Answers {
-    pub fn new(bytes_max: usize) -> Self {
-        Self { working: VecDeque::new(), bytes_max, refused_count: 0, failed_count: 0 }
+    pub fn new(bytes_max: usize, query_count_max: usize) -> Self {
+        Self { working: VecDeque::new(), bytes_max, query_count_max, refused_count: 0, failed_count: 0 }
+    }
+
+    fn queries_started(&self) -> usize {
+        self.working.iter().filter(|answer| answer.started && answer.is_query()).count()
     }
 
     pub fn is_full(&self) -> bool {
@@ -171,8 +182,11 @@ impl Answers {
         let bytes_all = self.bytes();
         for _ in 0..self.working.len() {
             let Some(mut answer) = self.working.pop_front() else { break };
-            let works = answer.body.len() < PIECE_BYTES && !matches!(answer.work, Work::Done | Work::Broken);
+            // A query waits its turn while as many as may run at a time are running.
+            let waits = !answer.started && answer.is_query() && self.queries_started() >= self.query_count_max;
+            let works = !waits && answer.body.len() < PIECE_BYTES && !matches!(answer.work, Work::Done | Work::Broken);
             if works {
+                answer.started = true;
                 let bytes_others = bytes_all - answer.bytes();
                 let is_good = answer.bite(now, source, self.bytes_max.saturating_sub(bytes_others), bytes_others > 0);
                 self.failed_count += u64::from(!is_good);
@@ -187,10 +201,14 @@ impl Answers {
 }
 
 impl Answer {
+    fn is_query(&self) -> bool {
+        matches!(self.work, Work::Query(_))
+    }
+
     /// A whole answer.
     pub fn whole(request: RequestId, status: u16, headers: Headers, body: Vec<u8>) -> Self {
         let work = Work::Done;
-        Self { request, status, headers, head_sent: false, waiting: false, body, work }
+        Self { request, status, headers, head_sent: false, started: false, waiting: false, body, work }
     }
 
     pub fn text(request: RequestId, status: u16, text: &str) -> Self {
@@ -218,7 +236,7 @@ impl Answer {
     }
 
     fn working(request: RequestId, headers: Headers, work: Work) -> Self {
-        Self { request, status: 200, headers, head_sent: false, waiting: false, body: Vec::new(), work }
+        Self { request, status: 200, headers, head_sent: false, started: false, waiting: false, body: Vec::new(), work }
     }
 
     pub fn query(request: RequestId, query: QueryRequest) -> Self {
@@ -233,10 +251,16 @@ impl Answer {
         Self::working(request, EXPOSITION, Work::Federate(Box::new(federate::FederateWork::new(federate))))
     }
 
+    pub fn stats(request: RequestId, stats: Stats) -> Self {
+        Self::working(request, JSON, Work::Stats(Box::new(stats::StatsWork::new(stats))))
+    }
+
     /// Heap in use: a whole answer's body, or the work's; the body beside that holds about a piece.
     fn bytes(&self) -> usize {
         match &self.work {
             Work::Done | Work::Broken => self.body.len(),
+            // Freed within its bite.
+            Work::Stats(_) => 0,
             Work::Query(work) => work.bytes(),
             Work::Select(work) => work.bytes(),
             Work::Federate(work) => work.bytes(),
@@ -251,6 +275,7 @@ impl Answer {
             Work::Query(work) => work.bite(&mut bite),
             Work::Select(work) => work.bite(&mut bite),
             Work::Federate(work) => work.bite(&mut bite),
+            Work::Stats(work) => work.bite(&mut bite),
         };
         let is_good = result.is_ok();
         match result {

@@ -136,8 +136,8 @@ fn all_answers_together_stay_within_the_memory_for_requests() {
         assert_eq!(world.get(target).status, 200, "{target}");
     }
     // One that does not fit even alone says what to do.
-    let reply = world.get("/api/v1/query?query=m%20or%20label_replace(m,%22x%22,%22$1%22,%22number%22,%22(.*)%22)");
-    assert_eq!(reply.status, 422, "{}", reply.body);
+    let reply = world.get("/api/v1/query_range?query=quantile(0.5,m)&start=1790000003&end=1790010003&step=1");
+    assert_eq!(reply.status, 422, "{}", reply.body.len());
     assert!(reply.body.contains("bytes of"), "{}", reply.body);
 }
 
@@ -157,6 +157,40 @@ fn a_matrix_that_does_not_come_in_order_is_sorted_or_says_that_it_is_not() {
         format!(r#"{{"resultType":"matrix","result":[{}]}},"warnings":["results truncated due to limit"]"#, rows[0]);
     assert_eq!(world.data(&format!("{query}&limit=1")), expected);
     assert_eq!(world.data(&format!("{query}&limit=3")), world.data(query));
+}
+
+#[test]
+fn a_store_too_large_to_be_counted_says_so_instead_of_giving_lists() {
+    let mut options = options();
+    options.query_bytes_max = 2 * 32 * 1024;
+    let mut world = World::new(options, settings(vec![job("node", &["h:1"])]));
+    world.serve("http://h:1/metrics", &page(300));
+    world.pass(3_000);
+    let reply = world.get("/api/v1/status/tsdb");
+    assert!(reply.body.starts_with(r#"{"status":"success","data":{"headStats":{"numSeries":305,"#), "{}", reply.body);
+    assert!(
+        reply.body.contains(r#""seriesCountByLabelValuePair":[]},"warnings":["the lists are empty: "#),
+        "{}",
+        reply.body
+    );
+}
+
+#[test]
+fn a_matrix_too_large_to_be_sorted_comes_unsorted_and_says_so() {
+    let mut options = options();
+    options.query_bytes_max = 2 * 384 * 1024;
+    let mut world = World::new(options, settings(vec![job("node", &["h:1"])]));
+    world.serve("http://h:1/metrics", &format!("{}a 1\n", page(300)));
+    world.pass(3_000);
+    let query = |end: u32| format!("/api/v1/query_range?query=m%20or%20a&start=1790000003&end={end}&step=1");
+    let (small, large) = (world.get(&query(1_790_000_003)), world.get(&query(1_790_000_103)));
+    let is_sorted = |body: &str| body.find(r#""__name__":"a""#) < body.find(r#""__name__":"m""#);
+    let info = r#""infos":["the series are not in order of their labels: "#;
+    assert!(is_sorted(&small.body) && !small.body.contains(info));
+    assert!(!is_sorted(&large.body) && large.body.contains(info), "{} {}", large.status, &large.body[..200]);
+    for reply in [small, large] {
+        assert_eq!((reply.status, reply.body.matches("\"metric\"").count()), (200, 301));
+    }
 }
 
 #[test]
@@ -184,7 +218,7 @@ fn a_source_that_fails_in_the_middle_cuts_the_answer() {
             Err(crate::promql::source::SourceError("the disk does not answer".into()))
         }
     }
-    let mut answers = super::Answers::new(1 << 20);
+    let mut answers = super::Answers::new(1 << 20, 20);
     let request = crate::daemon::input::RequestId(1);
     let federate = super::Federate {
         matcher_lists: vec![crate::promql::parse_selector("m").expect("a selector")],
@@ -204,4 +238,20 @@ fn a_source_that_fails_in_the_middle_cuts_the_answer() {
         panic!("no piece")
     };
     assert_eq!((bytes, last, broken), (&b"the disk does not answer\n"[..], true, false));
+}
+
+#[test]
+fn a_query_beyond_the_number_that_may_run_waits_for_one_to_end() {
+    let mut world = World::scraping(&page(300));
+    world.daemon.answers.query_count_max = 1;
+    let (first, second) = (world.send(Method::Get, RANGE, "", ""), world.send(Method::Get, RANGE, "", ""));
+    world.slow.extend([first, second]);
+    world.drain();
+    let pieces = |world: &World, request: crate::daemon::input::RequestId| {
+        world.replies.get(&request.0).map_or(0, |reply| reply.piece_count)
+    };
+    assert_eq!((pieces(&world, first), pieces(&world, second)), (1, 0));
+    world.handle(Input::RequestGone { request: first });
+    world.drain();
+    assert_eq!((pieces(&world, first), pieces(&world, second)), (1, 1));
 }

@@ -1,30 +1,10 @@
 use super::{
-    Input, Options, Usage,
+    Input, Options,
     input::Method,
     test_world::{World, job, options, settings},
 };
 use crate::rules::{GroupSpec, RuleKind, RuleSpec};
 use alloc::{boxed::Box, format, string::String, vec, vec::Vec};
-
-#[test]
-fn each_scrape_is_flushed_at_once_while_the_next_process_may_not_go_on_with_the_slab() {
-    // Killed four times within a minute, a daemon lost what the last process had scraped since its flush: the slab was
-    // left alone, and only that had it.
-    let mut world = World::scraping("m 1\n");
-    world.pass(5_000);
-    let flushes = |world: &World| world.daemon.counters.flushes;
-    let scrapes = |world: &World| world.daemon.counters.scrapes;
-    let before = (flushes(&world), scrapes(&world));
-    world.daemon.flush.set_writes_through(true);
-    world.pass(5_000);
-    let (flushed, scraped) = (flushes(&world) - before.0, scrapes(&world) - before.1);
-    assert_eq!((flushed, scraped), (5, 5));
-    world.pass(60_000);
-    world.handle(Input::Usage(Usage::default()));
-    let before = flushes(&world);
-    world.pass(20_000);
-    assert!(flushes(&world) - before <= 1, "healthy: every 30 s again");
-}
 
 fn rules_that_never_end(count: usize) -> GroupSpec {
     let rule = |index: usize| RuleSpec {

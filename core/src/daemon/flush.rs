@@ -29,8 +29,6 @@ pub(super) struct Flush {
     stage: Stage,
     interval_ms: u64,
     due_mono_ms: u64,
-    /// The next process may not go on with the slab, so nothing may be in the slab alone: each row is flushed at once.
-    writes_through: bool,
     token: u64,
     puts: Puts,
     retention_due_mono_ms: u64,
@@ -57,12 +55,11 @@ enum Stage {
 }
 
 impl Flush {
-    pub fn new(interval_ms: u64, writes_through: bool, now: Now) -> Self {
+    pub fn new(interval_ms: u64, now: Now) -> Self {
         Self {
             stage: Stage::Idle,
             interval_ms: interval_ms.max(1),
             due_mono_ms: now.mono_ms,
-            writes_through,
             token: 0,
             puts: Puts::default(),
             retention_due_mono_ms: now.mono_ms + RETENTION_CHECK_MS,
@@ -73,19 +70,7 @@ impl Flush {
 
     /// The next flush comes soon.
     pub fn hurry(&mut self, now: Now) {
-        let wait_ms = if self.writes_through { 0 } else { HURRY_MS };
-        self.due_mono_ms = self.due_mono_ms.min(now.mono_ms + wait_ms);
-    }
-
-    /// Something new is in the slab.
-    pub fn written(&mut self, now: Now) {
-        if self.writes_through {
-            self.now(now);
-        }
-    }
-
-    pub fn set_writes_through(&mut self, writes_through: bool) {
-        self.writes_through = writes_through;
+        self.due_mono_ms = self.due_mono_ms.min(now.mono_ms + HURRY_MS);
     }
 
     /// The next flush comes at once.
@@ -244,6 +229,9 @@ impl Daemon<'_> {
                     puts.segments.into_iter().for_each(|(timeline, rows)| self.held.add(timeline, rows));
                 }
                 self.oldest_ms = stored.oldest_ms().ok().flatten();
+                // The first commit is a checkpoint: every row of the slab has been read and is on flash. Whatever
+                // ended the processes before, it is not the slab, however often somebody kills us.
+                self.store.set_healthy();
                 if core::mem::take(&mut self.flush.commit_failing) {
                     self.log(Level::Info, "commit-up", format_args!("segments are stored again"));
                 }

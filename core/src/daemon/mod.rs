@@ -81,7 +81,7 @@ pub struct Daemon<'m> {
     /// Requests to `/-/reload` that wait for the platform's word.
     reloads_waiting: Vec<RequestId>,
     reload_errors: Option<String>,
-    started: Now,
+    started_mono_ms: u64,
     configured_wall_ms: i64,
     counters: Counters,
     usage: Usage,
@@ -114,9 +114,9 @@ impl<'m> Daemon<'m> {
         now: Now,
         stored: &mut dyn Stored,
     ) -> Result<Self, Vec<rules::RuleError>> {
-        let answers = Answers::new(half_of_queries(&options));
+        let answers = Answers::new(half_of_queries(&options), options.query_count_max);
         let rules = rules::Engine::new(settings.rule_groups.clone(), rule_options(&options, &settings), now)?;
-        let flush = Flush::new(options.flush_interval_ms, store.is_attached_for_the_last_time(), now);
+        let flush = Flush::new(options.flush_interval_ms, now);
         let mut daemon = Self {
             options,
             settings: Settings::default(),
@@ -133,7 +133,7 @@ impl<'m> Daemon<'m> {
             effects: VecDeque::new(),
             reloads_waiting: Vec::new(),
             reload_errors: None,
-            started: now,
+            started_mono_ms: now.mono_ms,
             configured_wall_ms: now.wall_ms,
             counters: Counters::default(),
             usage: Usage::default(),
@@ -283,9 +283,9 @@ impl<'m> Daemon<'m> {
 
     /// The platform's figures, every few seconds.
     fn used(&mut self, now: Now, usage: Usage, stored: &mut dyn Stored) {
-        if now.mono_ms.saturating_sub(self.started.mono_ms) >= HEALTHY_MS {
+        if now.mono_ms.saturating_sub(self.started_mono_ms) >= HEALTHY_MS {
+            // Even if the disk takes nothing, so that no commit has said it.
             self.store.set_healthy();
-            self.flush.set_writes_through(false);
         }
         if usage.dropped_until_ms != self.usage.dropped_until_ms
             && let Some(t_ms) = usage.dropped_until_ms

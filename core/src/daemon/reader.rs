@@ -291,26 +291,16 @@ impl Source for Reader<'_, '_> {
         end_ms: i64,
         samples: &mut Vec<Sample>,
     ) -> Result<(), SourceError> {
-        let from = samples.len();
-        let in_range = |t_ms: i64| start_ms <= t_ms && t_ms <= end_ms;
+        let mut merge = Merge::new(samples);
         for part in &selected.parts {
             match *part {
-                Part::Hot { series, labels_hash } => {
-                    let series = SeriesId(series);
-                    // The series may have left RAM, and another taken its place, since it was selected.
-                    if self.store.series_labels_hash(series) == Some(labels_hash) {
-                        self.store.series_read(series, start_ms, end_ms, &mut |t_ms, bits| {
-                            samples.push(Sample { t_ms, value: f64::from_bits(bits) });
-                        });
-                    }
-                }
                 Part::Stored { layout, column } => {
                     let (segments, damage) = (&mut self.segments, &mut self.damage);
                     self.stored
                         .column(layout, column, start_ms, end_ms, &mut |meta, bytes| {
                             let read = segments.series(bytes, column, &mut |t_ms, bits| {
-                                if in_range(t_ms) {
-                                    samples.push(Sample { t_ms, value: f64::from_bits(bits) });
+                                if start_ms <= t_ms && t_ms <= end_ms {
+                                    merge.push(t_ms, bits);
                                 }
                             });
                             if let Err(error) = read {
@@ -320,33 +310,72 @@ impl Source for Reader<'_, '_> {
                         })
                         .map_err(stored_error)?;
                 }
+                Part::Hot { .. } => {}
                 Part::Index(_) => return Err(SourceError("a part of a test's source was read from the store".into())),
             }
         }
-        merge(samples, from);
+        for part in &selected.parts {
+            // The series may have left RAM, and another taken its place, since it was selected.
+            if let Part::Hot { series, labels_hash } = *part
+                && self.store.series_labels_hash(SeriesId(series)) == Some(labels_hash)
+            {
+                self.store.series_read(SeriesId(series), start_ms, end_ms, &mut |t_ms, bits| merge.push(t_ms, bits));
+            }
+        }
+        merge.finish();
         Ok(())
     }
 }
 
-/// Sorts what was appended behind `from` by time and keeps one sample of each instant: a value rather than a stale
-/// marker, so that two timelines of one series do not end each other.
-fn merge(samples: &mut Vec<Sample>, from: usize) {
-    let added = &mut samples[from..];
-    if added.is_sorted_by(|a, b| a.t_ms < b.t_ms) {
-        return;
+/// Samples of one series that come part by part, older places first: of two at one instant the one that comes later
+/// stays (after the clock went back that is the newer row), but a stale marker never takes a value's place, so that two
+/// timelines of one series do not end each other.
+struct Merge<'s> {
+    samples: &'s mut Vec<Sample>,
+    from: usize,
+    is_sorted: bool,
+}
+
+impl<'s> Merge<'s> {
+    fn new(samples: &'s mut Vec<Sample>) -> Self {
+        let from = samples.len();
+        Self { samples, from, is_sorted: true }
     }
-    added.sort_unstable_by_key(|sample| {
-        let bits = sample.value.to_bits();
-        (sample.t_ms, bits == STALE_NAN_BITS, bits)
-    });
-    let mut kept = from;
-    for index in from..samples.len() {
-        if kept == from || samples[kept - 1].t_ms != samples[index].t_ms {
-            samples[kept] = samples[index];
-            kept += 1;
+
+    fn push(&mut self, t_ms: i64, bits: u64) {
+        let sample = Sample { t_ms, value: f64::from_bits(bits) };
+        let added = &mut self.samples[self.from..];
+        if self.is_sorted && added.last().is_some_and(|last| last.t_ms >= t_ms) {
+            // What is stored and still in RAM comes twice: no need to sort for that.
+            match added.binary_search_by_key(&t_ms, |known| known.t_ms) {
+                Ok(at) => return added[at] = later(added[at], sample),
+                Err(_) => self.is_sorted = false,
+            }
         }
+        self.samples.push(sample);
     }
-    samples.truncate(kept);
+
+    fn finish(self) {
+        if self.is_sorted {
+            return;
+        }
+        self.samples[self.from..].sort_by_key(|sample| sample.t_ms);
+        let mut kept = self.from;
+        for index in self.from..self.samples.len() {
+            let sample = self.samples[index];
+            if kept > self.from && self.samples[kept - 1].t_ms == sample.t_ms {
+                self.samples[kept - 1] = later(self.samples[kept - 1], sample);
+            } else {
+                self.samples[kept] = sample;
+                kept += 1;
+            }
+        }
+        self.samples.truncate(kept);
+    }
+}
+
+fn later(known: Sample, sample: Sample) -> Sample {
+    if sample.value.to_bits() == STALE_NAN_BITS { known } else { sample }
 }
 
 fn stored_error(error: StoredError) -> SourceError {

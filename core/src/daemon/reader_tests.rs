@@ -323,9 +323,29 @@ fn of_two_timelines_samples_at_one_instant_a_value_wins_over_a_stale_marker() {
     let first = Sample { t_ms: 1, value: 9.0 };
     for added in [[stale, value, first], [value, first, stale], [first, stale, value]] {
         let mut samples = vec![stale];
-        samples.extend(added);
-        merge(&mut samples, 1);
+        let mut merge = Merge::new(&mut samples);
+        added.iter().for_each(|sample| merge.push(sample.t_ms, sample.value.to_bits()));
+        merge.finish();
         assert_eq!(samples[1..], [first, value]);
         assert_eq!(samples[0].value.to_bits(), STALE_NAN_BITS, "what was there before is left alone");
     }
+}
+
+#[test]
+fn of_two_values_at_one_instant_the_later_one_stays() {
+    // The clock went back by an hour: the scrapes of that hour meet the instants of the hour before, and what an alert
+    // has to see is the new one.
+    let mut samples = Vec::new();
+    let mut merge = Merge::new(&mut samples);
+    let given = [(1, 1.0), (2, 1.0), (3, 1.0), (2, 0.0), (4, 5.0), (3, 0.5), (1, 7.0)];
+    given.iter().for_each(|(t_ms, value): &(i64, f64)| merge.push(*t_ms, value.to_bits()));
+    merge.push(2, STALE_NAN_BITS);
+    merge.finish();
+    let found: Vec<(i64, f64)> = samples.iter().map(|sample| (sample.t_ms, sample.value)).collect();
+    assert_eq!(found, [(1, 7.0), (2, 0.0), (3, 0.5), (4, 5.0)]);
+    let mut merge = Merge::new(&mut samples);
+    [(9, 1.0_f64), (7, 2.0), (9, 3.0)].iter().for_each(|(t_ms, value)| merge.push(*t_ms, value.to_bits()));
+    merge.finish();
+    let found: Vec<(i64, f64)> = samples[4..].iter().map(|sample| (sample.t_ms, sample.value)).collect();
+    assert_eq!(found, [(7, 2.0), (9, 3.0)]);
 }

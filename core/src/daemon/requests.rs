@@ -12,11 +12,7 @@ use crate::{
     store::stored::Stored,
     time::Now,
 };
-use alloc::{
-    format,
-    string::{String, ToString},
-    vec::Vec,
-};
+use alloc::{format, string::ToString, vec::Vec};
 
 /// Points per series one range query may ask for; Prometheus' figure and words (web/api/v1, `queryRange`).
 const POINTS_PER_SERIES_MAX: i64 = 11_000;
@@ -130,7 +126,7 @@ impl Daemon<'_> {
                 });
             }),
             Route::StatusRuntimeInfo => self.runtime_info(now, request),
-            Route::StatusTsdb => self.tsdb_status(request),
+            Route::StatusTsdb => self.tsdb_status(now, request, params)?,
             Route::StatusWalReplay => Answer::success(request, |json| {
                 // Answered only once the store is attached or recovered: nothing is left to replay.
                 json.object(|json| {
@@ -265,18 +261,22 @@ fn parse_query(params: &Params) -> Result<promql::Expr, ApiError> {
         .map_err(|error| ApiError::bad_data(format!("invalid parameter \"query\": {error}")))
 }
 
-/// One list per `match[]`. A selector that matches everything is refused, as Prometheus does.
+/// One list per `match[]`. A selector that matches everything is refused, in the words Prometheus has for this parameter.
 pub(super) fn matcher_lists(params: &Params) -> Result<Vec<Vec<Matcher>>, ApiError> {
     params
         .all("match[]")
         .map(|text| {
-            let matchers = promql::parse_selector(text)
-                .map_err(|error| ApiError::bad_data(format!("invalid parameter \"match[]\": {error}")))?;
-            if matchers.iter().all(|matcher| matcher.matches("")) {
-                let message: String = "match[] must contain at least one non-empty matcher".into();
-                return Err(ApiError::bad_data(format!("invalid parameter \"match[]\": {message}")));
-            }
-            Ok(matchers)
+            promql::parse_selector(text).map_err(|error| {
+                if error.message.ends_with("must contain at least one non-empty matcher") {
+                    let message = "invalid parameter \"match[]\": match[] must contain at least one non-empty matcher";
+                    return ApiError::bad_data(message);
+                }
+                ApiError::bad_data(format!("invalid parameter \"match[]\": {error}"))
+            })
         })
         .collect()
 }
+
+#[cfg(test)]
+#[path = "requests_tests.rs"]
+mod tests;

@@ -84,6 +84,8 @@ pub struct Options {
     pub lookback_delta_ms: i64,
     pub query_timeout_ms: u64,
     pub query_samples_max: u64,
+    /// Queries that run at a time; more wait.
+    pub query_count_max: usize,
     /// Heap that all queries together may use.
     pub query_bytes_max: u64,
     /// As it appears in generatorURL and on the page, without a trailing slash.
@@ -98,6 +100,7 @@ pub struct Options {
     pub for_outage_tolerance_ms: u64,
     pub for_grace_period_ms: u64,
     pub hostname: String,
+    pub page_title: String,
     /// Name and value of every flag, as `/api/v1/status/flags` gives them.
     pub flags: Vec<(String, String)>,
     pub storage_path: String,

@@ -2,7 +2,7 @@
 
 use super::{
     Daemon,
-    answer::{Answer, write_labels},
+    answer::{Answer, Stats, write_labels},
     input::RequestId,
     requests::matcher_lists,
     settings::JobKind,
@@ -27,6 +27,10 @@ pub const HOLDFAST_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Go's zero time, which Prometheus gives for what has not happened yet.
 const NEVER: &str = "0001-01-01T00:00:00Z";
+
+/// Rows of each list of `status/tsdb`; Prometheus' figures (web/api/v1, `serveTSDBStatus`).
+const TOP_COUNT: usize = 10;
+const TOP_COUNT_MAX: usize = 100;
 
 impl Daemon<'_> {
     /// Groups in order of file and name; of those that are filtered to nothing, none.
@@ -161,37 +165,37 @@ impl Daemon<'_> {
         }
     }
 
-    pub(super) fn tsdb_status(&self, request: RequestId) -> Answer {
-        let usage = self.store.usage();
-        let mut ends = (i64::MAX, i64::MIN);
+    pub(super) fn tsdb_status(&self, now: Now, request: RequestId, params: &Params) -> Result<Answer, ApiError> {
+        let limit = match params.get("limit").parse::<usize>() {
+            _ if params.get("limit").is_empty() => TOP_COUNT,
+            Ok(limit @ 1..=TOP_COUNT_MAX) => limit,
+            Ok(limit) if limit > TOP_COUNT_MAX => {
+                return Err(ApiError::bad_data(format!("limit must be at most {TOP_COUNT_MAX}")));
+            }
+            _ => return Err(ApiError::bad_data("limit must be a positive number")),
+        };
+        // Prometheus' figures for an empty head are the two ends of time.
+        let (mut oldest_ms, mut newest_ms) = (i64::MAX, i64::MIN);
         for timeline in self.store.timelines() {
             let rows = self.store.rows(timeline);
             let instant = |row| self.store.row_instant(timeline, row);
             if let (false, Some(first), Some(last)) =
                 (rows.is_empty(), instant(rows.start), instant(rows.end.saturating_sub(1)))
             {
-                ends = (ends.0.min(first), ends.1.max(last));
+                (oldest_ms, newest_ms) = (oldest_ms.min(first), newest_ms.max(last));
             }
         }
-        Answer::success(request, |json| {
-            json.object(|json| {
-                json.key("headStats").object(|json| {
-                    json.key("numSeries").plain(self.store.series_count());
-                    json.key("numSamples").plain(usage.counters.committed_samples);
-                    // Prometheus' figures for an empty head are the two ends of time.
-                    json.key("minTime").plain(ends.0);
-                    json.key("maxTime").plain(ends.1);
-                });
-                for list in [
-                    "seriesCountByMetricName",
-                    "labelValueCountByLabelName",
-                    "memoryInBytesByLabelName",
-                    "seriesCountByLabelValuePair",
-                ] {
-                    json.key(list).array(|_| {});
-                }
-            });
-        })
+        Ok(Answer::stats(
+            request,
+            Stats {
+                series_count: self.store.series_count() as u64,
+                sample_count: self.store.usage().counters.committed_samples,
+                oldest_ms,
+                newest_ms,
+                start_ms: now.wall_ms.saturating_sub(self.options.lookback_delta_ms),
+                limit,
+            },
+        ))
     }
 
     /// What the built-in page shows.
@@ -201,6 +205,7 @@ impl Daemon<'_> {
         Answer::success(request, |json| {
             json.object(|json| {
                 json.key("version").text(HOLDFAST_VERSION);
+                json.key("title").text(&self.options.page_title);
                 json.key("hostname").text(&self.options.hostname);
                 json.key("host");
                 match self.targets.iter().map(|slot| slot.target.spec()).find(|spec| spec.kind == JobKind::Host) {

@@ -86,7 +86,6 @@ impl Daemon<'_> {
 
     /// New rows are there: every forwarder has a look, and waits for its batch's time.
     pub(super) fn rows_written(&mut self) {
-        self.flush.written(self.now);
         for upstream in &mut self.upstreams {
             upstream.look = true;
         }

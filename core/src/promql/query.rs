@@ -279,10 +279,17 @@ impl Query {
         self.is_in_order
     }
 
-    /// Charges a series that its taker keeps while the query goes on; `false` when it does not fit.
+    /// Charges a series that its taker keeps while the query goes on; `false` when it does not fit, a quarter being left to
+    /// the query itself.
     pub fn charge_held(&mut self, series: &ResultSeries) -> bool {
-        let bytes = size_of_val::<[Point]>(&series.points) + 2 * size_of::<ResultSeries>() + series.labels.heap_bytes();
-        self.meter.charge(bytes).is_ok()
+        let bytes = held_bytes(series);
+        let reserve_bytes = self.meter.bytes_left().saturating_add(self.meter.bytes()) / 4;
+        self.meter.bytes_left() >= bytes.saturating_add(reserve_bytes) && self.meter.charge(bytes).is_ok()
+    }
+
+    /// A series that was charged so is kept no longer.
+    pub fn release_held(&mut self, series: &ResultSeries) {
+        self.meter.release(held_bytes(series));
     }
 
     /// What the query may hold from now on, for queries that share one amount of memory. What it has, it keeps.
@@ -312,6 +319,10 @@ fn sorts_of(expr: &Expr) -> Vec<Span> {
         }
     });
     sorts
+}
+
+fn held_bytes(series: &ResultSeries) -> usize {
+    size_of_val::<[Point]>(&series.points) + 2 * size_of::<ResultSeries>() + series.labels.heap_bytes()
 }
 
 /// Results are freed one by one, so only the largest counts.

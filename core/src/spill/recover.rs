@@ -89,7 +89,6 @@ pub fn recover(
     let mut replay = Replay::new(options.store_uuid, layout_bytes_max);
     let mut out = vec![0; OUTPUT_BYTES_MAX];
     for (file, generation) in replay_order(state.log_generation, found) {
-        replay.generation_begins(generation, state.log_generation, store);
         let mut recovery = Recovery::new(&mut buf, Some(generation));
         each_piece(flash, file, &mut recovery, &mut |flash, frame| {
             replay.apply(frame, store, flash.stored())?;
@@ -101,6 +100,7 @@ pub fn recover(
             }
             Ok(())
         })?;
+        replay.generation_ended(store);
         recovered.logs.push(recovery.finish());
     }
     recovered.replay = replay.finish(store);

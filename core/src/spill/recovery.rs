@@ -267,8 +267,6 @@ const BLOCK_CELLS_MAX: usize = FRAME_COLUMNS_MAX as usize;
 pub struct Replay {
     store_uuid: [u8; 16],
     is_foreign: bool,
-    /// The small states of this generation are older than the database's.
-    states_are_outdated: bool,
     layouts: Vec<KeptPart>,
     layout_bytes: usize,
     layout_bytes_max: usize,
@@ -289,7 +287,6 @@ impl Replay {
         Self {
             store_uuid,
             is_foreign: false,
-            states_are_outdated: false,
             layouts: Vec::new(),
             layout_bytes: 0,
             layout_bytes_max,
@@ -332,13 +329,11 @@ impl Replay {
         Ok(())
     }
 
-    /// To be called before each generation. The commit that opened the one which the database names put the small states
-    /// as they were then, so those of the generation before it are older. Each generation names its own layouts; the process that wrote the later one may have
+    /// To be called between two generations. Each names its own layouts; the process that wrote the later one may have
     /// given a layout the number that another had in the earlier one, when a power cut took that one before it was
     /// stored.
-    pub fn generation_begins(&mut self, generation: u64, named: u64, store: &mut Store<'_>) {
+    pub fn generation_ended(&mut self, store: &mut Store<'_>) {
         self.abandon(store);
-        self.states_are_outdated = generation < named;
         self.layouts.clear();
         self.layout_bytes = 0;
     }

@@ -211,12 +211,6 @@ impl<'m> Store<'m> {
         }
     }
 
-    /// Whether the next process starts from flash instead, unless this one proves healthy: what only the slab has would
-    /// be lost then.
-    pub fn is_attached_for_the_last_time(&self) -> bool {
-        self.slab.u32(ATTACHES) >= ATTACHES_COUNT_MAX
-    }
-
     /// Told before the database names a new generation, so that the slab is never behind it.
     pub fn set_log_generation(&mut self, generation: u64) {
         self.slab.publish_u64(LOG_GENERATION, generation);

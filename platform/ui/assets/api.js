@@ -8,6 +8,7 @@
  * What `api/v1/status/holdfast` gives as `data`. Sizes in bytes, times in milliseconds since 1970; null means unknown.
  * @typedef {object} Status
  * @property {string} version
+ * @property {string} title `--web.page-title`
  * @property {{ job: string, instance: string } | null} [host] labels of the built-in host metrics; null when switched off
  * @property {{ limit_bytes: number, resident_bytes: number, resident_peak_bytes: number,
  *   regions: { name: string, used_bytes: number, total_bytes: number }[] }} memory

@@ -59,7 +59,7 @@ async function refreshState() {
   machine.setHost(host);
   const instance = host?.instance ?? location.host;
   byId("instance").textContent = instance;
-  document.title = `${firing ? `(${firing}) ` : ""}${instance} – Holdfast`;
+  document.title = `${firing ? `(${firing}) ` : ""}${instance} – ${own.title}`;
   const nodes = targets.data.activeTargets.filter((/** @type {any} */ target) => target.labels.job === (host?.job ?? "node"));
   machine.intervalSeconds = Math.max(...nodes.map((/** @type {any} */ target) => parseDuration(target.scrapeInterval ?? "") ?? 15), 1);
   summarise({ firing, pending, down, failing, notices: own.notices.length });

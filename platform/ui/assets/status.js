@@ -72,16 +72,25 @@ export function showAlerts(alerts, nowMs) {
   return { firing, pending };
 }
 
-/** Samples appended at the last refresh, for the rate between two. @type {{ atMs: number, samples: number, rate: number | null } | null} */
-let before = null;
+/** Samples appended, as seen in the last minute, oldest first: between two refreshes there may be no scrape at all. @type {{ atMs: number, samples: number }[]} */
+let seen = [];
+const SEEN_MS_MAX = 60_000;
+const SEEN_MS_MIN = 15_000;
+
+/** @param {number} samples @param {number} nowMs @returns {number | null} samples per second; null while too little was seen */
+function appendRate(samples, nowMs) {
+  const last = seen.at(-1);
+  // Another process, or a clock that went back.
+  if (last && (samples < last.samples || nowMs < last.atMs)) seen = [];
+  if (!seen.length || nowMs - seen[seen.length - 1].atMs >= 4000) seen.push({ atMs: nowMs, samples });
+  while (nowMs - seen[0].atMs > SEEN_MS_MAX) seen.shift();
+  const spanMs = nowMs - seen[0].atMs;
+  return spanMs >= SEEN_MS_MIN ? ((samples - seen[0].samples) * 1000) / spanMs : null;
+}
 
 /** @param {Status} status @param {number} nowMs */
 export function showBudget({ memory, disk, store }, nowMs) {
-  if (before && store.samples_appended < before.samples) before = null;
-  if (!before || nowMs - before.atMs >= 4000) {
-    const rate = before ? ((store.samples_appended - before.samples) * 1000) / (nowMs - before.atMs) : null;
-    before = { atMs: nowMs, samples: store.samples_appended, rate };
-  }
+  const rate = appendRate(store.samples_appended, nowMs);
   byId("budget-about").textContent = known(disk.oldest_ms) ? `history of ${duration(Math.max(0, nowMs - disk.oldest_ms))}` : "";
   const old = byId("budget").querySelector("details");
   const regions = [...memory.regions].sort((a, b) => b.total_bytes - a.total_bytes);
@@ -93,7 +102,7 @@ export function showBudget({ memory, disk, store }, nowMs) {
     gauge(disk.used_bytes, disk.quota_bytes),
     h("div", { class: "facts" },
       h("div", null, h("b", null, count(store.series)), known(store.series_max) ? `of ${count(store.series_max)} series` : "series"),
-      h("div", null, h("b", null, known(before.rate) ? count(before.rate) : "–"), "samples per second"),
+      h("div", null, h("b", null, known(rate) ? count(rate) : "–"), "samples per second"),
       h("div", null, h("b", null, count(store.rows_in_ram)), "rows in memory")),
     h("details", { open: old?.open ?? false },
       h("summary", null, `Memory by region (${regions.length})`),

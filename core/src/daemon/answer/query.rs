@@ -36,6 +36,8 @@ pub struct QueryWork {
     opened: bool,
     /// Series gathered to be sorted, while the query goes on; then those that are still to be written.
     held: VecDeque<ResultSeries>,
+    /// The series that did not fit there.
+    behind_held: Option<ResultSeries>,
     stage: Stage,
     /// A series whose points are being written, and the next of them.
     writing: Option<(Vec<Point>, usize)>,
@@ -63,6 +65,7 @@ impl QueryWork {
             written: 0,
             opened: false,
             held: VecDeque::new(),
+            behind_held: None,
             stage: Stage::New,
             writing: None,
             truncated: false,
@@ -93,6 +96,11 @@ impl QueryWork {
         if self.stage != Stage::Gathering
             && let Some(series) = self.held.pop_front()
         {
+            self.request.query.release_held(&series);
+            self.begin(series);
+            return Ok(false);
+        }
+        if let Some(series) = self.behind_held.take() {
             self.begin(series);
             return Ok(false);
         }
@@ -130,8 +138,10 @@ impl QueryWork {
             if self.request.query.charge_held(&series) {
                 return self.held.push_back(series);
             }
+            // Given up: what is held is written first. This one waits as it is, counted as the query's current result.
             (self.stage, self.not_in_order) = (Stage::Streaming, true);
-            return self.held.push_back(series);
+            self.behind_held = Some(series);
+            return;
         }
         self.begin(series);
     }
@@ -140,6 +150,7 @@ impl QueryWork {
         if self.request.limit > 0 && self.written == self.request.limit {
             self.truncated = true;
             self.stage = Stage::Over;
+            self.behind_held = None;
             return self.held.clear();
         }
         self.open();

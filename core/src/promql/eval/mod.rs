@@ -98,7 +98,7 @@ impl Context<'_> {
     }
 }
 
-/// What a query holds. Structures live as long as the query and buffers are reused, so nothing is ever given back.
+/// What a query holds. Structures live as long as the query and buffers are reused, so only results are given back.
 pub struct Meter {
     bytes: usize,
     bytes_max: usize,
@@ -134,6 +134,11 @@ impl Meter {
         }
         self.bytes = total;
         Ok(())
+    }
+
+    pub fn release(&mut self, bytes: usize) {
+        assert!(bytes <= self.bytes, "{bytes} bytes are released and {} were charged", self.bytes);
+        self.bytes -= bytes;
     }
 
     fn charge_samples(&mut self, count: usize) -> Result<(), QueryError> {
