@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The series of an exporter's page: some come and go with the page's number.
 pub fn series_of(exporter: usize, page: u64) -> Vec<String> {
     (0..6 + exporter * 3)
-        .filter(|index| index % 3 != 2 || (page / 5 + *index as u64) % 4 != 0)
+        .filter(|index| index % 3 != 2 || !(page / 5 + *index as u64).is_multiple_of(4))
         .map(|index| format!("m{exporter}_{index}"))
         .collect()
 }

@@ -168,7 +168,7 @@ impl World {
             simulated_ms: world.now.mono_ms,
         };
         // The slab is leaked for the run only: what borrowed it is gone with the daemon.
-        drop(world.daemon.take().map(Daemon::into_slab));
+        let _ = world.daemon.take().map(Daemon::into_slab);
         end
     }
 
@@ -228,7 +228,7 @@ impl World {
             8 | 9 => self.kill(),
             10 => self.cut_power(),
             11 => self.stop(),
-            12 if self.seed % 4 == 0 => {
+            12 if self.seed.is_multiple_of(4) => {
                 let jump_ms = self.prng.below(7_200_000) as i64 - 3_600_000;
                 self.now.wall_ms += jump_ms;
                 self.clock_jumped = true;
@@ -256,8 +256,7 @@ impl World {
         let settings = settings();
         let uuid = self.disk.store_uuid();
         let opened = start::open_store(
-            slab,
-            self.slab_is_predecessors,
+            start::SlabGiven { bytes: slab, is_predecessors: self.slab_is_predecessors },
             &plan,
             uuid,
             boot_id,
@@ -408,14 +407,14 @@ impl World {
                 }
                 daemon.handle(
                     now,
-                    Input::LogSynced { token, result: result.as_ref().map(|()| ()).map_err(String::as_str) },
+                    Input::LogSynced { token, result: result.as_ref().copied().map_err(String::as_str) },
                     stored,
                 );
             }
             Event::Committed { token, result } => {
                 daemon.handle(
                     now,
-                    Input::Committed { token, result: result.as_ref().map(|()| ()).map_err(String::as_str) },
+                    Input::Committed { token, result: result.as_ref().copied().map_err(String::as_str) },
                     stored,
                 );
             }
