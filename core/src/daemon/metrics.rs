@@ -40,9 +40,6 @@ type Family<T> = (&'static str, Kind, &'static str, fn(&T) -> f64);
 /// Name, kind, help, value.
 type Row = (&'static str, Kind, &'static str, fn(&Daemon<'_>) -> f64);
 
-/// The same of something of which there are several, told apart by labels.
-type Family<T> = (&'static str, Kind, &'static str, fn(&T) -> f64);
-
 const TABLE: &[Row] = &[
     ("process_cpu_seconds_total", Kind::Counter, "Total user and system CPU time spent in seconds.", |d| {
         d.usage.cpu_ms as f64 / 1000.0

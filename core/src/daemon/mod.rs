@@ -184,7 +184,7 @@ impl<'m> Daemon<'m> {
             Input::Committed { token, result } => self.committed(now, token, result, stored),
             Input::Settings(settings) => self.reload(now, *settings, stored),
             Input::SettingsRefused { errors } => self.reload_refused(errors),
-            Input::Usage(usage) => self.used(now, usage, stored),
+            Input::Usage(usage) => self.used(usage, stored),
             Input::Stop => {
                 self.stopping = true;
                 self.save_rules(now);
