@@ -7,11 +7,16 @@
 mod answer;
 mod listen;
 mod pages;
+mod socket;
+mod targets;
 
 pub use listen::{ServeError, bind};
 pub use pages::{PageFile, Pages};
 
-use self::answer::{Answer, AnswerBody, Whole};
+use self::{
+    answer::{Answer, AnswerBody, Whole},
+    socket::RequestSocket,
+};
 use super::{
     Event, Events,
     connect::BUFFER_BYTES_MAX,
@@ -76,7 +81,7 @@ pub struct ServeCounters {
     pub evicted_count: u64,
     /// New connections turned away because all others were busy.
     pub turned_away_count: u64,
-    /// Requests answered 408, 413 or 503 without being handed to the core.
+    /// Requests answered 400, 408, 413, 414, 431 or 503 without being handed to the core.
     pub refused_request_count: u64,
     /// Clients cut off because they took nothing of their answer.
     pub stalled_count: u64,
@@ -98,6 +103,8 @@ struct Shared {
     connection_next: Cell<u64>,
     bodies_bytes: Cell<usize>,
     counters: Cell<ServeCounters>,
+    /// Shared with every connection's [`RequestSocket`].
+    refused_heads_count: Rc<Cell<u64>>,
 }
 
 /// What is known of an open connection.
@@ -127,6 +134,7 @@ impl Server {
             connection_next: Cell::new(0),
             bodies_bytes: Cell::new(0),
             counters: Cell::default(),
+            refused_heads_count: Rc::default(),
         });
         let (mut addresses, mut accepting) = (Vec::new(), Vec::new());
         for listener in listeners {
@@ -147,7 +155,9 @@ impl Server {
     }
 
     pub fn counters(&self) -> ServeCounters {
-        self.shared.counters.get()
+        let counters = self.shared.counters.get();
+        let refused_request_count = counters.refused_request_count + self.shared.refused_heads_count.get();
+        ServeCounters { refused_request_count, ..counters }
     }
 
     /// The head of an answer. Headers that HTTP does not allow are left out, with a log line. An answer to a request
@@ -268,7 +278,7 @@ impl Shared {
             .timer(TokioTimer)
             .header_read_timeout(Duration::from_millis(self.settings.read_timeout_ms))
             .max_buf_size(BUFFER_BYTES_MAX)
-            .serve_connection(socket, service);
+            .serve_connection(RequestSocket::new(socket, Rc::clone(&self.refused_heads_count)), service);
         let _closed = Closed { shared: Rc::clone(&self), number };
         // What a client does wrong on its connection ends that connection, and is nobody else's concern.
         let _ = connection.await;
