@@ -217,7 +217,12 @@ impl Shared {
     async fn accept(self: Rc<Self>, listener: TcpListener) {
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => self.admit(stream),
+                Ok((stream, _)) => {
+                    self.admit(stream);
+                    // An evicted connection's buffers go when its task has its turn. Without this a rush of clients is
+                    // accepted before, and both take memory at once.
+                    tokio::task::yield_now().await;
+                }
                 Err(error) => {
                     // Out of descriptors, most likely: an idle connection gives one back.
                     log::warn!("a connection could not be accepted: {}", super::io::words(&error));
@@ -235,7 +240,8 @@ impl Shared {
             log::warn!("all {} connections are busy; a new one was turned away", self.settings.connection_count_max);
             // A new socket's buffer takes so few bytes at once, or the client is gone.
             let _ = stream.try_write(
-                b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n",
+                b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Type: text/plain\r\n\
+                  Content-Length: 36\r\n\r\nall connections are busy; try again\n",
             );
             return;
         }
@@ -287,6 +293,10 @@ impl Shared {
     async fn answer_request(self: Rc<Self>, request: Request<Incoming>, busy: Busy) -> Response<AnswerBody> {
         let (parts, body) = request.into_parts();
         let read_timeout = Duration::from_millis(self.settings.read_timeout_ms);
+        // `GET up` is read as a host without a path.
+        if !parts.uri.path().starts_with('/') && parts.uri.path() != "*" {
+            return self.refuse(Refusal::NoPath);
+        }
         let mut charge = Charge { shared: Rc::clone(&self), bytes: 0 };
         let body = match timeout(read_timeout, self.read_body(body, &mut charge)).await {
             Ok(Ok(body)) => body,
@@ -338,6 +348,7 @@ impl Shared {
     fn refuse(&self, refusal: Refusal) -> Response<AnswerBody> {
         self.count(|counters| counters.refused_request_count += 1);
         let (status, words) = match refusal {
+            Refusal::NoPath => (StatusCode::BAD_REQUEST, "the request's target must begin with a slash\n".to_owned()),
             Refusal::TooLarge { limit } => {
                 (StatusCode::PAYLOAD_TOO_LARGE, format!("the request's body is larger than {limit} bytes\n"))
             }
@@ -372,6 +383,7 @@ impl Shared {
 
 /// Why a request is answered without the core.
 enum Refusal {
+    NoPath,
     TooLarge { limit: usize },
     Busy { limit: usize },
     Slow,

@@ -284,7 +284,9 @@ fn one_connection_too_many_closes_the_one_idle_longest_and_never_a_busy_one() {
         let (other, _) = world.request().await;
         let mut turned_away = world.connect().await;
         let text = String::from_utf8(turned_away.read_to_end().await).expect("text");
-        assert!(text.starts_with("HTTP/1.1 503"), "{text}");
+        let (head, words) = text.split_once("\r\n\r\n").expect("a head");
+        assert!(head.starts_with("HTTP/1.1 503") && words.contains("busy"), "{text}");
+        assert!(head.ends_with(&format!("Content-Length: {}", words.len())), "{text}");
         world.answer(other, "ok");
         read_answer(&mut idle).await;
         let mut fresh = world.connect().await;
@@ -392,6 +394,27 @@ fn what_is_no_request_is_refused_with_a_reason() {
         }
         assert!(world.events.pop().is_none());
         assert_eq!(world.server.counters().refused_request_count, 5);
+    });
+}
+
+#[test]
+fn a_target_without_a_path_is_refused() {
+    on_one_thread(async {
+        let world = World::new(|_| ());
+        for target in ["up", "h:80"] {
+            let mut wire = world.connect().await;
+            wire.send(&format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n")).await;
+            let (head, words) = read_answer(&mut wire).await;
+            assert!(head.starts_with("http/1.1 400") && words.contains("slash"), "{head}{words}");
+        }
+        let mut wire = world.connect().await;
+        for (target, expected) in [("http://h/up?a", "/up?a"), ("*", "*?")] {
+            wire.send(&format!("OPTIONS {target} HTTP/1.1\r\nHost: h\r\n\r\n")).await;
+            let (request, path) = world.request().await;
+            assert_eq!(path, expected);
+            world.answer(request, "ok");
+            read_answer(&mut wire).await;
+        }
     });
 }
 
