@@ -52,7 +52,7 @@ pub struct Flags {
     pub retention_ms: Option<u64>,
     /// `None`: the default of the store.
     pub retention_bytes: Option<u64>,
-    /// `host:port` each; at least one.
+    /// `host:port` each, or `:port` for all of this host's; at least one.
     pub listen_addresses: Vec<String>,
     pub enable_lifecycle: bool,
     /// As given, without a trailing slash; see [`Flags::external_url_or`].
@@ -99,7 +99,7 @@ impl Flags {
     pub fn own_address(&self) -> String {
         let (host, port) = self.listen_addresses[0].rsplit_once(':').unwrap_or_default();
         let host = match host {
-            "0.0.0.0" => "127.0.0.1",
+            "" | "0.0.0.0" => "127.0.0.1",
             "[::]" => "[::1]",
             host => host,
         };
@@ -358,8 +358,7 @@ impl Values {
             None => vec![default("web.listen-address").into()],
         };
         let mut addresses: Vec<String> = Vec::new();
-        for text in texts {
-            let address = if text.rfind(':') == Some(0) { format!("0.0.0.0{text}") } else { text };
+        for address in texts {
             if !is_listen_address(&address) {
                 self.wrong(
                     "web.listen-address",
@@ -470,7 +469,7 @@ fn is_listen_address(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else { return false };
     let is_host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         Some(ip) => ip.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)),
+        None => host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)),
     };
     is_host && port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok()
 }

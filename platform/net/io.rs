@@ -38,6 +38,15 @@ impl SocketIo {
         (Self { stream, activity: Rc::clone(&activity) }, activity)
     }
 
+    /// One read, counted.
+    pub fn poll_receive(&mut self, context: &mut Context<'_>, piece: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = piece.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, piece))?;
+        let received = &self.activity.received_bytes;
+        received.set(received.get() + (piece.filled().len() - before) as u64);
+        Poll::Ready(Ok(()))
+    }
+
     fn note_written<T>(&self, result: &Poll<T>) {
         let since = &self.activity.write_blocked_since;
         match result {
@@ -57,9 +66,7 @@ impl Read for SocketIo {
         let mut space = [const { MaybeUninit::uninit() }; PIECE_BYTES];
         let room = buf.remaining().min(PIECE_BYTES);
         let mut piece = ReadBuf::uninit(&mut space[..room]);
-        ready!(Pin::new(&mut self.stream).poll_read(context, &mut piece))?;
-        let received = &self.activity.received_bytes;
-        received.set(received.get() + piece.filled().len() as u64);
+        ready!(self.poll_receive(context, &mut piece))?;
         buf.put_slice(piece.filled());
         Poll::Ready(Ok(()))
     }

@@ -51,7 +51,11 @@ impl Wire {
     }
 
     pub async fn send(&mut self, text: &str) {
-        self.stream.write_all(text.as_bytes()).await.expect("sent");
+        self.send_bytes(text.as_bytes()).await;
+    }
+
+    pub async fn send_bytes(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).await.expect("sent");
     }
 
     /// Everything up to and with `end`; what came behind it waits for the next call.
@@ -82,6 +86,11 @@ impl Wire {
         }
         let rest = self.unread.split_off(length);
         std::mem::replace(&mut self.unread, rest)
+    }
+
+    /// Whether the other side closes with nothing more, and without a reset.
+    pub async fn is_closed_cleanly(&mut self) -> bool {
+        self.unread.is_empty() && matches!(self.stream.read(&mut [0; 1]).await, Ok(0))
     }
 
     /// What is left until the other side closes; a reset counts as closing.

@@ -7,11 +7,16 @@
 mod answer;
 mod listen;
 mod pages;
+mod socket;
+mod targets;
 
 pub use listen::{ServeError, bind};
 pub use pages::{PageFile, Pages};
 
-use self::answer::{Answer, AnswerBody, Whole};
+use self::{
+    answer::{Answer, AnswerBody, Whole},
+    socket::RequestSocket,
+};
 use super::{
     Event, Events,
     connect::BUFFER_BYTES_MAX,
@@ -76,7 +81,7 @@ pub struct ServeCounters {
     pub evicted_count: u64,
     /// New connections turned away because all others were busy.
     pub turned_away_count: u64,
-    /// Requests answered 408, 413 or 503 without being handed to the core.
+    /// Requests answered 400, 408, 413, 414, 431 or 503 without being handed to the core.
     pub refused_request_count: u64,
     /// Clients cut off because they took nothing of their answer.
     pub stalled_count: u64,
@@ -98,6 +103,8 @@ struct Shared {
     connection_next: Cell<u64>,
     bodies_bytes: Cell<usize>,
     counters: Cell<ServeCounters>,
+    /// Shared with every connection's [`RequestSocket`].
+    refused_heads_count: Rc<Cell<u64>>,
 }
 
 /// What is known of an open connection.
@@ -127,6 +134,7 @@ impl Server {
             connection_next: Cell::new(0),
             bodies_bytes: Cell::new(0),
             counters: Cell::default(),
+            refused_heads_count: Rc::default(),
         });
         let (mut addresses, mut accepting) = (Vec::new(), Vec::new());
         for listener in listeners {
@@ -147,7 +155,9 @@ impl Server {
     }
 
     pub fn counters(&self) -> ServeCounters {
-        self.shared.counters.get()
+        let counters = self.shared.counters.get();
+        let refused_request_count = counters.refused_request_count + self.shared.refused_heads_count.get();
+        ServeCounters { refused_request_count, ..counters }
     }
 
     /// The head of an answer. Headers that HTTP does not allow are left out, with a log line. An answer to a request
@@ -207,7 +217,12 @@ impl Shared {
     async fn accept(self: Rc<Self>, listener: TcpListener) {
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => self.admit(stream),
+                Ok((stream, _)) => {
+                    self.admit(stream);
+                    // An evicted connection's buffers go when its task has its turn. Without this a rush of clients is
+                    // accepted before, and both take memory at once.
+                    tokio::task::yield_now().await;
+                }
                 Err(error) => {
                     // Out of descriptors, most likely: an idle connection gives one back.
                     log::warn!("a connection could not be accepted: {}", super::io::words(&error));
@@ -225,7 +240,8 @@ impl Shared {
             log::warn!("all {} connections are busy; a new one was turned away", self.settings.connection_count_max);
             // A new socket's buffer takes so few bytes at once, or the client is gone.
             let _ = stream.try_write(
-                b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n",
+                b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Type: text/plain\r\n\
+                  Content-Length: 36\r\n\r\nall connections are busy; try again\n",
             );
             return;
         }
@@ -268,7 +284,7 @@ impl Shared {
             .timer(TokioTimer)
             .header_read_timeout(Duration::from_millis(self.settings.read_timeout_ms))
             .max_buf_size(BUFFER_BYTES_MAX)
-            .serve_connection(socket, service);
+            .serve_connection(RequestSocket::new(socket, Rc::clone(&self.refused_heads_count)), service);
         let _closed = Closed { shared: Rc::clone(&self), number };
         // What a client does wrong on its connection ends that connection, and is nobody else's concern.
         let _ = connection.await;
@@ -277,6 +293,10 @@ impl Shared {
     async fn answer_request(self: Rc<Self>, request: Request<Incoming>, busy: Busy) -> Response<AnswerBody> {
         let (parts, body) = request.into_parts();
         let read_timeout = Duration::from_millis(self.settings.read_timeout_ms);
+        // `GET up` is read as a host without a path.
+        if !parts.uri.path().starts_with('/') && parts.uri.path() != "*" {
+            return self.refuse(Refusal::NoPath);
+        }
         let mut charge = Charge { shared: Rc::clone(&self), bytes: 0 };
         let body = match timeout(read_timeout, self.read_body(body, &mut charge)).await {
             Ok(Ok(body)) => body,
@@ -328,6 +348,7 @@ impl Shared {
     fn refuse(&self, refusal: Refusal) -> Response<AnswerBody> {
         self.count(|counters| counters.refused_request_count += 1);
         let (status, words) = match refusal {
+            Refusal::NoPath => (StatusCode::BAD_REQUEST, "the request's target must begin with a slash\n".to_owned()),
             Refusal::TooLarge { limit } => {
                 (StatusCode::PAYLOAD_TOO_LARGE, format!("the request's body is larger than {limit} bytes\n"))
             }
@@ -362,6 +383,7 @@ impl Shared {
 
 /// Why a request is answered without the core.
 enum Refusal {
+    NoPath,
     TooLarge { limit: usize },
     Busy { limit: usize },
     Slow,

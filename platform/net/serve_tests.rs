@@ -284,7 +284,9 @@ fn one_connection_too_many_closes_the_one_idle_longest_and_never_a_busy_one() {
         let (other, _) = world.request().await;
         let mut turned_away = world.connect().await;
         let text = String::from_utf8(turned_away.read_to_end().await).expect("text");
-        assert!(text.starts_with("HTTP/1.1 503"), "{text}");
+        let (head, words) = text.split_once("\r\n\r\n").expect("a head");
+        assert!(head.starts_with("HTTP/1.1 503") && words.contains("busy"), "{text}");
+        assert!(head.ends_with(&format!("Content-Length: {}", words.len())), "{text}");
         world.answer(other, "ok");
         read_answer(&mut idle).await;
         let mut fresh = world.connect().await;
@@ -312,6 +314,121 @@ fn five_hundred_idle_connections_leave_room_for_one_more_request() {
         world.answer(request, "ok");
         assert_eq!(read_answer(&mut wire).await.1, "ok");
         assert!(world.server.connection_count() <= 16);
+    });
+}
+
+/// `curl -g` and many scripts send `query=up{job="node"}` as it is, which hyper answered with an empty 400.
+#[test]
+fn a_target_with_raw_bytes_arrives_however_it_is_split_and_bodies_stay_as_they_are() {
+    on_one_thread(async {
+        let world = World::new(|_| ());
+        let get = "GET /a?query=up{job=\"é\"} HTTP/1.1\r\nHost: h\r\n\r\n";
+        let post = "POST /b?<|> HTTP/1.1\r\nHost: h\r\nContent-Length: 10\r\n\r\nGET /{\"}# ";
+        let chunked = "POST /c HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n {\"}\r\n0\r\n\r\n";
+        let expected = [
+            ("/a", "query=up%7Bjob=%22%C3%A9%22%7D", ""),
+            ("/b", "%3C%7C%3E", "GET /{\"}# "),
+            ("/c", "", " {\"}"),
+            ("/a", "query=up%7Bjob=%22%C3%A9%22%7D", ""),
+        ];
+        let sent = [get, post, chunked, get].concat().into_bytes();
+        let mut wire = world.connect().await;
+        for split in 0..=sent.len() {
+            let (first, rest) = sent.split_at(split);
+            wire.send_bytes(first).await;
+            // Both sides run on one thread: the server takes the first half while this waits its turn.
+            for _ in 0..3 {
+                tokio::task::yield_now().await;
+            }
+            wire.send_bytes(rest).await;
+            for expected in expected {
+                let Event::Request { request, path, query, body, .. } = next(&world.events).await else {
+                    panic!("a request")
+                };
+                let body = String::from_utf8(body).expect("text");
+                assert_eq!((path.as_str(), query.as_str(), body.as_str()), expected, "split at {split}");
+                world.answer(request, "ok");
+                assert_eq!(read_answer(&mut wire).await.1, "ok");
+            }
+        }
+        assert_eq!(world.server.connection_count(), 1);
+    });
+}
+
+#[test]
+fn a_target_that_fills_the_buffer_passes_and_a_longer_one_is_431_with_advice() {
+    on_one_thread(async {
+        let world = World::new(|_| ());
+        // What hyper sees is three times as long.
+        let target = |bytes: usize| "\"".repeat(bytes);
+        let fitting = BUFFER_BYTES_MAX / 3 - 100;
+        let mut wire = world.connect().await;
+        wire.send(&format!("GET /?{} HTTP/1.1\r\nHost: h\r\n\r\n", target(fitting))).await;
+        let (request, path) = world.request().await;
+        assert_eq!(path, format!("/?{}", "%22".repeat(fitting)));
+        world.answer(request, "ok");
+        read_answer(&mut wire).await;
+        for too_long in [BUFFER_BYTES_MAX / 3, 300 * 1024] {
+            let mut wire = world.connect().await;
+            wire.send(&format!("GET /?{} HTTP/1.1\r\nHost: h\r\n\r\n", target(too_long))).await;
+            let (head, words) = read_answer(&mut wire).await;
+            assert!(head.starts_with("http/1.1 431") && head.contains("connection: close"), "{head}");
+            assert!(words.contains("16384 bytes") && words.contains("POST"), "{words}");
+            assert!(wire.is_closed_cleanly().await);
+        }
+        assert_eq!(world.server.counters().refused_request_count, 2);
+    });
+}
+
+#[test]
+fn what_is_no_request_is_refused_with_a_reason() {
+    on_one_thread(async {
+        let world = World::new(|_| ());
+        for target in ["/a b", "/a\tb", "/\x7f", "/\0", ""] {
+            let mut wire = world.connect().await;
+            wire.send(&format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n")).await;
+            let (head, words) = read_answer(&mut wire).await;
+            assert!(head.starts_with("http/1.1 400") && head.contains("text/plain"), "{head}");
+            assert!(words.starts_with("400 Bad Request: not a valid HTTP/1.1 request"), "{words}");
+            assert!(wire.is_closed_cleanly().await);
+        }
+        assert!(world.events.pop().is_none());
+        assert_eq!(world.server.counters().refused_request_count, 5);
+    });
+}
+
+#[test]
+fn a_target_without_a_path_is_refused() {
+    on_one_thread(async {
+        let world = World::new(|_| ());
+        for target in ["up", "h:80"] {
+            let mut wire = world.connect().await;
+            wire.send(&format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n")).await;
+            let (head, words) = read_answer(&mut wire).await;
+            assert!(head.starts_with("http/1.1 400") && words.contains("slash"), "{head}{words}");
+        }
+        let mut wire = world.connect().await;
+        for (target, expected) in [("http://h/up?a", "/up?a"), ("*", "*?")] {
+            wire.send(&format!("OPTIONS {target} HTTP/1.1\r\nHost: h\r\n\r\n")).await;
+            let (request, path) = world.request().await;
+            assert_eq!(path, expected);
+            world.answer(request, "ok");
+            read_answer(&mut wire).await;
+        }
+    });
+}
+
+/// Closed at once, its unread body made the kernel send a reset, and `curl` showed that instead of the answer.
+#[test]
+fn a_client_in_the_middle_of_its_body_still_reads_why_it_was_refused() {
+    on_one_thread(async {
+        let world = World::new(|_| ());
+        let mut wire = world.connect().await;
+        wire.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 500000\r\n\r\n").await;
+        wire.send(&"x".repeat(500_000)).await;
+        let (head, words) = read_answer(&mut wire).await;
+        assert!(head.starts_with("http/1.1 413") && words.contains("1000 bytes"), "{head}{words}");
+        assert!(wire.is_closed_cleanly().await);
     });
 }
 

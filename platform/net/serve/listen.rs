@@ -1,9 +1,13 @@
 //! Binds the addresses to listen on, before anything else of the daemon is started.
 
 use crate::net::{dns::Resolver, io::words, url::split_authority};
+use rustix::{
+    io::Errno,
+    net::{self, AddressFamily, SocketFlags, SocketType, sockopt},
+};
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener},
 };
 
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +19,9 @@ pub enum ServeError {
     #[error("listen tcp {address}: bind: {}; {}", words(.source), advice(.source))]
     Bind { address: SocketAddr, source: io::Error },
 }
+
+/// Connections that the kernel holds until they are accepted; more wait for their client's next attempt. As in std.
+const BACKLOG_COUNT: i32 = 128;
 
 /// Binds every address (`host:port`, `:port` for all interfaces), in order.
 pub fn bind(addresses: &[String]) -> Result<Vec<TcpListener>, ServeError> {
@@ -29,13 +36,7 @@ fn bind_one(address: &str) -> Result<TcpListener, ServeError> {
     let not_an_address = || ServeError::NotAnAddress { address: address.to_owned() };
     if let Some(port) = address.strip_prefix(':') {
         let port = port.parse().map_err(|_| not_an_address())?;
-        // One socket for both families, as Go has it; hosts without IPv6 get the other.
-        return bind_to((Ipv6Addr::UNSPECIFIED, port).into()).or_else(|error| match &error {
-            ServeError::Bind { source, .. } if is_family_missing(source) => {
-                bind_to((Ipv4Addr::UNSPECIFIED, port).into())
-            }
-            _ => Err(error),
-        });
+        return bind_everywhere(port, bind_both_families);
     }
     let behind_host = address.rfind(']').unwrap_or(0);
     if !address[behind_host..].contains(':') {
@@ -48,12 +49,38 @@ fn bind_one(address: &str) -> Result<TcpListener, ServeError> {
     bind_to((*host, port).into())
 }
 
+/// One socket for both families, as Go has it; hosts without IPv6 get the other.
+fn bind_everywhere(
+    port: u16,
+    both: impl FnOnce(SocketAddrV6) -> io::Result<TcpListener>,
+) -> Result<TcpListener, ServeError> {
+    let address = SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, port, 0, 0);
+    match both(address) {
+        Err(source) if is_family_missing(&source) => bind_to((Ipv4Addr::UNSPECIFIED, port).into()),
+        result => result.map_err(|source| ServeError::Bind { address: address.into(), source }),
+    }
+}
+
+/// As std binds, but for both families also where the host's `net.ipv6.bindv6only` is set.
+fn bind_both_families(address: SocketAddrV6) -> io::Result<TcpListener> {
+    let socket = net::socket_with(AddressFamily::INET6, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    sockopt::set_ipv6_v6only(&socket, false)?;
+    // After a restart the old connections' remains must not be in the way.
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    net::bind(&socket, &address)?;
+    net::listen(&socket, BACKLOG_COUNT)?;
+    Ok(socket.into())
+}
+
 fn bind_to(address: SocketAddr) -> Result<TcpListener, ServeError> {
-    TcpListener::bind(address).map_err(|source| ServeError::Bind { address, source })
+    let bound = match address {
+        SocketAddr::V6(all) if all.ip().is_unspecified() => bind_both_families(all),
+        one => TcpListener::bind(one),
+    };
+    bound.map_err(|source| ServeError::Bind { address, source })
 }
 
 fn is_family_missing(error: &io::Error) -> bool {
-    use rustix::io::Errno;
     [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL].iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
 }
 
@@ -71,6 +98,7 @@ fn advice(error: &io::Error) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::TcpStream;
 
     fn listen(address: &str) -> Result<SocketAddr, ServeError> {
         let listeners = bind(&[address.to_owned()])?;
@@ -86,6 +114,30 @@ mod tests {
             assert!(matches!(listen(nonsense), Err(ServeError::NotAnAddress { .. })), "{nonsense:?}");
         }
         assert!(matches!(listen("no-such-host.invalid:0"), Err(ServeError::UnknownHost { .. })));
+    }
+
+    /// As Prometheus with `:9090`; a peer that resolves this host's name to its IPv6 address once found nobody there.
+    #[test]
+    fn no_host_means_both_families_on_one_socket() {
+        let listener = bind(&[":0".to_owned()]).expect("bound").remove(0);
+        let address = listener.local_addr().expect("bound");
+        let clients = if address.is_ipv6() { &["127.0.0.1", "::1"][..] } else { &["127.0.0.1"] };
+        for client in clients {
+            let ip: IpAddr = client.parse().expect("an address");
+            TcpStream::connect((ip, address.port())).expect(client);
+            listener.accept().expect("accepted");
+        }
+    }
+
+    #[test]
+    fn a_host_without_ipv6_serves_ipv4_and_another_failure_is_told() {
+        let failing = |errno: Errno| move |_: SocketAddrV6| Err(io::Error::from(errno));
+        for missing in [Errno::AFNOSUPPORT, Errno::ADDRNOTAVAIL] {
+            let listener = bind_everywhere(0, failing(missing)).expect("bound");
+            assert_eq!(listener.local_addr().expect("bound").ip(), IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        }
+        let words = bind_everywhere(80, failing(Errno::ACCESS)).expect_err("refused").to_string();
+        assert!(words.starts_with("listen tcp [::]:80: bind: permission denied"), "{words}");
     }
 
     #[test]
