@@ -1,14 +1,54 @@
 //! Exporters, an upstream and an Alertmanager that misbehave on demand.
 
 use prost::Message;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
+};
 
-/// The series of an exporter's page: some come and go with the page's number.
-pub fn series_of(exporter: usize, page: u64) -> Vec<String> {
-    (0..6 + exporter * 3)
-        .filter(|index| index % 3 != 2 || (page / 5 + *index as u64) % 4 != 0)
-        .map(|index| format!("m{exporter}_{index}"))
-        .collect()
+/// Exporters, and behind them the host's own metrics.
+pub const SOURCES: usize = 4;
+pub const HOST: usize = SOURCES - 1;
+
+static NAMES: LazyLock<[Vec<String>; SOURCES]> = LazyLock::new(|| {
+    std::array::from_fn(|source| (0..6 + source * 3).map(|index| format!("m{source}_{index}")).collect())
+});
+
+fn is_on_page(index: usize, page: u64) -> bool {
+    index % 3 != 2 || !(page / 5 + index as u64).is_multiple_of(4)
+}
+
+/// The series of a source's page: some come and go with the page's number.
+pub fn series_of(source: usize, page: u64) -> impl Iterator<Item = &'static str> {
+    let names = NAMES[source].iter().enumerate();
+    names.filter(move |(index, _)| is_on_page(*index, page)).map(|(_, name)| name.as_str())
+}
+
+pub fn has_series(source: usize, page: u64, series: &str) -> bool {
+    let index = NAMES[source].iter().position(|name| *name == series);
+    index.is_some_and(|index| is_on_page(index, page))
+}
+
+/// Who serves a series.
+pub fn source_of(series: &str) -> Option<usize> {
+    (0..SOURCES).find(|source| NAMES[*source].iter().any(|name| name == series))
+}
+
+/// The value of the target's `instance` label.
+pub fn instance_of(source: usize) -> String {
+    if source == HOST { "box".into() } else { format!("e{source}:9100") }
+}
+
+/// A series' labels as the store has them, see [`key`].
+pub fn key_of(source: usize, series: &str) -> String {
+    let (exporter, instance) = (format!("e{source}"), instance_of(source));
+    let job = if source == HOST { "host" } else { "sim" };
+    key([("__name__", series), ("exporter", &exporter), ("instance", &instance), ("job", job)].into_iter())
+}
+
+/// The name in a [`key`], which is the first label of all that are used here.
+pub fn name_of(key: &str) -> &str {
+    key.split('"').nth(3).unwrap_or_default()
 }
 
 /// A value tells its page, and is of another kind for every series: integers, decimals, powers.
@@ -30,10 +70,10 @@ pub fn page_of(series: &str, value: f64) -> Option<u64> {
     (page >= 0.0 && page.fract() == 0.0 && value_of(series, page as u64) == value).then_some(page as u64)
 }
 
-pub fn page_text(exporter: usize, page: u64) -> String {
+pub fn page_text(source: usize, page: u64) -> String {
     let mut text = String::from("# HELP m0_0 a metric\n# TYPE m0_0 counter\n");
-    for series in series_of(exporter, page) {
-        text.push_str(&format!("{series}{{exporter=\"e{exporter}\"}} {}\n", value_of(&series, page)));
+    for series in series_of(source, page) {
+        text.push_str(&format!("{series}{{exporter=\"e{source}\"}} {}\n", value_of(series, page)));
     }
     text
 }
