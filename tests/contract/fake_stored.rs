@@ -232,12 +232,12 @@ impl Stored for FakeDisk {
         end_ms: i64,
         visit: &mut dyn FnMut(LayoutPart<'_>) -> bool,
     ) -> Result<(), StoredError> {
-        let segments = &self.open.segments;
+        let segments = self.open.segments.values();
+        let segments = segments.filter(|(meta, _)| meta.t_max_ms >= start_ms && meta.t_min_ms <= end_ms);
+        let segments: Vec<&SegmentMeta> = segments.map(|(meta, _)| meta).collect();
         let overlapping = self.open.layouts.iter().filter(|((layout, column_from), part)| {
-            segments.values().any(|(meta, _)| {
+            segments.iter().any(|meta| {
                 meta.layout == *layout
-                    && meta.t_max_ms >= start_ms
-                    && meta.t_min_ms <= end_ms
                     && meta.column_from < column_from + part.column_count
                     && meta.column_from + meta.column_count > *column_from
             })

@@ -150,7 +150,7 @@ impl World {
         let scale = Scale {
             interval_ms: 5_000,
             chaos_ms: 12 * 60_000,
-            calm_ms: 6 * 60_000,
+            calm_ms: 4 * 60_000,
             fault_gap_ms: 40_000,
             retention_ms: None,
             is_tight: prng::mix(seed) >> 8 & 3 == 0,
@@ -170,7 +170,7 @@ impl World {
             retention_ms: Some(4 * 3_600_000),
             is_tight: false,
             is_day: true,
-            is_host_there: true,
+            is_host_there: false,
         };
         Self::live(seed, scale)
     }

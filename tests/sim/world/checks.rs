@@ -32,10 +32,10 @@ impl World {
         let now_ms = self.now.wall_ms;
         let between_ms = now_ms - range_ms + 1..=now_ms;
         self.model.check(self.seed, &samples, between_ms.clone(), self.clock_jumped);
-        let up = self.samples(&format!("up[{}s]", range_ms / 1000), 0);
-        if self.clock_jumped {
+        if self.clock_jumped || !self.faults.is_multiple_of(3) {
             return;
         }
+        let up = self.samples(&format!("up[{}s]", range_ms / 1000), 0);
         let up: [Vec<(i64, f64)>; SOURCES] = std::array::from_fn(|source| {
             let instance = format!("\"{}\"", network::instance_of(source));
             up.iter().find(|(key, _)| key.contains(&instance)).map_or(Vec::new(), |(_, samples)| samples.clone())

@@ -69,7 +69,7 @@ pub fn settings(scale: &Scale, is_there: &[bool; SOURCES]) -> Settings {
             retry_on_429: true,
         }],
         external_labels: LabelSet::from_pairs([("site", "attic")]),
-        evaluation_interval_ms: scale.interval_ms * 3,
+        evaluation_interval_ms: scale.interval_ms * 4,
         rule_query_offset_ms: 0,
         yaml: String::new(),
     }
@@ -96,7 +96,7 @@ fn rule_groups(scale: &Scale) -> Vec<GroupSpec> {
     vec![
         group(
             "g",
-            Some(scale.interval_ms * 2),
+            Some(scale.interval_ms * 3),
             [(record("sums:m0"), "sum(m0_0)"), (alert("Always", 20_000), "vector(1)")],
         ),
         group("targets", None, [(record("ups:count"), "count(up)"), (alert("Down", 10_000), "up == 0")]),
