@@ -53,7 +53,7 @@ pub struct Model {
 struct Newest {
     outcome: Outcome,
     /// The series of all good scrapes.
-    series: BTreeSet<String>,
+    series: BTreeSet<&'static str>,
 }
 
 impl Model {
@@ -63,7 +63,7 @@ impl Model {
         let newest = self.since_cut[source].get_or_insert(Newest { outcome, series: BTreeSet::new() });
         newest.outcome = outcome;
         match outcome {
-            Outcome::Page(page) => newest.series.extend(network::series_of(source, page).map(str::to_owned)),
+            Outcome::Page(page) => newest.series.extend(network::series_of(source, page).map(|(_, series)| series)),
             Outcome::Failed => {}
             Outcome::Gone => self.since_cut[source] = None,
         }
@@ -92,36 +92,39 @@ impl Model {
     /// The series that end when this source's target goes now; empty where a power cut may have taken what they were.
     pub fn ending(&self, source: usize) -> Vec<&'static str> {
         match &self.since_cut[source] {
-            Some(Newest { outcome: Outcome::Page(page), .. }) => network::series_of(source, *page).collect(),
+            Some(Newest { outcome: Outcome::Page(page), .. }) => {
+                network::series_of(source, *page).map(|(_, series)| series).collect()
+            }
             _ => Vec::new(),
         }
     }
 
     /// Whether the store knows, from this source's rows since the last power cut, that this series was its.
     pub fn is_known(&self, series: &str) -> bool {
-        let newest = network::source_of(series).and_then(|source| self.since_cut[source].as_ref());
+        let newest = network::place_of(series).and_then(|(source, _)| self.since_cut[source].as_ref());
         newest.is_some_and(|newest| newest.series.contains(series))
     }
 
     /// Holds what was read from the store between two instants, by name of series, to what was served.
     pub fn check(&self, seed: u64, found: &Samples, between_ms: RangeInclusive<i64>, clock_jumped: bool) {
-        let mut pages: BTreeMap<&str, HashSet<u64>> = BTreeMap::new();
+        let mut by_place: BTreeMap<(usize, usize), &[(i64, f64)]> = BTreeMap::new();
         for (series, samples) in found {
-            let source = network::source_of(series).unwrap_or_else(|| panic!("seed {seed}: nobody serves {series}"));
-            let pages = pages.entry(series).or_default();
+            let place = network::place_of(series);
+            let (source, index) = place.unwrap_or_else(|| panic!("seed {seed}: nobody serves {series}"));
+            by_place.insert((source, index), samples);
+            let mut pages = HashSet::new();
             for (t_ms, value) in samples {
                 let page = network::page_of(series, *value).unwrap_or_else(|| {
                     panic!("seed {seed}: {series} has {value} at {t_ms}, which no exporter ever served")
                 });
-                assert!(pages.insert(page), "seed {seed}: {series} has page {page} twice");
-                let served = self.rows_at(source, *t_ms).any(|row| row.outcome == Outcome::Page(page))
-                    && network::has_series(source, page, series);
+                assert!(!clock_jumped || pages.insert(page), "seed {seed}: {series} has page {page} twice");
+                let served = network::is_on_page(index, page)
+                    && self.rows_at(source, *t_ms).any(|row| row.outcome == Outcome::Page(page));
                 assert!(served, "seed {seed}: {series} is {value} at {t_ms}, where no scrape was stored");
             }
-            if !clock_jumped {
-                let ascending = samples.windows(2).all(|pair| pair[0].0 < pair[1].0 && pair[0].1 < pair[1].1);
-                assert!(ascending, "seed {seed}: {series} is out of order: {samples:?}");
-            }
+            let ascending = samples.windows(2).all(|pair| pair[0].0 < pair[1].0);
+            let rising = clock_jumped || samples.windows(2).all(|pair| pair[0].1 < pair[1].1);
+            assert!(ascending && rising, "seed {seed}: {series} is out of order: {samples:?}");
         }
         for source in 0..SOURCES {
             for row in self.rows_between(source, between_ms.clone()) {
@@ -131,8 +134,10 @@ impl Model {
                 if row.may_be_lost || clock_jumped && self.rows_at(source, row.t_ms).count() > 1 {
                     continue;
                 }
-                for series in network::series_of(source, page) {
-                    let is_there = pages.get(series).is_some_and(|pages| pages.contains(&page));
+                for (index, series) in network::series_of(source, page) {
+                    let samples = by_place.get(&(source, index)).copied().unwrap_or_default();
+                    // What is there at the instant was on the page: see above.
+                    let is_there = samples.binary_search_by_key(&row.t_ms, |(t_ms, _)| *t_ms).is_ok();
                     assert!(is_there, "seed {seed}: {series} lacks page {page}: {row:?}");
                 }
             }
@@ -164,7 +169,8 @@ impl Model {
     pub fn check_steps(&self, seed: u64, steps_ms: &[i64], given: &Samples, samples: &Samples) {
         let nothing = Vec::new();
         for series in given.keys().chain(samples.keys()).collect::<BTreeSet<_>>() {
-            let source = network::source_of(series).unwrap_or_else(|| panic!("seed {seed}: nobody serves {series}"));
+            let place = network::place_of(series);
+            let (source, index) = place.unwrap_or_else(|| panic!("seed {seed}: nobody serves {series}"));
             let (given, samples) = (given.get(series).unwrap_or(&nothing), samples.get(series).unwrap_or(&nothing));
             assert!(given.iter().all(|(t_ms, _)| steps_ms.contains(t_ms)), "seed {seed}: {series} beside the steps");
             for &step_ms in steps_ms {
@@ -175,7 +181,7 @@ impl Model {
                     continue;
                 };
                 let lacks = |row: &&Row| match row.outcome {
-                    Outcome::Page(page) => !network::has_series(source, page, series),
+                    Outcome::Page(page) => !network::is_on_page(index, page),
                     Outcome::Failed | Outcome::Gone => true,
                 };
                 let mut ends = self

@@ -14,24 +14,21 @@ static NAMES: LazyLock<[Vec<String>; SOURCES]> = LazyLock::new(|| {
     std::array::from_fn(|source| (0..6 + source * 3).map(|index| format!("m{source}_{index}")).collect())
 });
 
-fn is_on_page(index: usize, page: u64) -> bool {
+/// Whether a source's page of this number has its series of this index: some come and go.
+pub fn is_on_page(index: usize, page: u64) -> bool {
     index % 3 != 2 || !(page / 5 + index as u64).is_multiple_of(4)
 }
 
-/// The series of a source's page: some come and go with the page's number.
-pub fn series_of(source: usize, page: u64) -> impl Iterator<Item = &'static str> {
-    let names = NAMES[source].iter().enumerate();
-    names.filter(move |(index, _)| is_on_page(*index, page)).map(|(_, name)| name.as_str())
+/// The series of a source's page, with their indexes.
+pub fn series_of(source: usize, page: u64) -> impl Iterator<Item = (usize, &'static str)> {
+    let names = NAMES[source].iter().map(String::as_str).enumerate();
+    names.filter(move |(index, _)| is_on_page(*index, page))
 }
 
-pub fn has_series(source: usize, page: u64, series: &str) -> bool {
-    let index = NAMES[source].iter().position(|name| *name == series);
-    index.is_some_and(|index| is_on_page(index, page))
-}
-
-/// Who serves a series.
-pub fn source_of(series: &str) -> Option<usize> {
-    (0..SOURCES).find(|source| NAMES[*source].iter().any(|name| name == series))
+/// Who serves a series, and which of its series it is.
+pub fn place_of(series: &str) -> Option<(usize, usize)> {
+    let find = |source: usize| Some((source, NAMES[source].iter().position(|name| name == series)?));
+    (0..SOURCES).find_map(find)
 }
 
 /// The value of the target's `instance` label.
@@ -72,7 +69,7 @@ pub fn page_of(series: &str, value: f64) -> Option<u64> {
 
 pub fn page_text(source: usize, page: u64) -> String {
     let mut text = String::from("# HELP m0_0 a metric\n# TYPE m0_0 counter\n");
-    for series in series_of(source, page) {
+    for (_, series) in series_of(source, page) {
         text.push_str(&format!("{series}{{exporter=\"e{source}\"}} {}\n", value_of(series, page)));
     }
     text

@@ -25,6 +25,9 @@ const STEP_MS: i64 = 7_000;
 impl World {
     /// Whatever is wrong outside, what was scraped is answered, and as it was served.
     pub(super) fn query(&mut self) {
+        if !self.faults.is_multiple_of(2) {
+            return;
+        }
         let range_ms = LOOKBACK_MS + STEPS_BACK_MS;
         let found = self.samples(&format!("{{__name__=~\"m.*\"}}[{}s]", range_ms / 1000), 0);
         let samples = by_name(&found);
@@ -32,7 +35,7 @@ impl World {
         let now_ms = self.now.wall_ms;
         let between_ms = now_ms - range_ms + 1..=now_ms;
         self.model.check(self.seed, &samples, between_ms.clone(), self.clock_jumped);
-        if self.clock_jumped || !self.faults.is_multiple_of(3) {
+        if self.clock_jumped || !self.faults.is_multiple_of(6) {
             return;
         }
         let up = self.samples(&format!("up[{}s]", range_ms / 1000), 0);
@@ -136,7 +139,7 @@ impl World {
         // All that no power cut can have taken, however long ago.
         for row in self.model.rows[..row_count].iter().filter(|row| !row.may_be_lost && !self.clock_jumped) {
             let Outcome::Page(page) = row.outcome else { continue };
-            for series in network::series_of(row.source, page).filter(|series| !is_poison(series)) {
+            for (_, series) in network::series_of(row.source, page).filter(|(_, series)| !is_poison(series)) {
                 let is_there = upstream(&network::key_of(row.source, series), &row.t_ms).is_some();
                 assert!(is_there, "seed {seed}: the upstream lacks {series} of {row:?}");
             }
