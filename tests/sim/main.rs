@@ -55,6 +55,12 @@ fn the_same_seed_gives_the_same_run() {
     assert_ne!(run(0).trace_hash, run(1).trace_hash);
 }
 
+#[test]
+fn a_disk_that_is_away_for_long_costs_only_the_oldest_rows_and_they_are_named() {
+    let _others_may_run_too = HEAP.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+    World::disk_away(0);
+}
+
 /// Nothing in the daemon or on its disk grows with its age, and what it tells stays right.
 #[test]
 fn a_day_ends_as_it_began() {

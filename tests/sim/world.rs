@@ -109,6 +109,8 @@ pub struct World {
     upstream_kind: UpstreamKind,
     /// The daemon has said that the upstream will never have something.
     said_lost: bool,
+    /// It has said that rows left memory before they were stored.
+    said_evicted: bool,
     alertmanager: PeerMode,
     starts_at: BTreeSet<String>,
     /// Until when the Alertmanager believes that an instance is down.
@@ -147,7 +149,11 @@ pub struct World {
 impl World {
     /// A short life with much trouble.
     pub fn run(seed: u64) -> End {
-        let scale = Scale {
+        Self::live(seed, Self::short(seed))
+    }
+
+    fn short(seed: u64) -> Scale {
+        Scale {
             interval_ms: 5_000,
             chaos_ms: 12 * 60_000,
             calm_ms: 4 * 60_000,
@@ -156,8 +162,7 @@ impl World {
             is_tight: prng::mix(seed) >> 8 & 3 == 0,
             is_day: false,
             is_host_there: true,
-        };
-        Self::live(seed, scale)
+        }
     }
 
     /// A day with trouble every few minutes.
@@ -175,9 +180,38 @@ impl World {
         Self::live(seed, scale)
     }
 
+    /// The disk is away for much longer than the ring can hold, and comes back.
+    pub fn disk_away(seed: u64) {
+        let scale = Scale { is_tight: true, ..Self::short(seed) };
+        let mut world = Self::new(seed, scale);
+        world.start();
+        world.disk_goes_and_comes();
+        drop(world.daemon.take().map(Daemon::into_slab));
+    }
+
     fn live(seed: u64, scale: Scale) -> End {
+        let mut world = Self::new(seed, scale);
+        world.start();
+        world.chaos();
+        if scale.is_day {
+            world.check_growth();
+        }
+        world.calm();
+        world.check();
+        let end = End {
+            trace_hash: world.trace,
+            faults: world.faults,
+            scrapes: world.model.scrapes() as u64,
+            simulated_ms: world.now.mono_ms,
+        };
+        // The slab is leaked for the run only: what borrowed it is gone with the daemon.
+        drop(world.daemon.take().map(Daemon::into_slab));
+        end
+    }
+
+    fn new(seed: u64, scale: Scale) -> Self {
         let slab_bytes = configured::plan(&scale).slab_bytes();
-        let mut world = Self {
+        Self {
             seed,
             scale,
             prng: Prng::new(seed),
@@ -202,6 +236,7 @@ impl World {
                 _ => UpstreamKind::Picky,
             },
             said_lost: false,
+            said_evicted: false,
             alertmanager: PeerMode::Fine,
             starts_at: BTreeSet::new(),
             down_until: BTreeMap::new(),
@@ -226,23 +261,7 @@ impl World {
             wake_ms: 0,
             buf: vec![0; OUTPUT_BYTES_MAX],
             is_told: std::env::var_os("HOLDFAST_SIM_TRACE").is_some(),
-        };
-        world.start();
-        world.chaos();
-        if scale.is_day {
-            world.check_growth();
         }
-        world.calm();
-        world.check();
-        let end = End {
-            trace_hash: world.trace,
-            faults: world.faults,
-            scrapes: world.model.scrapes() as u64,
-            simulated_ms: world.now.mono_ms,
-        };
-        // The slab is leaked for the run only: what borrowed it is gone with the daemon.
-        drop(world.daemon.take().map(Daemon::into_slab));
-        end
     }
 
     fn pass(&mut self, ms: u64) {
@@ -442,6 +461,7 @@ impl World {
                 self.later(delay_ms, Event::Committed { token, result });
             }
             Output::Log { message, .. } => {
+                self.said_evicted |= message.contains("left memory before they were stored");
                 self.said_lost |= message.contains("will never have");
                 self.note(message);
             }

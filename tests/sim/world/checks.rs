@@ -2,7 +2,7 @@
 
 use super::{
     Request, Scale, World,
-    configured::{BATCH_DEADLINE_MS, SAMPLES_PER_SEND_MAX},
+    configured::{BATCH_DEADLINE_MS, FLUSH_INTERVAL_MS, SAMPLES_PER_SEND_MAX},
 };
 use crate::{
     model::{LOOKBACK_MS, Outcome, Samples},
@@ -80,6 +80,39 @@ impl World {
         }
     }
 
+    /// Scraping and answering go on from RAM; what had to be dropped is said, and everything newer is there at the end.
+    pub(super) fn disk_goes_and_comes(&mut self) {
+        let seed = self.seed;
+        self.run_until(self.now.mono_ms + 60_000);
+        (self.disk.failing, self.disk_failing_until_ms) = (true, u64::MAX);
+        for _ in 0..20 {
+            self.run_until(self.now.mono_ms + 60_000);
+            let up = self.samples("up[1m]", 0);
+            let is_up =
+                up.values().all(|samples| samples.len() == 12 && samples.iter().all(|(_, value)| *value == 1.0));
+            assert!(up.len() == SOURCES && is_up, "seed {seed}: without a disk {up:?}");
+        }
+        assert!(self.said_evicted, "seed {seed}: 20 minutes do not fit this ring, and nobody said what went");
+        assert!(self.store_status("evicted_unspilled_samples") > 0, "seed {seed}");
+        self.disk_failing_until_ms = 0;
+        self.run_until(self.now.mono_ms + 2 * FLUSH_INTERVAL_MS);
+        let (evicted, began_ms) = (self.store_status("evicted_unspilled_samples"), self.now.wall_ms);
+        self.run_until(self.now.mono_ms + 10 * 60_000);
+        assert_eq!(self.store_status("evicted_unspilled_samples"), evicted, "seed {seed}: the disk is there again");
+        let found = self.samples(&format!("{{__name__=~\"m.*\"}}[{}s]", 11 * 60), 0);
+        self.model.check(seed, &by_name(&found), began_ms..=i64::MAX, false);
+        let rows_in_ram = self.store_status("rows_in_ram");
+        assert!(
+            rows_in_ram < self.model.rows.len() as u64,
+            "seed {seed}: {rows_in_ram} rows in RAM, this ring is not tight"
+        );
+    }
+
+    fn store_status(&mut self, field: &str) -> u64 {
+        let answer = self.ask("status/holdfast", "");
+        answer["data"]["store"][field].as_u64().unwrap_or_else(|| panic!("no {field} in {answer}"))
+    }
+
     // The end.
 
     pub(super) fn check(&mut self) {
@@ -107,6 +140,12 @@ impl World {
             let now = Rfc3339Ms(self.now.wall_ms).to_string();
             let still = self.down_until.iter().find(|(_, until)| **until > now);
             assert!(still.is_none(), "seed {seed}: at {now} the Alertmanager still believes {still:?}");
+        }
+
+        let evicted = self.store_status("evicted_unspilled_samples");
+        assert_eq!(evicted, 0, "seed {seed}: the disk was never away for long");
+        if self.is_told {
+            println!("{} rows in RAM of {}", self.store_status("rows_in_ram"), self.model.rows.len());
         }
 
         let up = self.samples("up[2m]", 0);
