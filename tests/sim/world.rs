@@ -22,6 +22,8 @@ use holdfast_core::{
 use std::collections::{BTreeMap, BTreeSet};
 
 const CLOCK_START_MS: i64 = 1_790_000_000_000;
+/// As Prometheus' `ScrapeTimestampTolerance`.
+const PLACE_TOLERANCE_MS: i64 = 2;
 /// How often the platform tells of memory and disk.
 const USAGE_INTERVAL_MS: u64 = 5_000;
 
@@ -105,6 +107,8 @@ pub struct World {
     /// Which of them are configured.
     is_there: [bool; SOURCES],
     asked: BTreeMap<FetchId, Asked>,
+    /// The daemon has not asked for the host's metrics since it knows of them.
+    is_host_new: bool,
     upstream: (PeerMode, Ledger),
     upstream_kind: UpstreamKind,
     /// The daemon has said that the upstream will never have something.
@@ -227,6 +231,7 @@ impl World {
             exporters: [(ExporterMode::Fine, 0); SOURCES],
             is_there: std::array::from_fn(|source| source != HOST || scale.is_host_there),
             asked: BTreeMap::new(),
+            is_host_new: true,
             upstream: (PeerMode::Fine, Ledger::default()),
             upstream_kind: match prng::mix(seed) % 4 {
                 _ if scale.is_day => UpstreamKind::Moody,
@@ -478,7 +483,8 @@ impl World {
         let (mode, page) = &mut self.exporters[source];
         *page += 1;
         let (mode, page) = (*mode, *page);
-        self.asked.insert(fetch, Asked { source, page, t_ms: self.now.wall_ms });
+        let t_ms = self.instant(source);
+        self.asked.insert(fetch, Asked { source, page, t_ms });
         let mut text = network::page_text(source, page);
         match mode {
             ExporterMode::Refused => return self.later(delay_ms, Event::FetchFailed(fetch, "connection refused")),
@@ -511,6 +517,18 @@ impl World {
             ExporterMode::BrokenLine => {}
             _ => self.later(at_ms, Event::FetchEnd(fetch)),
         }
+    }
+
+    /// The timestamp of a scrape that is asked for now. The host's first one does not wait for its place in the interval,
+    /// and has the time of its place where that was just before.
+    fn instant(&mut self, source: usize) -> i64 {
+        let now_ms = self.now.wall_ms;
+        if source != HOST || !std::mem::take(&mut self.is_host_new) {
+            return now_ms;
+        }
+        let behind_ms =
+            now_ms.rem_euclid(self.scale.interval_ms as i64) - configured::host_place_ms(&self.scale) as i64;
+        if (0..=PLACE_TOLERANCE_MS).contains(&behind_ms) { now_ms - behind_ms } else { now_ms }
     }
 
     fn post(&mut self, post: PostId, kind: PostKind, body: &[u8]) {

@@ -145,7 +145,8 @@ impl World {
         let evicted = self.store_status("evicted_unspilled_samples");
         assert_eq!(evicted, 0, "seed {seed}: the disk was never away for long");
         if self.is_told {
-            println!("{} rows in RAM of {}", self.store_status("rows_in_ram"), self.model.rows.len());
+            let rows_in_ram = self.store_status("rows_in_ram");
+            println!("tight {}: {rows_in_ram} rows in RAM of {}", self.scale.is_tight, self.model.rows.len());
         }
 
         let up = self.samples("up[2m]", 0);

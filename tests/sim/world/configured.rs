@@ -9,7 +9,9 @@ use holdfast_core::{
     },
     labels::LabelSet,
     memory::Plan,
+    prng,
     rules::{GroupSpec, RuleKind, RuleSpec},
+    scrape::TargetSpec,
     time::Now,
 };
 
@@ -18,9 +20,11 @@ pub const SAMPLES_PER_SEND_MAX: u64 = 200;
 /// How long samples wait for company on their way upstream.
 pub const BATCH_DEADLINE_MS: u64 = 5_000;
 
+/// Places the targets in their intervals.
+const SEED: u64 = 7;
 const SLAB_BYTES: usize = 384 * 1024;
 /// Of packed rows: what all targets give in a few minutes.
-const TIGHT_RING_BYTES: u32 = 12 * 1024;
+const TIGHT_RING_BYTES: u32 = 6 * 1024;
 
 pub fn plan(scale: &Scale) -> Plan {
     let mut plan = Plan::for_slab(SLAB_BYTES).expect("the plan");
@@ -75,6 +79,13 @@ pub fn settings(scale: &Scale, is_there: &[bool; SOURCES]) -> Settings {
     }
 }
 
+/// Where in its interval the host is scraped.
+pub fn host_place_ms(scale: &Scale) -> u64 {
+    let settings = settings(scale, &[true; SOURCES]);
+    let Some(job) = settings.scrape.iter().find(|job| job.kind == JobKind::Host) else { unreachable!("see above") };
+    prng::mix(TargetSpec::new(job, &job.targets[0]).timeline_key().0 ^ SEED) % scale.interval_ms
+}
+
 /// One group of something that is always so, and one of targets that are down.
 fn rule_groups(scale: &Scale) -> Vec<GroupSpec> {
     let group = |name: &str, interval_ms, rules: [(RuleKind, &str); 2]| GroupSpec {
@@ -124,7 +135,7 @@ pub fn options(scale: &Scale, now: Now) -> Options {
         flags: Vec::new(),
         storage_path: "sim".into(),
         memory_limit_bytes: 16 << 20,
-        seed: 7,
+        seed: SEED,
         started_wall_ms: now.wall_ms,
     }
 }

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     model::Outcome,
-    network::{ExporterMode, PeerMode, SOURCES, UpstreamKind},
+    network::{ExporterMode, HOST, PeerMode, SOURCES, UpstreamKind},
 };
 use holdfast::disk::{Disk, for_start::ForStart};
 use holdfast_core::{
@@ -121,6 +121,7 @@ impl World {
         self.is_there[source] = !self.is_there[source];
         let settings = configured::settings(&self.scale, &self.is_there);
         let ending = self.model.ending(source);
+        self.is_host_new |= source == HOST;
         self.handle(Input::Settings(Box::new(settings)));
         self.drain();
         if self.is_there[source] {
@@ -169,6 +170,7 @@ impl World {
         self.wake_ms = self.now.mono_ms;
         self.usage_due_ms = self.now.mono_ms;
         self.flush_count = None;
+        self.is_host_new = true;
     }
 
     pub(super) fn end_process(&mut self) {
