@@ -31,7 +31,8 @@ const USAGE_INTERVAL_MS: u64 = 5_000;
 #[derive(Clone, Copy)]
 struct Scale {
     interval_ms: u64,
-    /// Chaos, then calm. The calm is longer than any back-off.
+    /// Chaos, then calm. The calm is longer than any back-off, and than queries look back: what a power cut has taken the
+    /// memory of has no end but that.
     chaos_ms: u64,
     calm_ms: u64,
     /// From one fault to the next, at most.
@@ -160,7 +161,7 @@ impl World {
         Scale {
             interval_ms: 5_000,
             chaos_ms: 12 * 60_000,
-            calm_ms: 4 * 60_000,
+            calm_ms: 5 * 60_000 + 30_000,
             fault_gap_ms: 40_000,
             retention_ms: None,
             is_tight: prng::mix(seed) >> 8 & 3 == 0,
