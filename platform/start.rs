@@ -173,8 +173,7 @@ fn daemon(flags: &Flags) -> Result<(), Refusal> {
     let now = clock.now();
     let store_uuid = disk.store_uuid();
     let (store, spill, how) = start::open_store(
-        slab.bytes,
-        slab.is_predecessors,
+        start::SlabGiven { bytes: slab.bytes, is_predecessors: slab.is_predecessors },
         &budget.plan(),
         store_uuid,
         boot_id,

@@ -25,6 +25,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// Longest URL, or path of one, in bytes.
+const URL_BYTES_MAX: usize = 4 * 1024;
+/// Most bytes of one job's `params`: percent-encoded they are three times as long.
+const PARAMS_BYTES_MAX: usize = 16 * 1024;
+
 /// The job under which the built-in configuration scrapes this process.
 const OWN_JOB: &str = "holdfast";
 
@@ -355,6 +360,7 @@ impl Context<'_> {
         section.boolean("enable_compression");
         section.boolean("enable_http2");
         let metrics_path = section.text("metrics_path").map_or("/metrics".into(), |path| url_path(&path));
+        self.bounded_url(section, "metrics_path", &metrics_path);
         let read = JobSettings {
             job_name: job_name.clone(),
             kind: JobKind::Http,
@@ -419,8 +425,17 @@ impl Context<'_> {
         }
     }
 
+    /// The core has room for so much of a URL beside what it sends.
+    fn bounded_url(&self, section: &Section, key: &str, text: &str) {
+        if text.len() > URL_BYTES_MAX {
+            let (path, bytes) = (section.path_of(key), text.len());
+            let message = format!("{path} has {bytes} bytes; shorten it to {URL_BYTES_MAX}");
+            self.findings.error(section.position_of(key), message);
+        }
+    }
+
     fn params(&self, section: &Section) -> Vec<(String, Vec<String>)> {
-        let mut params = Vec::new();
+        let mut params: Vec<(String, Vec<String>)> = Vec::new();
         for entry in section.pairs("params") {
             let path = format!("{}.{}", section.path_of("params"), entry.key);
             let values = match &entry.node.value {
@@ -433,6 +448,13 @@ impl Context<'_> {
                 }
             };
             params.push((entry.key.clone(), values.into_iter().map(|(value, _)| value).collect()));
+        }
+        let parameters = params.iter().flat_map(|(name, values)| values.iter().map(move |value| (name, value)));
+        let bytes: usize = parameters.map(|(name, value)| name.len() + value.len()).sum();
+        if bytes > PARAMS_BYTES_MAX {
+            let path = section.path_of("params");
+            let message = format!("{path} has {bytes} bytes; a URL takes at most {PARAMS_BYTES_MAX}, so give fewer");
+            self.findings.error(section.position_of("params"), message);
         }
         // Go writes query parameters in order of name.
         params.sort();
@@ -500,6 +522,7 @@ impl Context<'_> {
                 self.findings.error(section.position_of("api_version"), message);
             }
             let prefix = section.text("path_prefix").unwrap_or_default();
+            self.bounded_url(&section, "path_prefix", &prefix);
             let prefix = prefix.trim_matches('/');
             let targets = self.targets(&section).into_iter().map(|target| target.address).collect();
             groups.push(AlertmanagerGroup {
@@ -648,6 +671,9 @@ pub(crate) fn is_host_port(address: &str) -> bool {
 fn check_url(url: &str) -> Result<String, String> {
     if url.is_empty() {
         return Err("is missing; give the upstream's address, like http://host:9090/api/v1/write".into());
+    }
+    if url.len() > URL_BYTES_MAX {
+        return Err(format!("has {} bytes; shorten it to {URL_BYTES_MAX}", url.len()));
     }
     let Some((scheme, rest)) = url.split_once("://") else {
         // Shown as far as it cannot hold a password.

@@ -338,6 +338,31 @@ fn a_file_that_is_too_long_too_deep_or_too_wide_is_refused_whole() {
 }
 
 #[test]
+fn urls_are_bounded_so_that_the_core_has_room_for_them() {
+    // A `params` of 120 kB went through, and the first scrape ended the process.
+    let scrape = |key: &str, value: &str| {
+        format!("scrape_configs:\n- job_name: a\n  {key}: {value}\n  static_configs: [{{targets: ['h:1']}}]\n")
+    };
+    let params = |length: usize| scrape("params", &format!("{{x: [{}]}}", "v".repeat(length)));
+    let path = |length: usize| scrape("metrics_path", &format!("/{}", "p".repeat(length - 1)));
+    let prefix = |length: usize| {
+        let prefix = "p".repeat(length - 1);
+        format!("alerting:\n  alertmanagers:\n  - path_prefix: /{prefix}\n    static_configs: [{{targets: ['h:1']}}]\n")
+    };
+    let upstream = |length: usize| format!("remote_write:\n- url: http://h/{}\n", "w".repeat(length - 9));
+    for (texts, message) in [
+        ([params(PARAMS_BYTES_MAX - 1), params(PARAMS_BYTES_MAX)], "params has 16385 bytes; a URL takes at most 16384"),
+        ([path(URL_BYTES_MAX), path(URL_BYTES_MAX + 1)], "metrics_path has 4097 bytes; shorten it to 4096"),
+        ([prefix(URL_BYTES_MAX), prefix(URL_BYTES_MAX + 1)], "path_prefix has 4097 bytes; shorten it to 4096"),
+        ([upstream(URL_BYTES_MAX), upstream(URL_BYTES_MAX + 1)], "url has 4097 bytes; shorten it to 4096"),
+    ] {
+        assert!(load_text(&texts[0]).is_ok(), "{message}");
+        let errors = load_text(&texts[1]).err().unwrap_or_default();
+        assert!(errors.contains(message), "{errors}");
+    }
+}
+
+#[test]
 fn rule_files_are_bounded_together() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("prometheus.yml");

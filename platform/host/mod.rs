@@ -1,6 +1,6 @@
 //! The host's own metrics, under node_exporter's names, in the text format 0.0.4.
 //!
-//! One file per collector, one row per collector in [`COLLECTORS`]. A collector whose files do not exist is off: a board
+//! One file per collector, one row per collector in `COLLECTORS`. A collector whose files do not exist is off: a board
 //! without thermal zones is no error. One that meets something it cannot read gives nothing but
 //! `node_scrape_collector_success 0`, and the reason in [`HostMetrics::failures`].
 //!

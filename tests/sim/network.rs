@@ -168,6 +168,8 @@ pub struct Ledger {
     /// twice. A real upstream keeps one of them, and which one is its own choice.
     pub samples: BTreeMap<String, BTreeMap<i64, Vec<u64>>>,
     pub repeats: u64,
+    /// All samples, repeated ones too.
+    pub taken: u64,
     pub sites: BTreeSet<String>,
 }
 
@@ -185,6 +187,7 @@ impl Ledger {
             let labels = series.labels.iter().map(|label| (label.name.as_str(), label.value.as_str()));
             let known = self.samples.entry(key(labels.filter(|(name, _)| *name != "site"))).or_default();
             for sample in series.samples {
+                self.taken += 1;
                 let values = known.entry(sample.timestamp).or_default();
                 if values.contains(&sample.value.to_bits()) {
                     self.repeats += 1;

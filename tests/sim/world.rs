@@ -67,6 +67,7 @@ enum Event {
         token: u64,
         result: Result<(), String>,
         durable_count: usize,
+        taken: u64,
     },
     Committed {
         token: u64,
@@ -124,8 +125,11 @@ pub struct World {
     /// Series that ended with their target, each with the number of the model's row.
     ended: Vec<(usize, &'static str)>,
     /// Rows stored when the flush under way began.
-    flush_count: Option<usize>,
+    flush_count: Option<(usize, u64)>,
     uncertain: u64,
+    /// Samples that power cuts may make come again, and how many the upstream had taken when the last synced flush began.
+    repeats_max: u64,
+    taken_at_sync: u64,
     power_cuts: u64,
     faults: u64,
     clock_jumped: bool,
@@ -191,7 +195,7 @@ impl World {
         let mut world = Self::new(seed, scale);
         world.start();
         world.disk_goes_and_comes();
-        drop(world.daemon.take().map(Daemon::into_slab));
+        let _ = world.daemon.take().map(Daemon::into_slab);
     }
 
     fn live(seed: u64, scale: Scale) -> End {
@@ -210,7 +214,7 @@ impl World {
             simulated_ms: world.now.mono_ms,
         };
         // The slab is leaked for the run only: what borrowed it is gone with the daemon.
-        drop(world.daemon.take().map(Daemon::into_slab));
+        let _ = world.daemon.take().map(Daemon::into_slab);
         end
     }
 
@@ -236,10 +240,10 @@ impl World {
             upstream: (PeerMode::Fine, Ledger::default()),
             upstream_kind: match prng::mix(seed) % 4 {
                 _ if scale.is_day => UpstreamKind::Moody,
-                0 => UpstreamKind::Moody,
                 1 => UpstreamKind::Away,
                 2 => UpstreamKind::Window,
-                _ => UpstreamKind::Picky,
+                3 => UpstreamKind::Picky,
+                _ => UpstreamKind::Moody,
             },
             said_lost: false,
             said_evicted: false,
@@ -250,6 +254,8 @@ impl World {
             ended: Vec::new(),
             flush_count: None,
             uncertain: 0,
+            repeats_max: 0,
+            taken_at_sync: 0,
             power_cuts: 0,
             faults: 0,
             clock_jumped: false,
@@ -358,8 +364,9 @@ impl World {
                 self.handle(Input::PostAnswered { post, status, retry_after_ms: None, body });
             }
             Event::PostFailed(post) => self.handle(Input::PostFailed { post, error: "connection reset" }),
-            Event::LogSynced { token, result, durable_count } => {
+            Event::LogSynced { token, result, durable_count, taken } => {
                 if result.is_ok() {
+                    self.taken_at_sync = taken;
                     self.model.durable(durable_count);
                 }
                 self.handle(Input::LogSynced { token, result: result.as_ref().map(|()| ()).map_err(String::as_str) });
@@ -433,20 +440,21 @@ impl World {
             }
             Output::Post { post, kind, body, .. } => self.post(post, kind, body),
             Output::LogAppend { generation, bytes } => {
-                self.flush_count.get_or_insert(self.model.rows.len());
+                self.flush_count.get_or_insert((self.model.rows.len(), self.upstream.1.taken));
                 self.trace = prng::mix(self.trace ^ prng::stable_hash(bytes));
                 self.tell(&format!("log {generation}: {} bytes", bytes.len()));
                 self.disk.log_append(generation, bytes);
             }
             Output::LogSync { token } => {
-                let durable_count = self.flush_count.take().unwrap_or(self.model.rows.len());
+                let all = (self.model.rows.len(), self.upstream.1.taken);
+                let (durable_count, taken) = self.flush_count.take().unwrap_or(all);
                 let result = self.disk.log_sync();
                 if result.is_err() {
                     self.sync_failed_up_ms = Some(self.up_ms);
                 }
                 self.tell(&format!("log sync {result:?}"));
                 let delay_ms = self.prng.below(60);
-                self.later(delay_ms, Event::LogSynced { token, result, durable_count });
+                self.later(delay_ms, Event::LogSynced { token, result, durable_count, taken });
             }
             Output::Put(put) => {
                 match &put {

@@ -2,10 +2,11 @@
 
 use super::{
     Daemon,
+    alertmanagers::Alertmanager,
     exposition::{Exposition, Kind},
     status::HOLDFAST_VERSION,
 };
-use crate::{store::stored::Stored, time::Now};
+use crate::{rules::Group, store::stored::Stored, time::Now};
 use alloc::vec::Vec;
 
 /// What the daemon counts itself. Totals since the process started.
@@ -32,6 +33,9 @@ pub struct Counters {
     pub damaged_units: u64,
     pub state_refused: u64,
 }
+
+/// Name, kind, help, value of each of several things.
+type Family<T> = (&'static str, Kind, &'static str, fn(&T) -> f64);
 
 /// Name, kind, help, value.
 type Row = (&'static str, Kind, &'static str, fn(&Daemon<'_>) -> f64);
@@ -158,8 +162,7 @@ impl Daemon<'_> {
             out.labelled(&[("region", region.region.name())], region.total as f64);
         }
         self.forward_metrics(now, stored, &mut out);
-        type Peer = super::alertmanagers::Alertmanager;
-        let peer_families: [(&'static str, Kind, &str, fn(&Peer) -> f64); 4] = [
+        let peer_families: [Family<Alertmanager>; 4] = [
             ("holdfast_notifications_sent_total", Kind::Counter, "Alerts an Alertmanager has taken.", |p| {
                 p.outbox.counters().sent_count as f64
             }),
@@ -182,8 +185,7 @@ impl Daemon<'_> {
                 out.labelled(&[("alertmanager", &peer.url)], value(peer));
             }
         }
-        type Group = crate::rules::Group;
-        let group_families: [(&'static str, Kind, &str, fn(&Group) -> f64); 3] = [
+        let group_families: [Family<Group>; 3] = [
             ("holdfast_rule_group_evaluations_total", Kind::Counter, "Evaluations of a rule group.", |g| {
                 g.evaluated_count() as f64
             }),

@@ -69,14 +69,20 @@ impl core::fmt::Display for Start {
     }
 }
 
-/// Attaches or recovers. `slab` is a predecessor's where `is_predecessors` says so.
+/// Memory for the store.
+pub struct SlabGiven<'m> {
+    pub bytes: &'m mut [u8],
+    /// A process before this one left it so; otherwise what is in it means nothing.
+    pub is_predecessors: bool,
+}
+
+/// Attaches or recovers.
 ///
 /// # Errors
 ///
 /// The disk cannot be read, or holds something newer than this program; nothing on it was changed.
 pub fn open_store<'m>(
-    slab: &'m mut [u8],
-    is_predecessors: bool,
+    slab: SlabGiven<'m>,
     plan: &Plan,
     store_uuid: [u8; 16],
     boot_id: [u8; 16],
@@ -96,8 +102,8 @@ pub fn open_store<'m>(
     };
     let options = SpillOptions::new(store_uuid);
     let identity = Identity { store_uuid, boot_id, log_generation: state.log_generation };
-    let (slab, refused) = if is_predecessors {
-        match Store::attach(slab, plan, &identity) {
+    let (slab, refused) = if slab.is_predecessors {
+        match Store::attach(slab.bytes, plan, &identity) {
             Ok((mut store, report)) => {
                 mark_stored(&mut store, disk.stored())
                     .map_err(|error| format!("reading the data directory: {error}"))?;
@@ -106,7 +112,7 @@ pub fn open_store<'m>(
             Err((error, slab)) => (slab, Some(error)),
         }
     } else {
-        (slab, None)
+        (slab.bytes, None)
     };
     let mut store = Store::create(slab, plan, identity).map_err(|error| error.to_string())?;
     for key in super::state_keys(settings) {

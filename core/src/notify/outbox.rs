@@ -18,7 +18,8 @@ pub struct OutboxOptions {
     pub queue_bytes_max: usize,
     /// Most alerts of one POST.
     pub batch_count_max: usize,
-    /// Most bytes of one POST's body; an alert that alone is longer is sent alone.
+    /// Most bytes of one POST's body. An alert that alone is longer goes without its annotations, then without its URL; one
+    /// whose labels are too long is dropped, counted.
     pub batch_bytes_max: usize,
     pub backoff_ms_min: u64,
     pub backoff_ms_max: u64,
@@ -190,6 +191,10 @@ impl Outbox {
     }
 
     fn push_one(&mut self, mut alert: AlertMessage) {
+        if !shorten(&mut alert, self.options.batch_bytes_max) {
+            self.counters.dropped_count += 1;
+            return;
+        }
         self.changed |= !alert.repeated;
         let bytes = alert_bytes(&alert);
         let same = |other: &AlertMessage| other.starts_at_ms == alert.starts_at_ms && other.labels == alert.labels;
@@ -218,7 +223,7 @@ impl Outbox {
         let (mut count, mut bytes) = (0, 0);
         for alert in self.waiting.iter().take(self.options.batch_count_max.max(1)) {
             bytes += alert_bytes(alert) + ALERT_FRAME_BYTES;
-            if count > 0 && bytes > self.options.batch_bytes_max {
+            if bytes > self.options.batch_bytes_max {
                 break;
             }
             count += 1;
@@ -300,11 +305,25 @@ impl SavedAlert<'_> {
     }
 }
 
-/// About what the alert takes in memory and on the wire.
+/// Leaves out what makes an alert too long for a message; false: its labels alone are.
+fn shorten(alert: &mut AlertMessage, bytes_max: usize) -> bool {
+    let is_too_long = |alert: &AlertMessage| alert_bytes(alert) + ALERT_FRAME_BYTES > bytes_max;
+    if is_too_long(alert) {
+        let text = "the annotations and the URL were left out: they are too long for a message".into();
+        alert.annotations = [("holdfast".into(), text)].into();
+        if is_too_long(alert) {
+            alert.generator_url = "".into();
+        }
+    }
+    !is_too_long(alert)
+}
+
+/// Not less than what the alert takes in memory or on the wire, where quotes and control characters grow.
 fn alert_bytes(alert: &AlertMessage) -> usize {
-    let annotations: usize = alert.annotations.iter().map(|(name, value)| name.len() + value.len() + 6).sum();
-    let labels: usize = alert.labels.iter().map(|(name, value)| name.len() + value.len() + 6).sum();
-    size_of::<AlertMessage>() + labels + annotations + alert.generator_url.len()
+    let pair = |name: &str, value: &str| payload::text_bytes(name) + payload::text_bytes(value) + 6;
+    let annotations: usize = alert.annotations.iter().map(|(name, value)| pair(name, value)).sum();
+    let labels: usize = alert.labels.iter().map(|(name, value)| pair(name, value)).sum();
+    size_of::<AlertMessage>() + labels + annotations + payload::text_bytes(&alert.generator_url)
 }
 
 #[cfg(test)]

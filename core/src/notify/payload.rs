@@ -81,6 +81,16 @@ pub fn write_text(out: &mut String, text: &str) {
     out.push('"');
 }
 
+/// Bytes between the quotes that [`write_text`] makes of a text.
+pub fn text_bytes(text: &str) -> usize {
+    let bytes = |byte: u8| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 2,
+        0..0x20 => 6,
+        _ => 1,
+    };
+    text.bytes().map(bytes).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

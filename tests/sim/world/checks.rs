@@ -194,7 +194,7 @@ impl World {
             let is_stale = upstream.is_some_and(|values| values.contains(&STALE_NAN_BITS));
             assert!(is_stale, "seed {seed}: upstream {series} did not end with its target: {row:?}, {upstream:x?}");
         }
-        let repeats_max = self.uncertain * 2 * SAMPLES_PER_SEND_MAX;
+        let repeats_max = self.uncertain * 2 * SAMPLES_PER_SEND_MAX + self.repeats_max;
         let repeats = self.upstream.1.repeats;
         assert!(repeats <= repeats_max, "seed {seed}: {repeats} samples were repeated");
         assert_eq!(self.upstream.1.sites.iter().collect::<Vec<_>>(), ["attic"], "seed {seed}");

@@ -147,8 +147,7 @@ impl World {
         let settings = configured::settings(&self.scale, &self.is_there);
         let uuid = self.disk.store_uuid();
         let opened = start::open_store(
-            slab,
-            self.slab_is_predecessors,
+            start::SlabGiven { bytes: slab, is_predecessors: self.slab_is_predecessors },
             &plan,
             uuid,
             boot_id,
@@ -198,6 +197,8 @@ impl World {
 
     fn cut_power(&mut self) {
         self.note("power cut");
+        // How far the upstream has come is saved with the flush: what it took since may come again.
+        self.repeats_max += self.upstream.1.taken - self.taken_at_sync;
         self.end_process();
         let kept = self.prng.below(4_000) as usize;
         self.disk.cut_power(if self.prng.chance(1, 3) { 0 } else { kept });

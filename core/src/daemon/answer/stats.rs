@@ -83,7 +83,8 @@ impl StatsWork {
                 top(&mut lists.by_pair, self.stats.limit, series_count, &[name, "=", value]);
             }
             lists.pair_count += value_count;
-            let value_bytes = label.iter().map(|(_, value)| value.len() as u64).sum();
+            // Name, value and two bytes of each series that has the label, as Prometheus 3.5 counts them.
+            let value_bytes = label.iter().map(|(name, value)| (name.len() + value.len() + 2) as u64).sum();
             top(&mut lists.values_by_label, self.stats.limit, value_count, &[name]);
             top(&mut lists.bytes_by_label, self.stats.limit, value_bytes, &[name]);
         }
