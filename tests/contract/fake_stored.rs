@@ -10,11 +10,11 @@ use holdfast_core::{
         stored::{LayoutPart, SegmentBytes, SegmentMeta, SegmentVisit, Stored, StoredError},
     },
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, rc::Rc};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Tables {
-    segments: BTreeMap<u64, (SegmentMeta, Vec<u8>)>,
+    segments: BTreeMap<u64, (SegmentMeta, Rc<[u8]>)>,
     /// By layout and first column; with the order of storing.
     layouts: BTreeMap<(u64, u32), Part>,
     part_next: u64,
@@ -26,13 +26,15 @@ struct Part {
     part: u64,
     timeline: TimelineKey,
     column_count: u32,
-    bytes: Vec<u8>,
+    bytes: Rc<[u8]>,
 }
 
 #[derive(Clone, Default)]
 struct Log {
     synced: Vec<u8>,
     written: Vec<u8>,
+    /// Where the two may differ.
+    unsynced: Option<(usize, usize)>,
 }
 
 #[derive(Clone, Default)]
@@ -61,9 +63,16 @@ impl FakeDisk {
                 }
                 kept[at] = log.written[at];
             }
-            *log = Log { synced: kept.clone(), written: kept };
+            *log = Log { synced: kept.clone(), written: kept, unsynced: None };
         }
         self.position = None;
+    }
+
+    /// Segments, parts of layouts, and bytes of small state: what must not grow for ever.
+    #[allow(dead_code, reason = "only the simulator lives that long")]
+    pub fn counts(&self) -> [usize; 3] {
+        let Tables { segments, layouts, state, .. } = &self.committed;
+        [segments.len(), layouts.len(), state.values().map(Vec::len).sum()]
     }
 
     /// What the death of the process leaves: the kernel still writes what it was given.
@@ -82,12 +91,15 @@ impl Disk for FakeDisk {
             self.position = Some((generation, 0, 0));
         }
         let Some((_, end, _)) = &mut self.position else { return };
-        let log = &mut self.logs[(generation % 2) as usize].written;
-        if log.len() < *end + bytes.len() {
-            log.resize(*end + bytes.len(), 0);
+        let log = &mut self.logs[(generation % 2) as usize];
+        let (from, to) = (*end, *end + bytes.len());
+        if log.written.len() < to {
+            log.written.resize(to, 0);
         }
-        log[*end..*end + bytes.len()].copy_from_slice(bytes);
-        *end += bytes.len();
+        log.written[from..to].copy_from_slice(bytes);
+        let (first, last) = log.unsynced.unwrap_or((from, to));
+        log.unsynced = Some((first.min(from), last.max(to)));
+        *end = to;
     }
 
     fn log_sync(&mut self) -> Result<(), String> {
@@ -98,7 +110,10 @@ impl Disk for FakeDisk {
         }
         *synced_end = *end;
         let log = &mut self.logs[(*generation % 2) as usize];
-        log.synced = log.written.clone();
+        log.synced.resize(log.written.len(), 0);
+        if let Some((from, to)) = log.unsynced.take() {
+            log.synced[from..to].copy_from_slice(&log.written[from..to]);
+        }
         Ok(())
     }
 
@@ -117,14 +132,14 @@ impl Disk for FakeDisk {
     fn put(&mut self, put: Put<'_>) {
         match put {
             Put::Segment { meta, bytes } => {
-                self.open.segments.insert(meta.sequence, (meta, bytes.to_vec()));
+                self.open.segments.insert(meta.sequence, (meta, bytes.into()));
             }
             Put::Layout(part) => {
                 let known = self.open.layouts.get(&(part.layout, part.column_from)).map(|known| known.part);
                 let number = known.unwrap_or(self.open.part_next);
                 self.open.part_next = self.open.part_next.max(number + 1);
                 let LayoutPart { timeline, layout, column_from, column_count, bytes } = part;
-                let part = Part { part: number, timeline, column_count, bytes: bytes.to_vec() };
+                let part = Part { part: number, timeline, column_count, bytes: bytes.into() };
                 self.open.layouts.insert((layout, column_from), part);
             }
             Put::State { key, bytes: [] } => {
@@ -193,7 +208,7 @@ impl Tables {
         }
     }
 
-    fn visit_segments(mut found: Vec<&(SegmentMeta, Vec<u8>)>, visit: &mut SegmentVisit<'_>, by_row: bool) {
+    fn visit_segments(mut found: Vec<&(SegmentMeta, Rc<[u8]>)>, visit: &mut SegmentVisit<'_>, by_row: bool) {
         found.sort_by_key(|(meta, _)| {
             let (columns, sequence) = ((meta.column_from, meta.column_count), meta.sequence);
             if by_row {
@@ -217,12 +232,12 @@ impl Stored for FakeDisk {
         end_ms: i64,
         visit: &mut dyn FnMut(LayoutPart<'_>) -> bool,
     ) -> Result<(), StoredError> {
-        let segments = &self.open.segments;
+        let segments = self.open.segments.values();
+        let segments = segments.filter(|(meta, _)| meta.t_max_ms >= start_ms && meta.t_min_ms <= end_ms);
+        let segments: Vec<&SegmentMeta> = segments.map(|(meta, _)| meta).collect();
         let overlapping = self.open.layouts.iter().filter(|((layout, column_from), part)| {
-            segments.values().any(|(meta, _)| {
+            segments.iter().any(|meta| {
                 meta.layout == *layout
-                    && meta.t_max_ms >= start_ms
-                    && meta.t_min_ms <= end_ms
                     && meta.column_from < column_from + part.column_count
                     && meta.column_from + meta.column_count > *column_from
             })

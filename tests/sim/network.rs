@@ -1,14 +1,51 @@
 //! Exporters, an upstream and an Alertmanager that misbehave on demand.
 
 use prost::Message;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
+};
 
-/// The series of an exporter's page: some come and go with the page's number.
-pub fn series_of(exporter: usize, page: u64) -> Vec<String> {
-    (0..6 + exporter * 3)
-        .filter(|index| index % 3 != 2 || !(page / 5 + *index as u64).is_multiple_of(4))
-        .map(|index| format!("m{exporter}_{index}"))
-        .collect()
+/// Exporters, and behind them the host's own metrics.
+pub const SOURCES: usize = 4;
+pub const HOST: usize = SOURCES - 1;
+
+static NAMES: LazyLock<[Vec<String>; SOURCES]> = LazyLock::new(|| {
+    std::array::from_fn(|source| (0..6 + source * 3).map(|index| format!("m{source}_{index}")).collect())
+});
+
+/// Whether a source's page of this number has its series of this index: some come and go.
+pub fn is_on_page(index: usize, page: u64) -> bool {
+    index % 3 != 2 || !(page / 5 + index as u64).is_multiple_of(4)
+}
+
+/// The series of a source's page, with their indexes.
+pub fn series_of(source: usize, page: u64) -> impl Iterator<Item = (usize, &'static str)> {
+    let names = NAMES[source].iter().map(String::as_str).enumerate();
+    names.filter(move |(index, _)| is_on_page(*index, page))
+}
+
+/// Who serves a series, and which of its series it is.
+pub fn place_of(series: &str) -> Option<(usize, usize)> {
+    let find = |source: usize| Some((source, NAMES[source].iter().position(|name| name == series)?));
+    (0..SOURCES).find_map(find)
+}
+
+/// The value of the target's `instance` label.
+pub fn instance_of(source: usize) -> String {
+    if source == HOST { "box".into() } else { format!("e{source}:9100") }
+}
+
+/// A series' labels as the store has them, see [`key`].
+pub fn key_of(source: usize, series: &str) -> String {
+    let (exporter, instance) = (format!("e{source}"), instance_of(source));
+    let job = if source == HOST { "host" } else { "sim" };
+    key([("__name__", series), ("exporter", &exporter), ("instance", &instance), ("job", job)].into_iter())
+}
+
+/// The name in a [`key`], which is the first label of all that are used here.
+pub fn name_of(key: &str) -> &str {
+    key.split('"').nth(3).unwrap_or_default()
 }
 
 /// A value tells its page, and is of another kind for every series: integers, decimals, powers.
@@ -30,10 +67,10 @@ pub fn page_of(series: &str, value: f64) -> Option<u64> {
     (page >= 0.0 && page.fract() == 0.0 && value_of(series, page as u64) == value).then_some(page as u64)
 }
 
-pub fn page_text(exporter: usize, page: u64) -> String {
+pub fn page_text(source: usize, page: u64) -> String {
     let mut text = String::from("# HELP m0_0 a metric\n# TYPE m0_0 counter\n");
-    for series in series_of(exporter, page) {
-        text.push_str(&format!("{series}{{exporter=\"e{exporter}\"}} {}\n", value_of(&series, page)));
+    for (_, series) in series_of(source, page) {
+        text.push_str(&format!("{series}{{exporter=\"e{source}\"}} {}\n", value_of(series, page)));
     }
     text
 }
@@ -131,6 +168,8 @@ pub struct Ledger {
     /// twice. A real upstream keeps one of them, and which one is its own choice.
     pub samples: BTreeMap<String, BTreeMap<i64, Vec<u64>>>,
     pub repeats: u64,
+    /// All samples, repeated ones too.
+    pub taken: u64,
     pub sites: BTreeSet<String>,
 }
 
@@ -148,6 +187,7 @@ impl Ledger {
             let labels = series.labels.iter().map(|label| (label.name.as_str(), label.value.as_str()));
             let known = self.samples.entry(key(labels.filter(|(name, _)| *name != "site"))).or_default();
             for sample in series.samples {
+                self.taken += 1;
                 let values = known.entry(sample.timestamp).or_default();
                 if values.contains(&sample.value.to_bits()) {
                     self.repeats += 1;

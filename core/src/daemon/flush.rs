@@ -13,11 +13,12 @@ use super::{
     output::{Level, Output, Put},
 };
 use crate::{
+    prng,
     spill::SealReason,
-    store::{TimelineKey, stored::Stored},
-    time::Now,
+    store::{TimelineId, TimelineKey, stored::Stored},
+    time::{Now, Rfc3339},
 };
-use alloc::vec::Vec;
+use alloc::{format, string::String, vec::Vec};
 use core::ops::Range;
 
 /// Alerts that changed wait at most this long for the medium, which also bounds how often a flush can be hurried.
@@ -120,6 +121,7 @@ impl Daemon<'_> {
             self.flush.due_mono_ms = now.mono_ms + self.flush.interval_ms;
             self.flush.stage = Stage::Logging;
             self.save_rules(now);
+            self.tell_evicted();
         }
         if self.flush.stage == Stage::Logging {
             if let Some(length) = self.spill.frame_next(&self.store, buf)
@@ -173,6 +175,30 @@ impl Daemon<'_> {
                 self.flush.stage = Stage::Idle;
                 Output::Again
             }
+        }
+    }
+
+    /// Rows that had to leave memory before they were in a segment are named once, exactly.
+    fn tell_evicted(&mut self) {
+        let timelines: Vec<TimelineId> = self.store.timelines().collect();
+        for timeline in timelines {
+            let rows = self.store.rows_lost(timeline);
+            if rows.is_empty() {
+                continue;
+            }
+            self.store.rows_lost_clear(timeline);
+            let key = self.store.timeline_key(timeline);
+            let left_ms = self.store.row_instant(timeline, self.store.rows(timeline).start);
+            let before = left_ms.map_or(String::new(), |left_ms| format!(", before {}", Rfc3339(left_ms)));
+            self.log_cause(
+                Level::Error,
+                prng::mix(key.0 ^ rows.start),
+                format_args!(
+                    "rows {}..{} of timeline {:016x}{before} left memory before they were stored; look at the disk, or give \
+                     the daemon more memory",
+                    rows.start, rows.end, key.0
+                ),
+            );
         }
     }
 

@@ -273,6 +273,11 @@ impl<'m> Daemon<'m> {
                 "clock-jump",
                 format_args!("the wall clock jumped by {jump_ms} ms; schedules go on by the monotonic clock"),
             );
+            // Otherwise a process that is killed before the next evaluation leaves the jump to count as an outage.
+            if let Some(bytes) = self.rules.alive(now) {
+                self.keep_state(rules_run::RULES_ALIVE, &bytes);
+                self.flush.hurry(now);
+            }
         }
     }
 

@@ -121,6 +121,24 @@ impl Cursor {
         self.open.is_empty() && !self.parked.is_empty()
     }
 
+    /// The cursor for a store that may have laid out its rows anew: which column is which is no longer known, so rows that
+    /// were handed on in part go again as a whole.
+    pub fn forget_columns(&mut self) {
+        for list in [&mut self.open, &mut self.parked] {
+            list.sort_unstable_by_key(|region| region.rows.start);
+            list.dedup_by(|later, kept| {
+                let overlaps = later.rows.start < kept.rows.end;
+                if overlaps {
+                    kept.rows.end = kept.rows.end.max(later.rows.end);
+                }
+                overlaps
+            });
+            list.iter_mut().for_each(|region| region.columns = 0..ALL_COLUMNS);
+        }
+        // The earliest rows go next.
+        self.open.reverse();
+    }
+
     /// Rows that are not all handed on, parked ones left out.
     pub fn unsent_rows(&self, held_end: u64) -> u64 {
         let open: u64 = self.open.iter().map(Region::row_count).sum();
@@ -155,6 +173,18 @@ mod tests {
         }
         assert_eq!(cursor.parked.len(), PARKED_COUNT_MAX);
         assert_eq!(cursor.parked.last().map(|region| region.rows.end), Some(391));
+    }
+
+    #[test]
+    fn a_store_that_is_laid_out_anew_gets_rows_again_that_were_handed_on_in_part() {
+        let mut cursor = Cursor { row_next: 20, ..Cursor::default() };
+        cursor.open_push(Region::whole(18..20));
+        cursor.open_push(Region { rows: 15..18, columns: 4..9 });
+        cursor.open_push(Region { rows: 15..17, columns: 2..3 });
+        cursor.park(Region { rows: 3..5, columns: 1..2 });
+        cursor.forget_columns();
+        assert_eq!(cursor.open, [Region::whole(18..20), Region::whole(15..18)]);
+        assert_eq!((cursor.parked.as_slice(), cursor.row_next), (&[Region::whole(3..5)][..], 20));
     }
 
     #[test]

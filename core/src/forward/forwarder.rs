@@ -173,7 +173,9 @@ impl Forwarder {
         self.timelines = saved
             .cursors
             .into_iter()
-            .map(|(key, cursor)| {
+            .map(|(key, mut cursor)| {
+                // A store that was recovered has its rows' columns in another order.
+                cursor.forget_columns();
                 let held = cursor.row_next..cursor.row_next;
                 (key, Timeline { cursor, held, uncertain: true, ..Timeline::default() })
             })
