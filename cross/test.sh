@@ -11,8 +11,9 @@ cd "$(dirname "$0")/.."
 
 target=${1:?usage: cross/test.sh TARGET (see cross/targets)}
 read -r _ emulator cpu machine < <(grep -E "^$target " cross/targets) || { echo "$target is not in cross/targets" >&2; exit 2; }
-install_or_name file file
-install_or_name curl curl
+programs=(file file curl curl)
+[ "$emulator" = native ] || programs+=("$emulator" qemu-user-static)
+install_or_name "${programs[@]}"
 binary=$(cross/build.sh "$target")
 
 kind=$(file -b "$binary")
@@ -23,10 +24,7 @@ echo "$target: $bytes bytes, static"
 [ "$bytes" -lt 6000000 ] || { echo "$binary has $bytes bytes; at most 6000000 are allowed" >&2; exit 1; }
 
 run=("$binary")
-if [ "$emulator" != native ]; then
-  install_or_name "$emulator" qemu-user-static
-  run=("$emulator" -cpu "$cpu" "$binary")
-fi
+[ "$emulator" = native ] || run=("$emulator" -cpu "$cpu" "$binary")
 folder=$(mktemp -d)
 hot=$(mktemp -d -p /dev/shm)
 pid=""

@@ -29,8 +29,8 @@ find_toolchain() {
   cat >&2 <<END
 no Rust toolchain here can build for $target. One of these makes one:
   rustup target add $target
-  rustup component add rust-src
-  apt-get install rustc-web cargo-web rust-web-src    (Debian)
+  rustup component add rust-src                       (for every target)
+  apt-get install rustc-web cargo-web rust-web-src    (Debian, for every target)
 END
   return 2
 }
@@ -63,32 +63,58 @@ find_linker() {
 # linker's path changes, so FOLDER belongs with the built files.
 find_zig() {
   local venv=${HOLDFAST_ZIG_VENV:-$1}
-  if command -v cargo-zigbuild >/dev/null && { command -v zig >/dev/null || python3 -c 'import ziglang' 2>/dev/null; }; then
-    return 0
-  fi
+  zig_on_path && return 0
   if [ ! -x "$venv/bin/cargo-zigbuild" ]; then
-    install_or_name python3 python3 || return 1
-    python3 -m venv "$venv" >/dev/null 2>&1 || { install_packages python3-venv && python3 -m venv "$venv"; } || {
-      echo "python3 -m venv is needed and does not work: apt-get install python3-venv" >&2
-      return 1
-    }
+    install_or_name python3-venv python3-venv || return 1
+    python3 -m venv "$venv" || return 1
     "$venv/bin/pip" -q --disable-pip-version-check install -r cross/requirements.txt || return 1
   fi
   PATH=$venv/bin:$PATH
 }
 
-# install_or_name COMMAND PACKAGE: as root installs, otherwise says what is missing and fails.
+zig_on_path() {
+  command -v cargo-zigbuild >/dev/null && { command -v zig >/dev/null || python3 -c 'import ziglang' 2>/dev/null; }
+}
+
+# install_or_name COMMAND PACKAGE [COMMAND PACKAGE]...: as root installs what is not here, all at once; otherwise says
+# what is missing and fails.
 install_or_name() {
-  command -v "$1" >/dev/null && return 0
-  install_packages "$2" || true
-  command -v "$1" >/dev/null || { echo "$1 is needed and missing: apt-get install $2" >&2; return 1; }
+  local packages=() named=()
+  while [ $# -gt 0 ]; do
+    is_here "$1" || { named+=("$1" "$2"); packages+=("$2"); }
+    shift 2
+  done
+  [ ${#packages[@]} -gt 0 ] || return 0
+  install_packages "${packages[@]}" || true
+  set -- "${named[@]}"
+  named=() packages=()
+  while [ $# -gt 0 ]; do
+    is_here "$1" || { named+=("$1"); packages+=("$2"); }
+    shift 2
+  done
+  [ ${#packages[@]} -gt 0 ] || return 0
+  echo "needed and missing: ${named[*]}; as root: apt-get install ${packages[*]}" >&2
+  return 1
+}
+
+# is_here COMMAND: whether it is on PATH. python3-venv stands for a Python that can make environments: Debian's has the
+# module venv without the package of that name, but not what venv puts into them.
+is_here() {
+  case $1 in
+    python3-venv) python3 -c 'import venv, ensurepip' 2>/dev/null ;;
+    *) command -v "$1" >/dev/null ;;
+  esac
 }
 
 # install_packages PACKAGE...: fails when this is not root on Debian. Old package lists may still do when the network
-# gives no new ones.
+# gives no new ones. What apt-get says is shown when it fails.
 install_packages() {
+  local said
   [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null || return 1
   echo "installing $*" >&2
   apt-get -qq update >&2 || echo "apt-get update failed; going on with the package lists that are here" >&2
-  DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$@" >/dev/null
+  said=$(DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$@" 2>&1 </dev/null) || {
+    echo "$said" >&2
+    return 1
+  }
 }
