@@ -20,7 +20,7 @@ pub const SQLITE_HEAP_BYTES: u64 = MIB;
 /// Connections served or made at once. The longest idle one is closed for a new one; without an idle one, the new one is.
 pub const CONNECTIONS_COUNT_MAX: u64 = 32;
 /// Buffers of one connection, both ways.
-pub const CONNECTION_BYTES: u64 = 16 * KIB;
+pub const CONNECTION_BYTES: u64 = 24 * KIB;
 /// Heap of all queries together. The query that would pass it fails alone.
 pub const QUERIES_BYTES_MIN: u64 = MIB;
 /// Bodies, batches and segments on their way: each at most this long.
