@@ -369,10 +369,10 @@ impl World {
                     self.taken_at_sync = taken;
                     self.model.durable(durable_count);
                 }
-                self.handle(Input::LogSynced { token, result: result.as_ref().map(|()| ()).map_err(String::as_str) });
+                self.handle(Input::LogSynced { token, result: result.as_ref().copied().map_err(String::as_str) });
             }
             Event::Committed { token, result } => {
-                self.handle(Input::Committed { token, result: result.as_ref().map(|()| ()).map_err(String::as_str) });
+                self.handle(Input::Committed { token, result: result.as_ref().copied().map_err(String::as_str) });
             }
             Event::RequestReady(request) => self.handle(Input::RequestReady { request }),
         }

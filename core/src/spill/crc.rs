@@ -58,7 +58,7 @@ mod tests {
         let bytes: [u8; 67] = core::array::from_fn(|index| (index * 37 + 11) as u8);
         for length in 0..=bytes.len() {
             let slow = bytes[..length].iter().fold(u32::MAX, |crc, byte| {
-                (0..8).fold(crc ^ u32::from(*byte), |crc, _| crc >> 1 ^ (crc & 1) * 0xedb8_8320)
+                (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ ((crc & 1) * 0xedb8_8320))
             });
             assert_eq!(crc32(&bytes[..length]), !slow, "{length} bytes");
         }

@@ -74,7 +74,7 @@ impl World {
             8 | 9 => self.kill(),
             10 => self.cut_power(),
             11 => self.stop(),
-            12 if self.seed % 4 == 0 && !self.scale.is_day => {
+            12 if self.seed.is_multiple_of(4) && !self.scale.is_day => {
                 let jump_ms = self.prng.below(7_200_000) as i64 - 3_600_000;
                 self.now.wall_ms += jump_ms;
                 self.clock_jumped = true;
