@@ -12,14 +12,16 @@
 #[cfg(feature = "alloc")]
 extern crate alloc;
 
-pub mod limits;
-pub mod memory;
-pub mod prng;
-pub mod time;
+// What everything uses.
 
-pub mod labels;
-pub mod link;
-pub mod store;
+/// Every limit that is not a setting.
+pub mod limits;
+/// One table divides the memory: what is budgeted, and where it lies in the slab.
+pub mod memory;
+/// Seeded randomness for jitter, and stable hashes for names.
+pub mod prng;
+/// The two clocks, dates and durations.
+pub mod time;
 
 #[cfg(feature = "alloc")]
 pub mod math;
@@ -30,21 +32,41 @@ pub mod percent;
 #[cfg(feature = "alloc")]
 pub mod retry;
 
-#[cfg(feature = "alloc")]
-pub mod api;
-#[cfg(feature = "alloc")]
-pub mod daemon;
-#[cfg(feature = "alloc")]
-pub mod forward;
-#[cfg(feature = "alloc")]
-pub mod notify;
-#[cfg(feature = "alloc")]
-pub mod parse;
-#[cfg(feature = "alloc")]
-pub mod promql;
-#[cfg(feature = "alloc")]
-pub mod rules;
+// The stages, in the order of one sample's way.
+
 #[cfg(feature = "alloc")]
 pub mod scrape;
+
+#[cfg(feature = "alloc")]
+pub mod parse;
+
+pub mod labels;
+
+pub mod store;
+
 #[cfg(feature = "alloc")]
 pub mod spill;
+
+#[cfg(feature = "alloc")]
+pub mod promql;
+
+#[cfg(feature = "alloc")]
+pub mod rules;
+
+#[cfg(feature = "alloc")]
+pub mod forward;
+
+#[cfg(feature = "alloc")]
+pub mod notify;
+
+// A leaf's way to its node, without an allocator.
+
+pub mod link;
+
+// What joins the stages, and what clients see of them.
+
+#[cfg(feature = "alloc")]
+pub mod api;
+
+#[cfg(feature = "alloc")]
+pub mod daemon;
