@@ -14,13 +14,9 @@ extern crate alloc;
 
 // What everything uses.
 
-/// Every limit that is not a setting.
 pub mod limits;
-/// One table divides the memory: what is budgeted, and where it lies in the slab.
 pub mod memory;
-/// Seeded randomness for jitter, and stable hashes for names.
 pub mod prng;
-/// The two clocks, dates and durations.
 pub mod time;
 
 #[cfg(feature = "alloc")]
