@@ -181,3 +181,20 @@ fn a_series_that_goes_and_one_that_is_given_twice_are_told_as_the_store_tells_th
     let error = recording::table("t", "at 0 5000\na 1\n").err().unwrap();
     assert_eq!(error, "t, line 2: 1 values for 2 scrapes");
 }
+
+#[test]
+fn ages_are_counted_with_the_values_they_belong_to() {
+    let recording = recording::table("t", "at 0 5000 10000 15000\nTYPE a gauge\na 1 2 3 5\nb 7 7 7 7\n").unwrap();
+    let without = Target::parse(&recording).unwrap();
+    let mut with = Target::parse(&recording).unwrap();
+    for (row, age_ms) in with.rows.iter_mut().zip([100, -250, 99_999, 0]) {
+        row.samples[0].age_ms = Some(age_ms);
+    }
+    let [without, with] = [without, with].map(|target| replay::replay(&[target], 1).unwrap().remove(0));
+    let class = Class::IntegerGauge as usize;
+    for (without, with) in [(without.packed, with.packed), (without.sealed, with.sealed), (without.log, with.log)] {
+        assert_eq!(without.all().samples, with.all().samples);
+        assert!(with.classes[class].bytes > without.classes[class].bytes + 4);
+        assert_eq!(with.classes[Class::Constant as usize], without.classes[Class::Constant as usize]);
+    }
+}

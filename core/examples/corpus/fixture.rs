@@ -28,7 +28,7 @@ pub fn table(page: &mut String, fixture: &TargetFigures) {
 /// Bytes per sample by class, of what all share, and of all: packed, sealed, log.
 pub fn rows(fixture: &TargetFigures) -> Vec<(&'static str, [f64; 3])> {
     let kept = [fixture.packed, fixture.sealed, fixture.log];
-    let shared = |kept: Kept| Tally { samples: kept.all().samples, bytes: kept.shared_bytes };
+    let shared = |kept: Kept| Tally { samples: kept.all().samples, bytes: kept.shared_bytes, heavy_bytes: 0 };
     let mut rows: Vec<_> =
         Class::ALL.map(|class| (class.text(), kept.map(|kept| kept.classes[class as usize].bytes_per_sample()))).into();
     rows.push(("shared", kept.map(|kept| shared(kept).bytes_per_sample())));

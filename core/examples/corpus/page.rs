@@ -26,23 +26,30 @@ pub fn render(figures: &Figures) -> String {
     let mut page = String::from(INTRODUCTION);
     goals(&mut page, figures);
     page += "## Bytes per sample by class\n\n";
-    page += "*share* is of samples, *of sealed* is the share of the sealed bytes.\n\n";
-    classes(&mut page, "5 s, segments of 240 rows", at_5_s);
+    page += CLASSES_WORDS;
+    classes(&mut page, "5 s, segments of 240 rows and of the 96 that are left", at_5_s);
     classes(&mut page, "15 s, segments of 112 rows", at_15_s);
     page += "## Bytes per sample by target\n\n";
     targets(&mut page, at_5_s, at_15_s);
     _ = write!(
         page,
         "## Labels and state in RAM\n\n\
-         Labels of the {} series of the corpus, `job` and `instance` among them, bytes per series: symbols {}, pairs {}, \
-         index (record and buckets) {}; together **{}**. On flash, in layout parts: {}.\n\n",
-        labels.series,
-        each(labels.symbols, labels.series),
-        each(labels.pairs, labels.series),
-        each(labels.index, labels.series),
-        each(labels.all(), labels.series),
-        each(at_5_s.iter().map(|target| target.layout_bytes).sum(), labels.series),
+         Labels of the {} series of the corpus, `job` and `instance` among them:\n\n\
+         | what | bytes per series |\n| --- | --- |\n",
+        labels.series
     );
+    let layout_bytes = at_5_s.iter().map(|target| target.layout_bytes).sum();
+    for (what, bytes) in [
+        ("symbols: texts in cells", labels.symbols),
+        ("(of that, the texts alone, each once)", labels.texts),
+        ("pairs: numbers of names and values", labels.pairs),
+        ("index: record, and buckets of two tables; there are no postings", labels.index),
+        ("**together**", labels.all()),
+        ("on flash, in layout parts", layout_bytes),
+    ] {
+        _ = writeln!(page, "| {what} | {} |", each(bytes, labels.series));
+    }
+    page += "\n";
     _ = write!(
         page,
         "{} series (the corpus under several instances) and {} rows, {} samples:\n\n\
@@ -73,10 +80,10 @@ pub fn render(figures: &Figures) -> String {
     _ = write!(
         page,
         "## To the bit\n\n\
-         While it measures, the program compares every sample and stale marker as it comes back from RAM, from the log's \
-         frames and from segments with what the parser gave, by row, time and bits. Of the {corner_series} corner series \
-         (NaN payloads, -0, denormals, 2⁵³ and beyond, clocks that go back) all came back. It ends with 1 when anything \
-         does not.\n\n"
+         While it measures, the program compares every sample and stale marker as it comes back from RAM, from the log's\n\
+         frames and from segments with what the parser gave, by row, time and bits. All of it came back, and of the\n\
+         {corner_series} corner series (NaN payloads, -0, denormals, 2⁵³ and beyond, clocks that go back) all did. The\n\
+         program ends with 1 when anything does not.\n\n"
     );
     page += fixture::HEADING;
     page += FIXTURE_WORDS;
@@ -102,6 +109,12 @@ Counted is everything but labels: values, presence, instants, headers, directori
 target share is the row *shared*. The five series that a scrape writes about itself are left out. Classes are by
 `TYPE` line and by the values over the whole recording: *constant* is one value to the bit, whatever its type;
 *integer* has whole numbers only; `untyped` counts as a gauge.
+
+";
+
+const CLASSES_WORDS: &str = "\
+*share* is of samples, *of sealed* of the sealed bytes; *heavy* is the part of the class's sealed bytes in columns that take
+4 bytes a sample and more: those that the transforms do not fit.
 
 ";
 
@@ -145,26 +158,31 @@ fn classes(page: &mut String, heading: &str, targets: &[TargetFigures]) {
     let sealed = sum(targets, |target| target.sealed);
     let log = sum(targets, |target| target.log);
     _ = writeln!(page, "{heading}, {} samples:\n", sealed.all().samples);
-    *page += "| class | share | packed | sealed | log | of sealed |\n| --- | --- | --- | --- | --- | --- |\n";
+    *page +=
+        "| class | share | packed | sealed | log | of sealed | heavy |\n| --- | --- | --- | --- | --- | --- | --- |\n";
     let of_sealed = |bytes: u64| 100.0 * bytes as f64 / sealed.all().bytes as f64;
     for class in Class::ALL {
         let at = class as usize;
         let share = 100.0 * sealed.classes[at].samples as f64 / sealed.all().samples as f64;
         let [packed, of, log] = [packed, sealed, log].map(|kept| per_sample(kept.classes[at]));
         let of_sealed = of_sealed(sealed.classes[at].bytes);
-        _ = writeln!(page, "| {} | {share:.1} % | {packed} | {of} | {log} | {of_sealed:.1} % |", class.text());
+        let heavy = 100.0 * sealed.classes[at].heavy_bytes as f64 / (sealed.classes[at].bytes as f64).max(1.0);
+        let name = class.text();
+        _ = writeln!(page, "| {name} | {share:.1} % | {packed} | {of} | {log} | {of_sealed:.1} % | {heavy:.0} % |");
     }
-    let shared = |kept: Kept| per_sample(Tally { samples: kept.all().samples, bytes: kept.shared_bytes });
+    let shared =
+        |kept: Kept| per_sample(Tally { samples: kept.all().samples, bytes: kept.shared_bytes, heavy_bytes: 0 });
     _ = writeln!(
         page,
-        "| shared | | {} | {} | {} | {:.1} % |",
+        "| shared | | {} | {} | {} | {:.1} % | |",
         shared(packed),
         shared(sealed),
         shared(log),
         of_sealed(sealed.shared_bytes)
     );
+    let heavy = 100.0 * sealed.all().heavy_bytes as f64 / sealed.all().bytes as f64;
     let [packed, sealed, log] = [packed, sealed, log].map(|kept| per_sample(kept.all()));
-    _ = writeln!(page, "| **all** | | **{packed}** | **{sealed}** | **{log}** | |\n");
+    _ = writeln!(page, "| **all** | | **{packed}** | **{sealed}** | **{log}** | | {heavy:.0} % |\n");
 }
 
 fn targets(page: &mut String, at_5_s: &[TargetFigures], at_15_s: &[TargetFigures]) {

@@ -18,11 +18,15 @@ use std::{collections::BTreeMap, ops::AddAssign};
 pub const FLUSH_MS: i64 = 30_000;
 pub const IDENTITY: Identity = Identity { store_uuid: [7; 16], boot_id: [1; 16], log_generation: 0 };
 
+const HEAVY_BYTES: u64 = 4;
+
 /// Samples, and the bytes that hold them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     pub samples: u64,
     pub bytes: u64,
+    /// Of these bytes, those of columns that take [`HEAVY_BYTES`] a sample and more: what the transforms do not fit.
+    pub heavy_bytes: u64,
 }
 
 impl Tally {
@@ -35,6 +39,7 @@ impl AddAssign for Tally {
     fn add_assign(&mut self, other: Self) {
         self.samples += other.samples;
         self.bytes += other.bytes;
+        self.heavy_bytes += other.heavy_bytes;
     }
 }
 
@@ -49,7 +54,7 @@ pub struct Kept {
 
 impl Kept {
     pub fn all(&self) -> Tally {
-        let mut all = Tally { samples: 0, bytes: self.shared_bytes };
+        let mut all = Tally { bytes: self.shared_bytes, ..Tally::default() };
         self.classes.iter().for_each(|tally| all += *tally);
         all
     }
@@ -413,31 +418,36 @@ impl Columns<'_, '_> {
         };
         let classes = |series: usize| playing.target.series[series].class;
         let name = |column| names.get(&(head.layout, column)).map(|(_, series)| *series);
-        let mut shared_bytes = bytes;
+        let mut columns_bytes = BTreeMap::new();
+        let mut nobodys = None;
         let counted = reader.column_bytes(&mut SliceBytes(segment), &mut |column, column_bytes| {
-            // The place of an age column is a byte that nobody else has.
+            // The place of an age column is a byte that belongs to nobody.
             if let Some(series) = name(column) {
-                shared_bytes -= column_bytes as u64;
-                kept.class(classes(series)).bytes += column_bytes as u64;
+                columns_bytes.insert(series, column_bytes as u64);
+            } else if column_bytes > 1 {
+                nobodys = Some(column);
             }
         });
         counted.map_err(|error| error.to_string())?;
-        kept.shared_bytes += shared_bytes;
-        let mut nameless = None;
+        if let Some(column) = nobodys {
+            return Err(format!("column {column} of layout {} has cells and no labels", head.layout));
+        }
+        kept.shared_bytes += bytes - columns_bytes.values().sum::<u64>();
         let read = reader.columns(&mut SliceBytes(segment), 0..u64::MAX, &mut |column| {
-            let Some(series) = name(column.column) else {
-                nameless = Some(column.column);
-                return false;
-            };
-            kept.class(classes(series)).samples +=
-                column.bits.iter().filter(|bits| **bits != STALE_NAN_BITS).count() as u64;
-            extend(&mut found[series], column.rows, column.t_ms, column.bits);
+            if let Some(series) = name(column.column) {
+                extend(&mut found[series], column.rows, column.t_ms, column.bits);
+                let samples = column.bits.iter().filter(|bits| **bits != STALE_NAN_BITS).count() as u64;
+                let bytes = columns_bytes.remove(&series).unwrap_or(0);
+                let heavy_bytes = if samples > 1 && bytes >= HEAVY_BYTES * samples { bytes } else { 0 };
+                *kept.class(classes(series)) += Tally { samples, bytes, heavy_bytes };
+            }
             true
         });
         read.map_err(|error| error.to_string())?;
-        match nameless {
-            Some(column) => Err(format!("column {column} of layout {} has samples and no labels", head.layout)),
-            None => Ok(()),
+        // Columns without a sample in these rows.
+        for (series, bytes) in columns_bytes {
+            *kept.class(classes(series)) += Tally { bytes, ..Tally::default() };
         }
+        Ok(())
     }
 }

@@ -9,12 +9,15 @@ use holdfast_core::{
     memory::Plan,
     store::{RegionName, Store, TimelineKey, Usage},
 };
+use std::collections::BTreeSet;
 
 /// Bytes of labels in the slab, by what they are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LabelBytes {
     pub series: u64,
-    /// Texts, each once.
+    /// The texts alone, each once: the least that symbols can take uncompressed.
+    pub texts: u64,
+    /// The texts in their cells.
     pub symbols: u64,
     /// Which texts a series has.
     pub pairs: u64,
@@ -71,7 +74,10 @@ pub fn label_bytes(targets: &[Target]) -> Result<LabelBytes, String> {
     let usage = store.usage();
     let (series, cells) = (used(&usage, RegionName::Series), used(&usage, RegionName::LabelText));
     let pairs = all.iter().map(|labels| (labels.iter().count() as u64).div_ceil(PAIRS_PER_CELL) * CELL_BYTES).sum();
-    Ok(LabelBytes { series, symbols: cells - pairs, pairs, index: index_bytes(&plan, series) })
+    let texts: BTreeSet<&str> =
+        all.iter().flat_map(|labels| labels.iter()).flat_map(|(name, value)| [name, value]).collect();
+    let texts = texts.iter().map(|text| text.len() as u64).sum();
+    Ok(LabelBytes { series, texts, symbols: cells - pairs, pairs, index: index_bytes(&plan, series) })
 }
 
 /// The first `series_max` series of the targets under as many instances as that takes, over `rows` rows.
