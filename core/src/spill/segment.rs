@@ -454,6 +454,26 @@ impl SegmentReader {
         Ok(())
     }
 
+    /// Gives each column and its bytes: its length, its values and their ages. What is left of the segment's bytes is
+    /// header, instants and directory.
+    pub fn column_bytes(
+        &mut self,
+        bytes: &mut dyn SegmentBytes,
+        visit: &mut dyn FnMut(u32, usize),
+    ) -> Result<(), FormatError> {
+        let head = self.open(bytes)?;
+        for stripe in 0..head.stripe_count as usize {
+            let columns = self.stripe_read(bytes, &head, stripe)?;
+            let mut rest = &self.stripe[..];
+            for column in columns {
+                let before = rest.len();
+                take_column(&mut rest)?;
+                visit(column, before - rest.len());
+            }
+        }
+        Ok(())
+    }
+
     /// `(column_from, offset, length, crc)`.
     fn entry(&self, stripe: usize) -> (u32, u32, u32, u32) {
         let at = ENTRY_BYTES * stripe;

@@ -10,7 +10,7 @@
 //! from the chunk's start u32, and the columns one after the other.
 
 use super::{
-    ColumnKind, Counter, Presence, RingPressure, Store, TimelineId,
+    ColumnKind, Counter, Presence, RingPressure, SeriesId, Store, TimelineId,
     codec::{self, column_bytes_max, instants_bytes_max},
     layouts::Column,
     pools::Pool,
@@ -403,6 +403,35 @@ impl Store<'_> {
             let decoded = codec::decode_column(bytes, chunk.rows, &mut cells.cells, &mut cells.presence);
             bytes = &bytes[decoded.expect("a chunk's bytes are checked at attach")..];
             visit(index, &cells);
+        }
+    }
+
+    /// What the bytes of a timeline's packed rows are for, chunk by chunk: each column's series, and for head, instants,
+    /// directory and padding no series.
+    pub fn packed_bytes(&self, timeline: TimelineId, visit: &mut dyn FnMut(Option<SeriesId>, u64)) {
+        if !self.timeline_used(timeline.0) {
+            return;
+        }
+        for chunk in self.chunks(timeline.0) {
+            let directory = chunk.at + HEAD_BYTES + chunk.instants_bytes;
+            let mut rest_bytes = chunk.length;
+            let mut bytes: &[u8] = &[];
+            let mut column = self.layout_column_at(chunk.layout, 0);
+            let mut cells = Cells::ABSENT;
+            for index in 0..chunk.columns as usize {
+                let here = column.expect("a layout has the columns of its chunks");
+                if index.is_multiple_of(PAGE_COLUMNS) {
+                    let offset = self.slab.u32(directory + 4 * (index / PAGE_COLUMNS)) as usize;
+                    bytes = self.slab.bytes(chunk.at + offset, chunk.length as usize - offset);
+                }
+                let used = codec::decode_column(bytes, chunk.rows, &mut cells.cells, &mut cells.presence);
+                let used = used.expect("a chunk's bytes are checked at attach");
+                bytes = &bytes[used..];
+                rest_bytes -= used as u64;
+                visit(Some(self.column_series(here)), used as u64);
+                column = (index + 1 < chunk.columns as usize).then(|| self.column_after(here));
+            }
+            visit(None, rest_bytes);
         }
     }
 

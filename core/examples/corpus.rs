@@ -1,0 +1,110 @@
+//! Measures the codecs, the labels and the state of series on recorded scrapes, and checks that nothing is lost.
+//!
+//!     cargo run --release -p holdfast-core --example corpus [FOLDER] [--write]
+//!
+//! FOLDER holds `NAME.rec.xz` files and `corner.jsonl`; it is `$HOLDFAST_CORPUS` or `../shared/corpus` unless given. Prints
+//! the page; with `--write` keeps it as docs/CODEC.md. Ends with 1 when a sample does not come back to the bit, with 2
+//! when there is no corpus.
+
+#[path = "corpus/corner.rs"]
+mod corner;
+#[path = "corpus/fixture.rs"]
+mod fixture;
+#[path = "corpus/page.rs"]
+mod page;
+#[path = "corpus/recording.rs"]
+mod recording;
+#[path = "corpus/replay.rs"]
+mod replay;
+#[path = "corpus/series.rs"]
+mod series;
+#[path = "corpus/speed.rs"]
+mod speed;
+#[path = "corpus/state.rs"]
+mod state;
+
+use page::Figures;
+use series::Target;
+use std::{
+    env, fs, io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/CODEC.md");
+const SERIES_MAX: usize = 10_000;
+const STATE_ROWS: usize = 240;
+
+fn main() -> ExitCode {
+    let (mut folder, mut is_to_write) = (None, false);
+    for argument in env::args_os().skip(1) {
+        if argument == "--write" {
+            is_to_write = true;
+        } else if folder.is_none() && !argument.as_encoded_bytes().starts_with(b"-") {
+            folder = Some(argument);
+        } else {
+            eprintln!("{}: not understood; give a folder, --write, or both", argument.display());
+            return ExitCode::from(2);
+        }
+    }
+    let folder = folder.or_else(|| env::var_os("HOLDFAST_CORPUS"));
+    let folder = folder.map_or_else(|| PathBuf::from("../shared/corpus"), PathBuf::from);
+    let paths = match recordings(&folder) {
+        Ok(paths) if !paths.is_empty() => paths,
+        Ok(_) => {
+            eprintln!("{}: no .rec.xz files here; name a folder that has them", folder.display());
+            return ExitCode::from(2);
+        }
+        Err(error) => {
+            eprintln!("{}: {error}; name the folder of the corpus, or set HOLDFAST_CORPUS", folder.display());
+            return ExitCode::from(2);
+        }
+    };
+    let page = match measure(&paths, &folder.join("corner.jsonl")) {
+        Ok(figures) => page::render(&figures),
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(1);
+        }
+    };
+    print!("{page}");
+    if is_to_write && let Err(error) = fs::write(PAGE, page) {
+        eprintln!("docs/CODEC.md: {error}");
+        return ExitCode::from(1);
+    }
+    ExitCode::SUCCESS
+}
+
+fn recordings(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.to_string_lossy().ends_with(".rec.xz") {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+fn measure(paths: &[PathBuf], corner: &Path) -> Result<Figures, String> {
+    let mut targets = Vec::new();
+    for path in paths {
+        targets.push(Target::parse(&recording::read(path)?)?);
+    }
+    let corner_text = fs::read_to_string(corner).map_err(|error| format!("{}: {error}", corner.display()))?;
+    let corner = corner::read(&corner_text)?;
+    // One by one, so that each has its own clock.
+    for target in &corner {
+        replay::replay(core::slice::from_ref(target), 1)?;
+    }
+    Ok(Figures {
+        at_5_s: replay::replay(&targets, 1)?,
+        at_15_s: replay::replay(&targets, 3)?,
+        labels: state::label_bytes(&targets)?,
+        state: state::state_bytes(&targets, SERIES_MAX, STATE_ROWS)?,
+        speeds: speed::speeds(&targets)?,
+        corner_series: corner.len(),
+        fixture: fixture::measure()?,
+    })
+}

@@ -1,0 +1,149 @@
+//! How fast rows are sealed and read, in samples a second of thread CPU time: other programs on the machine do not count.
+
+use crate::{
+    replay::{IDENTITY, in_order_of_time, new_spill, now, plan, put_row},
+    series::Target,
+};
+use holdfast_core::{
+    daemon::output::{OUTPUT_BYTES_MAX, Put},
+    limits::RUN_ROWS_MAX,
+    spill::{SealReason, SegmentReader, SliceBytes},
+    store::{Presence, Store, TimelineKey},
+};
+use rustix::time::{ClockId, clock_gettime};
+use std::hint::black_box;
+
+/// Millions of samples a second, one thread.
+#[derive(Clone, Copy, Debug)]
+pub struct Speeds {
+    /// Rows put into the store, packed as they fill: labels to series, cells, chunks.
+    pub put: f64,
+    /// From chunks to segments.
+    pub seal: f64,
+    /// Segments decoded whole.
+    pub scan_sealed: f64,
+    /// Segments read series by series, as a query does.
+    pub scan_series: f64,
+    /// Chunks decoded whole.
+    pub scan_packed: f64,
+}
+
+/// Each measurement goes on for so long.
+const MEASURE_SECONDS: f64 = 0.5;
+
+pub fn speeds(targets: &[Target]) -> Result<Speeds, String> {
+    let rows = in_order_of_time(targets, 1);
+    let samples: usize = rows.iter().map(|(_, row)| row.samples.len()).sum();
+    let plan = plan(targets.iter().map(|target| target.series.len()).sum(), samples * 16 + (4 << 20))?;
+    let mut slab = vec![0; plan.slab_bytes()];
+    let put = per_second(|| {
+        let mut store = Store::create(&mut slab, &plan, IDENTITY).map_err(|error| error.to_string())?;
+        fill(&mut store, targets)?;
+        Ok(samples)
+    })?;
+    let mut store = Store::create(&mut slab, &plan, IDENTITY).map_err(|error| error.to_string())?;
+    fill(&mut store, targets)?;
+
+    let mut out = vec![0; OUTPUT_BYTES_MAX];
+    let mut segments = Vec::new();
+    seal(&mut store, &mut out, &mut |put| {
+        if let Put::Segment { bytes, .. } = put {
+            segments.push(bytes.to_vec());
+        }
+    });
+    let seal = per_second(|| {
+        seal(&mut store, &mut out, &mut |put| {
+            black_box(put);
+        });
+        Ok(samples)
+    })?;
+
+    let mut reader = SegmentReader::default();
+    let scan_sealed = per_second(|| {
+        let mut count = 0;
+        for segment in &segments {
+            let read = reader.cells(&mut SliceBytes(segment), &mut |_, unit| {
+                black_box(&unit.cells);
+                count += values_count(&unit.presence);
+            });
+            read.map_err(|error| error.to_string())?;
+        }
+        Ok(count)
+    })?;
+    let scan_series = per_second(|| {
+        let (mut count, mut sum) = (0, 0_u64);
+        for segment in &segments {
+            let head = SegmentReader::head(&mut SliceBytes(segment)).map_err(|error| error.to_string())?;
+            for column in head.columns() {
+                let read = reader.series(&mut SliceBytes(segment), column, &mut |t_ms, bits| {
+                    sum = sum.wrapping_add(bits ^ t_ms as u64);
+                    count += 1;
+                });
+                read.map_err(|error| error.to_string())?;
+            }
+        }
+        black_box(sum);
+        Ok(count)
+    })?;
+    let scan_packed = per_second(|| {
+        let mut count = 0;
+        for timeline in store.timelines() {
+            let mut from = store.rows(timeline).start;
+            while let Some(run) = store.layout_of_rows(timeline, from) {
+                let rows = run.rows.start..run.rows.end.min(run.rows.start + RUN_ROWS_MAX as u64);
+                from = rows.end;
+                store.columns_read(timeline, rows, 0..run.columns, &mut |column| {
+                    black_box(column.cells);
+                    count += values_count(column.presence);
+                    true
+                });
+            }
+        }
+        Ok(count)
+    })?;
+    Ok(Speeds { put, seal, scan_sealed, scan_series, scan_packed })
+}
+
+fn fill(store: &mut Store<'_>, targets: &[Target]) -> Result<(), String> {
+    let mut timelines = Vec::new();
+    for target in 0..targets.len() as u64 {
+        timelines.push(store.timeline_open(TimelineKey(target + 1)).map_err(|refused| refused.to_string())?);
+    }
+    for (target, row) in in_order_of_time(targets, 1) {
+        put_row(store, timelines[target], row, |index| Some(&targets[target].series[index].labels))?;
+    }
+    Ok(())
+}
+
+/// Everything, into a database that fails in the end, so that the store is as it was.
+fn seal(store: &mut Store<'_>, out: &mut [u8], take: &mut dyn FnMut(Put<'_>)) {
+    let mut spill = new_spill();
+    while let Some(put) = spill.seal_next(store, now(0), SealReason::Stop, out) {
+        take(put);
+    }
+    spill.commit(store, 1);
+    spill.committed(store, 1, false);
+}
+
+fn values_count(presence: &[Presence]) -> usize {
+    presence.iter().filter(|state| **state == Presence::Value).count()
+}
+
+/// Repeats what tells how many samples it went through.
+fn per_second(mut once: impl FnMut() -> Result<usize, String>) -> Result<f64, String> {
+    once()?;
+    let start = thread_seconds();
+    let mut samples = 0;
+    loop {
+        samples += once()?;
+        let seconds = thread_seconds() - start;
+        if seconds >= MEASURE_SECONDS {
+            return Ok(samples as f64 / seconds / 1e6);
+        }
+    }
+}
+
+fn thread_seconds() -> f64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
