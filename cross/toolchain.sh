@@ -5,7 +5,8 @@
 #   cargo_path   what to put in front of PATH ("" where the current toolchain serves)
 #   build_std    the -Zbuild-std argument, or ""
 # Three ways, in this order: the current toolchain has the target's library (rustup target add); the current one has the
-# library's source (rustup component add rust-src); Debian's rustc-web with rust-web-src.
+# library's source (rustup component add rust-src); Debian's rustc-web with rust-web-src. As root the last is installed
+# where none serves, and where there is no such package, the target is added to rustup's toolchain.
 find_toolchain() {
   local target=$1 libraries=$2 sysroot
   cargo_path="" build_std=""
@@ -24,6 +25,11 @@ find_toolchain() {
   if debian_source; then
     cargo_path=/usr/bin
     export RUSTC_BOOTSTRAP=1
+    return 0
+  fi
+  if [ "$(id -u)" -eq 0 ] && command -v rustup >/dev/null && rustup target add "$target" >&2; then
+    # shellcheck disable=SC2034
+    build_std=""
     return 0
   fi
   cat >&2 <<END

@@ -37,8 +37,9 @@ const INSTANT: &[(&str, Phase)] = &[
     ("sum without (cpu, mode) (irate(node_cpu_seconds_total[10s]))", Within(1.5)),
     ("count by (job) ({__name__=~\"node_(cpu|memory|load).*\"})", Constant),
     ("topk(3, node_memory_MemTotal_bytes or node_cpu_seconds_total > 1e18)", Constant),
-    ("bottomk(1, node_filesystem_size_bytes{mountpoint=\"/\"})", Constant),
-    ("1 - node_filesystem_avail_bytes{mountpoint=\"/\"} / node_filesystem_size_bytes", Within(0.05)),
+    ("bottomk(1, node_network_mtu_bytes{device=\"lo\"})", Constant),
+    // Not of "/" alone: a container's is an overlay, which an exporter leaves out.
+    ("1 - node_filesystem_avail_bytes / (node_filesystem_size_bytes > 0)", Within(0.05)),
     (
         "histogram_quantile(0.9, sum by (le) (rate(prometheus_http_response_size_bytes_bucket{handler=\"/metrics\"}[15s])))",
         Share(0.5),
