@@ -4,6 +4,7 @@ use super::{
     Daemon,
     alertmanagers::Alertmanager,
     exposition::{Exposition, Kind},
+    settings::Opened,
     status::HOLDFAST_VERSION,
 };
 use crate::{rules::Group, store::stored::Stored, time::Now};
@@ -49,6 +50,24 @@ const TABLE: &[Row] = &[
     ("process_start_time_seconds", Kind::Gauge, "Start time of the process since unix epoch in seconds.", |d| {
         d.options.started_wall_ms as f64 / 1000.0
     }),
+    (
+        "holdfast_attach_seconds",
+        Kind::Gauge,
+        "Time this process took to go on with the store that the one before left in memory; 0 when it did not.",
+        |d| match d.options.opened {
+            Opened::Attached { took_us } => took_us as f64 / 1e6,
+            Opened::Recovered { .. } => 0.0,
+        },
+    ),
+    (
+        "holdfast_recovery_seconds",
+        Kind::Gauge,
+        "Time this process took to bring the store back from the data directory; 0 when it went on with memory.",
+        |d| match d.options.opened {
+            Opened::Attached { .. } => 0.0,
+            Opened::Recovered { took_us } => took_us as f64 / 1e6,
+        },
+    ),
     ("holdfast_memory_limit_bytes", Kind::Gauge, "The memory budget (--memory.limit).", |d| {
         d.options.memory_limit_bytes as f64
     }),

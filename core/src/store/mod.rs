@@ -10,6 +10,8 @@ mod layouts;
 mod pools;
 mod read;
 mod ring;
+#[cfg(feature = "alloc")]
+mod select;
 mod series;
 mod slab;
 mod state;
@@ -17,6 +19,8 @@ pub mod stored;
 mod symbols;
 mod timelines;
 
+#[cfg(all(test, feature = "alloc"))]
+mod select_tests;
 #[cfg(all(test, feature = "alloc"))]
 mod store_tests;
 
