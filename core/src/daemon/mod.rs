@@ -16,6 +16,7 @@ mod reader;
 mod requests;
 mod rows;
 mod rules_run;
+mod series;
 pub mod start;
 mod status;
 mod targets;
@@ -53,9 +54,9 @@ use flush::Flush;
 use input::{FetchId, RequestId, Usage};
 use metrics::Counters;
 use output::{FetchWhat, Level, OUTPUT_BYTES_MAX, PostKind};
-use reader::Reader;
 use requests::Incoming;
 use rows::StoredRows;
+use series::{ReadCache, SeriesSource};
 use targets::{ACCEPT, FetchEvent, TargetSlot};
 use upstreams::Upstream;
 
@@ -72,6 +73,8 @@ pub struct Daemon<'m> {
     held: StoredRows,
     alertmanagers: Vec<Alertmanager>,
     answers: Answers,
+    /// What answers and rules keep of the segments that they read.
+    cache: ReadCache,
     flush: Flush,
     /// Small things to ask for, oldest first.
     effects: VecDeque<Effect>,
@@ -125,6 +128,7 @@ impl<'m> Daemon<'m> {
             held: StoredRows::default(),
             alertmanagers: Vec::new(),
             answers,
+            cache: ReadCache::default(),
             flush,
             effects: VecDeque::new(),
             reloads_waiting: Vec::new(),
@@ -231,7 +235,8 @@ impl<'m> Daemon<'m> {
             self.rules_wait = true;
             return Output::Again;
         }
-        let mut reader = Reader::new(&self.store, stored);
+        self.counters.damaged_units += self.cache.damaged_units_take();
+        let mut reader = SeriesSource::new(&self.store, stored, &mut self.cache);
         let source: &mut dyn Source = &mut reader;
         match self.answers.step(now, source, buf) {
             Step::Head { request, status, headers } => return Output::Respond { request, status, headers },

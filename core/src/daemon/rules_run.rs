@@ -1,6 +1,6 @@
 //! Runs rules in bites, stores what they give, and tells the Alertmanagers.
 
-use super::{Daemon, Source, alertmanagers::Alertmanager, output::Level, reader::Reader};
+use super::{Daemon, Source, alertmanagers::Alertmanager, output::Level, series::SeriesSource};
 use crate::{
     labels::LabelSet,
     prng,
@@ -22,13 +22,12 @@ impl Daemon<'_> {
         if self.rules.next_due_mono_ms().is_none_or(|due_ms| due_ms > now.mono_ms) {
             return false;
         }
-        let mut reader = Reader::new(&self.store, stored);
+        let mut reader = SeriesSource::new(&self.store, stored, &mut self.cache);
         let source: &mut dyn Source = &mut reader;
         let (refused, committed) = match self.rules.advance(now, source, BITE_SAMPLES) {
             Advance::Idle => return false,
             Advance::More => return true,
             Advance::Write { timeline_name, t_ms, samples } => {
-                drop(reader);
                 let key = TimelineKey(prng::stable_hash(timeline_name.as_bytes()));
                 self.held.number_rows(&mut self.store, key);
                 match write_row(&mut self.store, key, t_ms, samples) {
