@@ -151,7 +151,7 @@ struct Names {
 
 impl Names {
     fn new() -> Self {
-        let labels: Vec<LabelSet> = (0..400).map(|number| labels(number)).collect();
+        let labels: Vec<LabelSet> = (0..400).map(labels).collect();
         let numbers = labels.iter().zip(0..).map(|(labels, number)| (labels.as_ref().stable_hash(), number));
         Self { numbers: numbers.collect(), labels }
     }
@@ -183,7 +183,7 @@ impl Life<'_, '_> {
         for mut copy in copies {
             let count = self.checked.entry(copy.when).or_default();
             *count += 1;
-            let goes_on = *count % 5 == 0;
+            let goes_on = count.is_multiple_of(5);
             check(&mut copy, &before, &self.model, &self.names, *count, goes_on);
         }
     }
