@@ -239,6 +239,16 @@ pub struct Counters {
     pub released_series: u64,
 }
 
+/// What of a timeline left RAM before it was spilled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowsLost {
+    /// Hull of the rows.
+    pub rows: Range<u64>,
+    pub samples: u64,
+    /// Hull of their times; of a chunk that was spilled in part, the whole chunk's.
+    pub span_ms: (i64, i64),
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {
     pub regions: [RegionUsage; 8],

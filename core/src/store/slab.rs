@@ -128,7 +128,7 @@ pub(crate) mod sizes {
     pub const HEADER_BYTES: usize = 256;
     pub const SERIES_BYTES: usize = 24;
     pub const CELL_BYTES: usize = 16;
-    pub const TIMELINE_BYTES: usize = 96 + 8 * CHUNK_ROWS_MAX;
+    pub const TIMELINE_BYTES: usize = 120 + 8 * CHUNK_ROWS_MAX;
     pub const LAYOUT_BYTES: usize = 32;
     /// Columns in one node of a layout: one bit each in a word.
     pub const NODE_COLUMNS: usize = 32;
