@@ -74,7 +74,9 @@ fn damaged_units_are_left_out_and_counted_and_the_rest_is_answered() {
     let found = read_all(&mut source, 0, i64::MAX);
     assert!(found.len() < fixture.model.len() && found.len() >= fixture.model.len() - 3 * rows);
     assert!(found.iter().all(|(key, bits)| fixture.model[key] == *bits));
-    assert_eq!(cache.damage().segment_last.unwrap().0, sequence);
+    let units = source.into_damage().units;
+    assert_eq!(units.iter().map(|unit| unit.sequence).collect::<Vec<_>>(), [Some(sequence)], "named once");
+    assert_eq!(units[0].rows, Some(0..rows as u64));
     let mut reader = Reader::new(&store, &mut fixture.disk.database);
     let mut given = 0;
     reader
@@ -88,8 +90,8 @@ fn damaged_units_are_left_out_and_counted_and_the_rest_is_answered() {
     fixture.disk.database.layouts.get_mut(&(layout, 0)).unwrap().2[60] ^= 1;
     let mut source = SeriesSource::new(&store, &mut fixture.disk.database, &mut cache);
     select(&mut source, &[], 0, i64::MAX);
-    assert_eq!((cache.damage().layouts, cache.damage().layout_last.unwrap().0), (1, layout));
-    assert_eq!((cache.damaged_units_take(), cache.damaged_units_take()), (2, 0));
+    let units = source.into_damage().units;
+    assert_eq!(units.iter().map(|unit| (unit.sequence, unit.layout)).collect::<Vec<_>>(), [(None, layout)]);
 }
 
 #[test]

@@ -25,22 +25,6 @@ pub struct ReadCache {
     part: Option<CachedPart>,
     /// Places of the series that is being read: layout's number and column.
     places: Vec<(u64, u32)>,
-    damage: Damage,
-}
-
-impl ReadCache {
-    /// What had to be left out.
-    #[cfg(test)]
-    pub fn damage(&self) -> Damage {
-        self.damage
-    }
-
-    /// How many stored units had to be left out since this was last asked.
-    pub fn damaged_units_take(&mut self) -> u64 {
-        let Damage { segments, layouts, .. } = self.damage;
-        (self.damage.segments, self.damage.layouts) = (0, 0);
-        segments + layouts
-    }
 }
 
 /// The part of a stored layout that was looked at last.
@@ -53,11 +37,17 @@ pub struct SeriesSource<'a, 'm> {
     store: &'a Store<'m>,
     stored: &'a mut dyn Stored,
     cache: &'a mut ReadCache,
+    damage: Damage,
 }
 
 impl<'a, 'm> SeriesSource<'a, 'm> {
     pub fn new(store: &'a Store<'m>, stored: &'a mut dyn Stored, cache: &'a mut ReadCache) -> Self {
-        Self { store, stored, cache }
+        Self { store, stored, cache, damage: Damage::default() }
+    }
+
+    /// What had to be left out.
+    pub fn into_damage(self) -> Damage {
+        self.damage
     }
 
     /// The series, if it is in RAM and still the one that was selected.
@@ -162,13 +152,13 @@ impl<'a, 'm> SeriesSource<'a, 'm> {
         column: u32,
         count_max: &mut usize,
     ) -> Result<Option<u32>, SourceError> {
-        let layout = cached.cursor.head.layout;
+        let LayoutHead { layout, timeline, .. } = cached.cursor.head;
         loop {
             let (found, kind) = match cached.cursor.next(&cached.bytes) {
                 Ok(Some(next)) => next,
                 Ok(None) => return Ok(None),
                 Err(error) => {
-                    self.cache.damage.layout(layout, error);
+                    self.damage.layout(layout, timeline, error);
                     return Ok(None);
                 }
             };
@@ -181,7 +171,7 @@ impl<'a, 'm> SeriesSource<'a, 'm> {
                     Ok(labels) if selection.matches(labels) => self.add_stored(selection, labels, layout, found)?,
                     Ok(_) => {}
                     Err(error) => {
-                        self.cache.damage.layout(layout, error);
+                        self.damage.layout(layout, timeline, error);
                         return Ok(None);
                     }
                 }
@@ -246,12 +236,13 @@ impl<'a, 'm> SeriesSource<'a, 'm> {
             let (layout, _) = selection.layouts[place.layout as usize];
             let has = |part: PartPlace, end: u32| (part.column_from..end).contains(&place.column);
             let Some(mut cached) = self.part(layout, &has)? else { continue };
+            let timeline = cached.cursor.head.timeline;
             let found = cached.labels(place.column, labels);
             self.cache.part = Some(cached);
             match found {
                 Ok(()) if labels.as_ref().stable_hash() == selected.labels_hash => return Ok(()),
                 Ok(()) => {}
-                Err(error) => self.cache.damage.layout(layout, error),
+                Err(error) => self.damage.layout(layout, timeline, error),
             }
         }
         Err(SourceError("a series was dropped from the store while it was being read; ask again".into()))
@@ -267,7 +258,7 @@ impl<'a, 'm> SeriesSource<'a, 'm> {
         }) {
             return Ok(Some(cached));
         }
-        let (mut found, damage) = (None, &mut self.cache.damage);
+        let (mut found, damage) = (None, &mut self.damage);
         let visit = &mut |part: LayoutPart<'_>| {
             if !is_it(PartPlace { layout, column_from: part.column_from }, part.column_from + part.column_count) {
                 return true;
@@ -276,8 +267,11 @@ impl<'a, 'm> SeriesSource<'a, 'm> {
                 Ok(cursor) if is_it(place(&cursor.head), end(&cursor.head)) => {
                     found = Some(CachedPart { bytes: part.bytes.into(), cursor: Box::new(cursor) });
                 }
-                Ok(_) => damage.layout(layout, FormatError::Damaged { what: "layout part", field: "place" }),
-                Err(error) => damage.layout(layout, error),
+                Ok(_) => {
+                    let error = FormatError::Damaged { what: "layout part", field: "place" };
+                    damage.layout(layout, part.timeline, error);
+                }
+                Err(error) => damage.layout(layout, part.timeline, error),
             }
             found.is_none()
         };
@@ -371,7 +365,7 @@ impl Source for SeriesSource<'_, '_> {
         // Older layouts have smaller numbers, and of two samples at one instant the later one stays.
         places.sort_unstable();
         for (layout, column) in &*places {
-            let (segments, damage) = (&mut self.cache.segments, &mut self.cache.damage);
+            let (segments, damage) = (&mut self.cache.segments, &mut self.damage);
             self.stored
                 .segments(*layout, start_ms, end_ms, &mut |meta, bytes| {
                     if !(meta.column_from..meta.column_from + meta.column_count).contains(column) {

@@ -69,7 +69,7 @@ fn ram_and_segments_read_as_one_whatever_the_range() {
             .collect();
         assert_eq!(read_all(&mut source, start_ms, end_ms), expected, "{from}..={to}");
     }
-    assert_eq!(cache.damage(), Damage::default());
+    assert_eq!(source.into_damage(), Damage::default());
 }
 
 #[test]
