@@ -20,6 +20,8 @@ mod symbols;
 mod timelines;
 
 #[cfg(all(test, feature = "alloc"))]
+mod crash_tests;
+#[cfg(all(test, feature = "alloc"))]
 mod select_tests;
 #[cfg(all(test, feature = "alloc"))]
 mod store_tests;
