@@ -166,6 +166,7 @@ impl Daemon<'_> {
 
     /// Stored units that had to be left out: each is named once.
     pub(super) fn damage_found(&mut self, damage: Damage) {
+        self.counters.newer_units += damage.newer;
         for unit in damage.units {
             let DamagedUnit { sequence, layout, .. } = unit;
             let subject = match sequence {

@@ -2,7 +2,7 @@
 //!
 //! Header (44 bytes), then for each column: kind, length of the prefix shared with the labels before, length of the
 //! rest, the rest. An age column is its kind alone: its cells are with the values. The first labels of a part share
-//! nothing, so that parts are read on their own.
+//! nothing, so that parts are read on their own. Columns of other kinds are passed over and counted.
 
 use super::{
     crc::crc32,
@@ -129,6 +129,8 @@ pub struct LayoutCursor {
     pub head: LayoutHead,
     /// The column that comes next.
     pub column: u32,
+    /// Columns passed over because a newer version wrote their kind.
+    pub left_out: u32,
     at: usize,
     labels: [u8; LABELS_BYTES_MAX],
     labels_bytes: usize,
@@ -142,12 +144,14 @@ impl LayoutCursor {
     /// Bytes that are no such part.
     pub fn new(bytes: &[u8]) -> Result<Self, FormatError> {
         let (head, _) = open(bytes)?;
-        Ok(Self { head, column: head.column_from, at: HEADER_BYTES, labels: [0; LABELS_BYTES_MAX], labels_bytes: 0 })
+        let labels = [0; LABELS_BYTES_MAX];
+        Ok(Self { head, column: head.column_from, left_out: 0, at: HEADER_BYTES, labels, labels_bytes: 0 })
     }
 
     /// Goes back to the first column.
     pub fn restart(&mut self) {
-        (self.column, self.at, self.labels_bytes) = (self.head.column_from, HEADER_BYTES, 0);
+        (self.column, self.left_out) = (self.head.column_from, 0);
+        (self.at, self.labels_bytes) = (HEADER_BYTES, 0);
     }
 
     /// Reads the next column's number and kind; `None` behind the last one.
@@ -156,14 +160,24 @@ impl LayoutCursor {
     ///
     /// See [`layout_part_read`].
     pub fn next(&mut self, bytes: &[u8]) -> Result<Option<(u32, ColumnKind)>, FormatError> {
-        let column = self.column;
-        if column == self.head.column_from + self.head.column_count {
-            return Ok(None);
-        }
         let mut rest = bytes.get(self.at..).ok_or(damaged("column kind"))?;
-        let (kind, tail) = rest.split_first().ok_or(damaged("column kind"))?;
-        rest = tail;
-        let kind = ColumnKind::from_byte(*kind).ok_or(damaged("column kind"))?;
+        let kind = loop {
+            if self.column == self.head.column_from + self.head.column_count {
+                self.at = bytes.len() - rest.len();
+                return Ok(None);
+            }
+            let (kind, tail) = rest.split_first().ok_or(damaged("column kind"))?;
+            rest = tail;
+            if let Some(kind) = ColumnKind::from_byte(*kind) {
+                break kind;
+            }
+            // What a newer version has to say of a column is behind its length.
+            let length = take_length(&mut rest).ok_or(damaged("length"))?;
+            rest = rest.get(length..).ok_or(damaged("length"))?;
+            self.column += 1;
+            self.left_out += 1;
+        };
+        let column = self.column;
         if kind != ColumnKind::Age {
             let shared = take_length(&mut rest).ok_or(damaged("shared length"))?;
             let length = take_length(&mut rest).ok_or(damaged("length"))?;

@@ -237,6 +237,8 @@ pub struct ReplayReport {
     pub rows_refused: u64,
     pub samples_refused: u64,
     pub refused_first: Option<Refused>,
+    /// Whole frames of a kind that only a newer version knows.
+    pub frames_newer: u64,
     /// Frames of a log that belongs to another data directory; nothing of them is used.
     pub frames_foreign: u64,
     /// Frames that match their checksums and still cannot be read.
@@ -326,6 +328,7 @@ impl Replay {
         match frame {
             Frame::GenerationStart(start) => self.is_foreign = start.store_uuid != self.store_uuid,
             _ if self.is_foreign => self.report.frames_foreign += 1,
+            Frame::Newer => self.report.frames_newer += 1,
             Frame::Layout { bytes } => self.keep_layout(bytes),
             Frame::Rows { column_count_total, bytes } => match self.rows(column_count_total, bytes, store, stored) {
                 Err(FormatError::Stored(error)) => return Err(error),

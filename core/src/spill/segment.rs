@@ -7,8 +7,8 @@
 use super::{
     crc::crc32,
     format::{
-        ClockEpoch, FormatError, SEGMENT_BYTES_MAX, SEGMENT_MAGIC, TIER_RAW, VERSION, i64_at, put, put_length,
-        take_length, u16_at, u32_at, u64_at,
+        ClockEpoch, EXTRA_STRIPE, FormatError, SEGMENT_BYTES_MAX, SEGMENT_MAGIC, TIER_RAW, VERSION, i64_at, put,
+        put_length, take_length, u16_at, u32_at, u64_at,
     },
 };
 use crate::store::{
@@ -149,6 +149,7 @@ pub fn encode_segment(spec: &SegmentSpec<'_>, source: &dyn Columns, out: &mut [u
         bytes: 0,
         instants_bytes: 0,
         stripe_count: 0,
+        extra_count: 0,
         index_crc: 0,
     });
     Some(Encoded { bytes, column_end: column, t_min_ms, t_max_ms })
@@ -269,6 +270,8 @@ pub struct SegmentHead {
     pub bytes: u32,
     instants_bytes: u32,
     stripe_count: u32,
+    /// Stripes of columns whose kind only a newer version knows; told by [`SegmentReader::open`].
+    pub extra_count: u32,
     index_crc: u32,
 }
 
@@ -310,9 +313,11 @@ impl SegmentHead {
         }
         let damaged = |field| Err(FormatError::Damaged { what: WHAT, field });
         if header[6] != TIER_RAW {
-            return damaged("tier");
+            return Err(FormatError::Newer { what: WHAT, field: "tier" });
         }
-        let Some(form) = SegmentForm::from_flags(header[7]) else { return damaged("form") };
+        let Some(form) = SegmentForm::from_flags(header[7]) else {
+            return Err(FormatError::Newer { what: WHAT, field: "form" });
+        };
         let head = Self {
             timeline: TimelineKey(u64_at(header, 8)),
             layout: u64_at(header, 16),
@@ -331,6 +336,7 @@ impl SegmentHead {
             t_max_ms: i64_at(header, 72),
             instants_bytes: u32_at(header, 80),
             stripe_count: u32_at(header, 84),
+            extra_count: 0,
             index_crc: u32_at(header, 88),
         };
         if head.bytes as usize != length {
@@ -414,7 +420,7 @@ impl SegmentReader {
 
     /// Reads header, instants and directory.
     pub fn open(&mut self, bytes: &mut dyn SegmentBytes) -> Result<SegmentHead, FormatError> {
-        let head = Self::head(bytes)?;
+        let mut head = Self::head(bytes)?;
         self.directory.resize(head.index_bytes() as usize, 0);
         bytes.read_at(HEADER_BYTES, &mut self.directory)?;
         if crc32(&self.directory) != head.index_crc {
@@ -427,6 +433,14 @@ impl SegmentReader {
             return Err(FormatError::Damaged { what: WHAT, field: "instants" });
         }
         self.directory.drain(..used);
+        // Extra stripes come behind the others. None of their kinds is known here.
+        let is_extra = |stripe: &usize| self.entry(*stripe).0 & EXTRA_STRIPE != 0;
+        let all = head.stripe_count as usize;
+        let plain = (0..all).find(is_extra).unwrap_or(all);
+        if !(plain..all).all(|stripe| is_extra(&stripe)) {
+            return Err(FormatError::Damaged { what: WHAT, field: "directory" });
+        }
+        (head.stripe_count, head.extra_count) = (plain as u32, (all - plain) as u32);
         Ok(head)
     }
 
