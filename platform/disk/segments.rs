@@ -118,7 +118,34 @@ impl Segments {
             }
             result => result?,
         };
-        let mut segments = Self {
+        let mut segments = Self::over(connection, path, store_uuid, quota_bytes, heap_bytes_max);
+        segments.losses = losses;
+        let looked_through =
+            segments.load_bounds().and_then(|()| segments.probe()).and_then(|()| segments.shrink_to_quota());
+        match looked_through {
+            Err(source) if is_damage(&source) => segments.begin_anew(directory, quota_bytes)?,
+            result => result.map_err(|source| segments.error(source))?,
+        }
+        Ok(segments)
+    }
+
+    /// Opens a database that is there for reading alone: nothing is mended, dropped or made.
+    pub fn open_to_read(directory: &Directory) -> Result<Self, DiskError> {
+        let path = directory.file(DATABASE);
+        let (connection, store_uuid) = schema::open_to_read(&path)?;
+        let mut segments = Self::over(connection, path, store_uuid, u64::MAX, 0);
+        segments.load_bounds().map_err(|source| segments.error(source))?;
+        Ok(segments)
+    }
+
+    fn over(
+        connection: Connection,
+        path: PathBuf,
+        store_uuid: [u8; 16],
+        quota_bytes: u64,
+        heap_bytes_max: u64,
+    ) -> Self {
+        Self {
             connection,
             path,
             store_uuid,
@@ -131,17 +158,10 @@ impl Segments {
             transaction: Transaction::default(),
             dropped: Dropped::default(),
             expired: Dropped::default(),
-            losses,
+            losses: Vec::new(),
             is_damaged: Cell::new(false),
             heap_bytes_max,
-        };
-        let looked_through =
-            segments.load_bounds().and_then(|()| segments.probe()).and_then(|()| segments.shrink_to_quota());
-        match looked_through {
-            Err(source) if is_damage(&source) => segments.begin_anew(directory, quota_bytes)?,
-            result => result.map_err(|source| segments.error(source))?,
         }
-        Ok(segments)
     }
 
     /// Reads what a start will ask for, so that damage there is met while nothing depends on it.

@@ -5,6 +5,7 @@
 //! what a segment holds counts as spilled. No allocation here grows with the number of samples.
 
 mod ager;
+mod analyze;
 mod crc;
 mod format;
 mod frame;
@@ -17,6 +18,7 @@ mod stripes;
 mod writer;
 
 pub use ager::{Ager, Aging};
+pub use analyze::{ClassReport, ColumnClass, LayoutLabels, TimelineReport, analyze, layout_labels};
 pub use crc::crc32;
 pub use format::{ClockEpoch, FormatError, SEGMENT_BYTES_MAX, TIER_RAW};
 pub use frame::{FRAME_BYTES_MAX, FRAME_HEAD_BYTES, Frame, FrameKind, GenerationStart};

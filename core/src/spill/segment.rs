@@ -583,6 +583,24 @@ impl SegmentReader {
         Ok(())
     }
 
+    /// Gives every column, decoded, with its bytes as [`Self::column_bytes`] has them; returns the header.
+    pub fn measure(
+        &mut self,
+        bytes: &mut dyn SegmentBytes,
+        visit: &mut dyn FnMut(&ColumnUnit, usize),
+    ) -> Result<SegmentHead, FormatError> {
+        let head = self.open(bytes)?;
+        for stripe in 0..head.stripe_count as usize {
+            let columns = self.stripe_read(bytes, &head, stripe)?;
+            let rows = head.row_count as usize;
+            self.decoding.columns(head.form, &self.stripe, rows, columns, &mut |_, unit, column_bytes| {
+                visit(unit, column_bytes);
+                true
+            })?;
+        }
+        Ok(head)
+    }
+
     /// Gives each column and its bytes: its length, its values and their ages. What is left of the segment's bytes is
     /// header, instants and directory. An aged stripe's bytes belong to the column at which they are first looked at.
     pub fn column_bytes(

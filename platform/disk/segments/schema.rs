@@ -102,6 +102,18 @@ pub fn open(
     Ok((connection, store_uuid))
 }
 
+/// Opens a database without the right to change it.
+pub fn open_to_read(path: &Path) -> Result<(Connection, [u8; 16]), DiskError> {
+    let failed = |source| DiskError::Database { path: path.to_path_buf(), source };
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+    connection.pragma_update(None, "cache_size", -CACHE_KIB).map_err(failed)?;
+    let store_uuid = connection
+        .query_row("SELECT value FROM meta WHERE key = 'store_uuid'", [], |row| row.get(0))
+        .map_err(failed)?;
+    Ok((connection, store_uuid))
+}
+
 /// States every setting that matters, rather than trusting how SQLite was built.
 fn connect(path: &Path, heap_bytes_max: u64) -> rusqlite::Result<Connection> {
     let connection = Connection::open_with_flags(
