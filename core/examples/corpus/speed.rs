@@ -7,7 +7,7 @@ use crate::{
 use holdfast_core::{
     daemon::output::{OUTPUT_BYTES_MAX, Put},
     limits::RUN_ROWS_MAX,
-    spill::{SealReason, SegmentReader, SliceBytes},
+    spill::{Ager, Aging, SealReason, SegmentReader, SliceBytes},
     store::{Presence, Store, TimelineKey},
 };
 use rustix::time::{ClockId, clock_gettime};
@@ -20,10 +20,14 @@ pub struct Speeds {
     pub put: f64,
     /// From chunks to segments.
     pub seal: f64,
-    /// Segments decoded whole.
+    /// From packed segments to aged ones.
+    pub age: f64,
+    /// Segments decoded whole: packed, aged.
     pub scan_sealed: f64,
-    /// Segments read series by series, as a query does.
+    pub scan_aged: f64,
+    /// Segments read series by series, as a query does: packed, aged.
     pub scan_series: f64,
+    pub scan_aged_series: f64,
     /// Chunks decoded whole.
     pub scan_packed: f64,
 }
@@ -58,33 +62,22 @@ pub fn speeds(targets: &[Target]) -> Result<Speeds, String> {
         Ok(samples)
     })?;
 
-    let mut reader = SegmentReader::default();
-    let scan_sealed = per_second(|| {
-        let mut count = 0;
+    let (mut ager, mut aged) = (Ager::default(), Vec::new());
+    for segment in &segments {
+        let made = ager.age(&mut SliceBytes(segment), &mut out).map_err(|error| error.to_string())?;
+        let Aging::Aged { bytes } = made else { return Err(format!("a segment of the corpus does not age: {made:?}")) };
+        aged.push(out[..bytes].to_vec());
+    }
+    let age = per_second(|| {
         for segment in &segments {
-            let read = reader.cells(&mut SliceBytes(segment), &mut |_, unit| {
-                black_box(&unit.cells);
-                count += values_count(&unit.presence);
-            });
-            read.map_err(|error| error.to_string())?;
+            black_box(ager.age(&mut SliceBytes(segment), &mut out)).map_err(|error| error.to_string())?;
         }
-        Ok(count)
+        Ok(samples)
     })?;
-    let scan_series = per_second(|| {
-        let (mut count, mut sum) = (0, 0_u64);
-        for segment in &segments {
-            let head = SegmentReader::head(&mut SliceBytes(segment)).map_err(|error| error.to_string())?;
-            for column in head.columns() {
-                let read = reader.series(&mut SliceBytes(segment), column, &mut |t_ms, bits| {
-                    sum = sum.wrapping_add(bits ^ t_ms as u64);
-                    count += 1;
-                });
-                read.map_err(|error| error.to_string())?;
-            }
-        }
-        black_box(sum);
-        Ok(count)
-    })?;
+    let scan_sealed = scan_whole(&segments)?;
+    let scan_aged = scan_whole(&aged)?;
+    let scan_series = scan_by_series(&segments)?;
+    let scan_aged_series = scan_by_series(&aged)?;
     let scan_packed = per_second(|| {
         let mut count = 0;
         for timeline in store.timelines() {
@@ -101,7 +94,41 @@ pub fn speeds(targets: &[Target]) -> Result<Speeds, String> {
         }
         Ok(count)
     })?;
-    Ok(Speeds { put, seal, scan_sealed, scan_series, scan_packed })
+    Ok(Speeds { put, seal, age, scan_sealed, scan_aged, scan_series, scan_aged_series, scan_packed })
+}
+
+fn scan_whole(segments: &[Vec<u8>]) -> Result<f64, String> {
+    let mut reader = SegmentReader::default();
+    per_second(|| {
+        let mut count = 0;
+        for segment in segments {
+            let read = reader.cells(&mut SliceBytes(segment), &mut |_, unit| {
+                black_box(&unit.cells);
+                count += values_count(&unit.presence);
+            });
+            read.map_err(|error| error.to_string())?;
+        }
+        Ok(count)
+    })
+}
+
+fn scan_by_series(segments: &[Vec<u8>]) -> Result<f64, String> {
+    let mut reader = SegmentReader::default();
+    per_second(|| {
+        let (mut count, mut sum) = (0, 0_u64);
+        for segment in segments {
+            let head = SegmentReader::head(&mut SliceBytes(segment)).map_err(|error| error.to_string())?;
+            for column in head.columns() {
+                let read = reader.series(&mut SliceBytes(segment), column, &mut |t_ms, bits| {
+                    sum = sum.wrapping_add(bits ^ t_ms as u64);
+                    count += 1;
+                });
+                read.map_err(|error| error.to_string())?;
+            }
+        }
+        black_box(sum);
+        Ok(count)
+    })
 }
 
 fn fill(store: &mut Store<'_>, targets: &[Target]) -> Result<(), String> {
