@@ -175,6 +175,10 @@ impl ColumnUnit {
         (!self.ages_presence.is_empty()).then_some((&self.ages[..], &self.ages_presence[..]))
     }
 
+    pub fn has_ages(&self) -> bool {
+        self.ages_presence.contains(&Presence::Value)
+    }
+
     /// Milliseconds by which the row's sample is older than its instant.
     pub fn age_ms(&self, row: usize) -> Option<i64> {
         (self.ages_presence.get(row) == Some(&Presence::Value)).then(|| self.ages[row] as i64)
