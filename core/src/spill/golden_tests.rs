@@ -102,7 +102,7 @@ fn grid_aged() -> Grid {
     };
     // Constants: none, zero, one, the one before, decimals, bits.
     [1e6, 0.0, 1.0, 1.0, -12.25, f64::NAN].into_iter().for_each(|value| push(cells(&|_| value)));
-    // A rate, buckets of it (one referring to the last column, one to that before), their float sum.
+    // A rate, buckets of it (one referring to the last column, one further back), their float sum.
     push(sum(&|row| 100.0 + noise(row, 30)));
     push(sum(&|row| 100.0 + noise(row, 30) + if row % 11 == 0 { 1.0 } else { 0.0 }));
     push(sum(&|row| noise(row, 4_000_000) * 1e-9));
@@ -116,7 +116,8 @@ fn grid_aged() -> Grid {
     let odd = |odd: u64| move |row: u64| if row % 7 < 2 { odd } else { (row as f64 / 8.0).to_bits() };
     push((0..ROWS).map(odd(0x7ff8_0000_0000_0001)).collect());
     push((0..ROWS).map(odd(0xfff8_0000_0000_0007)).collect());
-    // In the second stripe: what comes and goes, its neighbour, values with ages.
+    // Counters that are like ones further back; what comes and goes, and its neighbour; in the second stripe values with ages.
+    (0..14).for_each(|counter| push(sum(&|row| noise(row + counter % 5, 20))));
     for from in [10, 12] {
         let presence = (0..ROWS).map(|row| match row {
             row if row < from => Presence::Absent,
@@ -128,7 +129,7 @@ fn grid_aged() -> Grid {
         columns.push(Column { age: None, kind: ColumnKind::Float, cells, presence: presence.collect() });
     }
     let (values, ages) = (cells(&|row| noise(row, 70)), (0..ROWS).map(|row| row % 5 * 250).collect());
-    columns.push(Column { age: Some(19), kind: ColumnKind::Float, cells: values, presence: all.clone() });
+    columns.push(Column { age: Some(33), kind: ColumnKind::Float, cells: values, presence: all.clone() });
     columns.push(Column { age: None, kind: ColumnKind::Age, cells: ages, presence: all });
     let instants_ms = (0..ROWS as i64).map(|row| 1_760_000_000_000 + 5_000 * row + row * row % 7).collect();
     Grid { instants_ms, columns }
@@ -201,7 +202,7 @@ fn todays_writer_makes_the_golden_segment_and_the_reader_reads_it() {
 fn todays_ager_makes_the_golden_aged_segment_and_the_reader_reads_it() {
     let grid = grid_aged();
     let (mut packed, mut out) = (vec![0; SEGMENT_BYTES_MAX], vec![0; SEGMENT_BYTES_MAX]);
-    let encoded = encode_segment(&grid.spec(100, 0..20, 32), &grid, &mut packed).unwrap();
+    let encoded = encode_segment(&grid.spec(100, 0..34, 32), &grid, &mut packed).unwrap();
     let aged = Ager::default().age(&mut SliceBytes(&packed[..encoded.bytes]), &mut out);
     let Ok(Aging::Aged { bytes }) = aged else { panic!("{aged:?}") };
     check(&out[..bytes], SEGMENT_AGED);

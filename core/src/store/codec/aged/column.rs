@@ -11,7 +11,7 @@ use super::{
     },
     model::{self, Model, length},
     parts::{DRIFT, behind_first, code_first, code_length, code_magnitude, code_plan, code_transform},
-    plan::{self, Plan},
+    plan::{self, Plan, REFERENCES},
     predict::{Guess, Predictor},
     range::Coder,
     training::Start,
@@ -24,8 +24,8 @@ pub struct Stripe {
     model: Model,
     /// Of the column before.
     presence: [Presence; ROWS_MAX],
-    /// The last two columns that moved, in turn.
-    kept: [Kept; 2],
+    /// The last columns that moved, in turn.
+    kept: [Kept; REFERENCES],
     kept_count: usize,
     /// For each row: whether it moved, in the columns that move, the last one lowest.
     moved: [u8; ROWS_MAX],
@@ -71,7 +71,7 @@ struct Current {
     rests: [i64; ROWS_MAX],
     steps: [i64; ROWS_MAX],
     tried: [i64; ROWS_MAX],
-    others: [[i64; ROWS_MAX]; 2],
+    other: [i64; ROWS_MAX],
 }
 
 /// What is told of a column before its rows.
@@ -95,7 +95,7 @@ impl Stripe {
         Self {
             model: Model::new(),
             presence: [Presence::Value; ROWS_MAX],
-            kept: [KEPT; 2],
+            kept: [KEPT; REFERENCES],
             kept_count: 0,
             moved: [0; ROWS_MAX],
             signs: [Sign::None; ROWS_MAX],
@@ -109,7 +109,7 @@ impl Stripe {
                 rests: [0; ROWS_MAX],
                 steps: [0; ROWS_MAX],
                 tried: [0; ROWS_MAX],
-                others: [[0; ROWS_MAX]; 2],
+                other: [0; ROWS_MAX],
             },
         }
     }
@@ -221,16 +221,17 @@ impl Stripe {
     }
 
     fn plan(&mut self, count: usize, transform: u8) -> Plan {
-        let Current { rows, integers, steps, tried, others, .. } = &mut self.current;
-        let mut references = [None; 2];
-        for (at, (reference, other)) in references.iter_mut().zip(others).enumerate().take(self.kept_count) {
-            let kept = &self.kept[(self.kept_count - 1 - at) & 1];
-            if kept.transform == transform {
+        let Current { rows, integers, steps, tried, other, .. } = &mut self.current;
+        let (kept, kept_count) = (&self.kept, self.kept_count);
+        let refer = |reference: usize, other: &mut [i64]| {
+            let kept = &kept[kept_count.wrapping_sub(reference) % REFERENCES];
+            let can_be = reference <= kept_count && kept.transform == transform;
+            if can_be {
                 kept.gather(&rows[..count], other);
-                *reference = Some(&other[..count]);
             }
-        }
-        plan::choose(&integers[..count], references, &mut steps[..count], &mut tried[..count])
+            can_be
+        };
+        plan::choose(&integers[..count], refer, &mut steps[..count], &mut tried[..count], &mut other[..count])
     }
 
     /// Codes the column that is laid out, or lays out the one that is found.
@@ -385,9 +386,9 @@ impl Stripe {
     /// The first value, then the steps to the next ones.
     fn code_values<C: Coder>(&mut self, coder: &mut C, count: usize, header: Header) {
         let Header { plan, transform, .. } = header;
-        let Current { rows, integers, others, .. } = &mut self.current;
-        let other = &mut others[0][..count];
-        let kept = &self.kept[self.kept_count.wrapping_sub(plan.reference) & 1];
+        let Current { rows, integers, other, .. } = &mut self.current;
+        let other = &mut other[..count];
+        let kept = &self.kept[self.kept_count.wrapping_sub(plan.reference) % REFERENCES];
         if plan.reference > 0 {
             kept.gather(&rows[..count], other);
         } else {
@@ -397,8 +398,7 @@ impl Stripe {
         integers[0] = code_first(&mut self.model, coder, transform, 1 + group, integers[0], other[0]);
         self.code_steps(coder, count, plan);
         if C::DECODES {
-            let Current { integers, steps, others, .. } = &mut self.current;
-            let other = &others[0][..count];
+            let Current { integers, steps, other, .. } = &mut self.current;
             let mut value = integers[0];
             for at in 1..count {
                 let step = steps[at].wrapping_mul(plan.divisor as i64);
@@ -481,7 +481,7 @@ impl Stripe {
 
     fn keep(&mut self, rows: usize, transform: u8) {
         let Current { presence, is_exception, integers, .. } = &self.current;
-        let kept = &mut self.kept[self.kept_count & 1];
+        let kept = &mut self.kept[self.kept_count % REFERENCES];
         kept.transform = transform;
         let mut next = 0;
         let mut value = integers[0];

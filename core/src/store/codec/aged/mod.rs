@@ -25,7 +25,7 @@ pub use start::START;
 pub use training::{CONTEXTS, Start, Training, measure};
 
 /// Columns of a stripe: more of them share more, and take longer to read through for one of them.
-pub const STRIPE_COLUMNS: u32 = 16;
+pub const STRIPE_COLUMNS: u32 = 32;
 
 /// What a reader takes at most, so that damage cannot send it far.
 pub const STRIPE_COLUMNS_MAX: u32 = 64;
@@ -35,7 +35,7 @@ pub const fn stripe_bytes_max(columns: usize, rows: usize) -> usize {
     16 + columns * (64 + 9 * rows)
 }
 
-/// What encoding and decoding stripes take: some 30 KiB, kept from stripe to stripe.
+/// What encoding and decoding stripes take: some 40 KiB, kept from stripe to stripe.
 pub struct Workspace {
     stripe: Stripe,
 }

@@ -30,10 +30,10 @@ pub fn code_transform(model: &mut Model, coder: &mut impl Coder, before: u8, tra
 }
 
 pub fn code_plan(model: &mut Model, coder: &mut impl Coder, before: Plan, mut plan: Plan) -> Plan {
-    plan.reference = match () {
-        () if !model.bit(coder, model::REFERENCE + before.reference, plan.reference > 0) => 0,
-        () if !model.bit(coder, model::REFERENCE_OLDER + before.reference, plan.reference > 1) => 1,
-        () => 2,
+    plan.reference = if model.bit(coder, model::REFERENCE + usize::from(before.reference > 0), plan.reference > 0) {
+        1 + model.tree(coder, model::REFERENCE_WHICH, 3, plan.reference.saturating_sub(1) as u32) as usize
+    } else {
+        0
     };
     let code = |plan: Plan| (plan.predictor as usize) << 1 | usize::from(plan.repeats);
     let found = model.tree(coder, model::PREDICTOR + 8 * code(before), 3, code(plan) as u32);
