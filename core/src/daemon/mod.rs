@@ -13,6 +13,7 @@ mod exposition;
 mod flush;
 mod metrics;
 mod reader;
+mod receive;
 mod requests;
 mod rows;
 mod rules_run;
@@ -54,6 +55,7 @@ use input::{FetchId, RequestId, Usage};
 use metrics::Counters;
 use output::{FetchWhat, Level, OUTPUT_BYTES_MAX, PostKind};
 use reader::Reader;
+use receive::Receiver;
 use requests::Incoming;
 use rows::StoredRows;
 use targets::{ACCEPT, FetchEvent, TargetSlot};
@@ -72,6 +74,7 @@ pub struct Daemon<'m> {
     held: StoredRows,
     alertmanagers: Vec<Alertmanager>,
     answers: Answers,
+    receiver: Receiver,
     flush: Flush,
     /// Small things to ask for, oldest first.
     effects: VecDeque<Effect>,
@@ -125,6 +128,7 @@ impl<'m> Daemon<'m> {
             held: StoredRows::default(),
             alertmanagers: Vec::new(),
             answers,
+            receiver: Receiver::new(),
             flush,
             effects: VecDeque::new(),
             reloads_waiting: Vec::new(),
@@ -147,6 +151,7 @@ impl<'m> Daemon<'m> {
         }
         daemon.held.refresh(stored);
         daemon.configure(now, settings, stored);
+        daemon.adopt_pushers(now);
         Ok(daemon)
     }
 
@@ -161,12 +166,14 @@ impl<'m> Daemon<'m> {
             Input::FetchBody { fetch, bytes } => self.fetch_event(now, fetch, FetchEvent::Body(bytes)),
             Input::FetchEnd { fetch } => self.fetch_event(now, fetch, FetchEvent::End),
             Input::FetchFailed { fetch, error } => self.fetch_event(now, fetch, FetchEvent::Failed(error)),
-            Input::Request { request, method, path, query, content_type, body } => {
-                self.handle_request(now, &Incoming { request, method, path, query, content_type, body }, stored);
+            Input::Request { request, method, path, query, content_type, content_encoding, body } => {
+                let incoming = Incoming { request, method, path, query, content_type, content_encoding, body };
+                self.handle_request(now, &incoming, stored);
             }
             Input::RequestReady { request } => self.answers.ready(request),
             Input::RequestGone { request } => {
                 self.answers.gone(request);
+                self.receiver.gone(request);
                 self.reloads_waiting.retain(|waiting| *waiting != request);
             }
             Input::PostAnswered { post, status, retry_after_ms, body } => {
@@ -231,6 +238,11 @@ impl<'m> Daemon<'m> {
             self.rules_wait = true;
             return Output::Again;
         }
+        let receive_rests = core::mem::take(&mut self.receiver.rests);
+        if !receive_rests && self.receive_step(now) {
+            self.receiver.rests = true;
+            return Output::Again;
+        }
         let mut reader = Reader::new(&self.store, stored);
         let source: &mut dyn Source = &mut reader;
         match self.answers.step(now, source, buf) {
@@ -239,7 +251,7 @@ impl<'m> Daemon<'m> {
                 return Output::RespondBody { request, bytes, last, broken };
             }
             Step::Worked => return Output::Again,
-            Step::Idle if rules_wait => return Output::Again,
+            Step::Idle if rules_wait || receive_rests => return Output::Again,
             Step::Idle => {}
         }
         Output::SleepUntil { mono_ms: self.next_due_mono_ms(now) }
@@ -257,6 +269,7 @@ impl<'m> Daemon<'m> {
             self.rules.next_due_mono_ms(),
             self.alertmanagers_due_mono_ms(),
             self.upstreams_due_mono_ms(now),
+            self.receive_due_mono_ms(),
         ]
         .into_iter()
         .flatten()

@@ -26,7 +26,7 @@ pub use segment::{
     ColumnUnit, ColumnVisit, Columns, Encoded, SegmentHead, SegmentReader, SegmentSpec, SliceBytes, encode_segment,
 };
 pub use state::{SPILL_STATE_KEY, SpillOptions, SpillState};
-pub use writer::{SealReason, Spill};
+pub use writer::{SealReason, Spill, ring_is_short};
 
 #[cfg(test)]
 mod golden_tests;

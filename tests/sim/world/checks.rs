@@ -225,6 +225,7 @@ impl World {
             path: &path,
             query: &query.replace('+', "%2B"),
             content_type: "",
+            content_encoding: "",
             body: b"",
         });
         let end_ms = self.now.mono_ms + 60_000;
