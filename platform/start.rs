@@ -16,14 +16,16 @@ use crate::{
     ui,
 };
 use holdfast_core::{
-    daemon::{Daemon, HOLDFAST_VERSION, Input, Options, Output, PROMETHEUS_VERSION, output::Level, start},
+    daemon::{
+        Daemon, HOLDFAST_VERSION, Input, Options, Output, PROMETHEUS_VERSION, output::Level, settings::Opened, start,
+    },
     memory::{Budget, Overrides},
     prng, promql,
     rules::template::Template,
     store::stored::Stored,
     time::Now,
 };
-use std::{fmt::Display, path::Path, process::ExitCode};
+use std::{fmt::Display, path::Path, process::ExitCode, time::Instant};
 
 /// Share of the data directory's file system, and the most of it, that is used unless
 /// `--storage.tsdb.retention.size` says otherwise.
@@ -173,6 +175,7 @@ fn daemon(flags: &Flags) -> Result<(), Refusal> {
         memory::boot_id().map_err(|error| Refusal::host(format!("the kernel's boot id cannot be read: {error}")))?;
     let now = clock.now();
     let store_uuid = disk.store_uuid();
+    let opening = Instant::now();
     let (store, spill, how) = start::open_store(
         start::SlabGiven { bytes: slab.bytes, is_predecessors: slab.is_predecessors },
         &budget.plan(),
@@ -183,8 +186,13 @@ fn daemon(flags: &Flags) -> Result<(), Refusal> {
         now,
     )
     .map_err(Refusal::host)?;
-    log::line(Level::Info, 0, &how.to_string());
-    let options = options(flags, &budget, &host_name, quota_bytes, store_uuid, now);
+    let took_us = u64::try_from(opening.elapsed().as_micros()).unwrap_or(u64::MAX);
+    log::line(Level::Info, 0, &format!("{how} ({}.{:03} ms)", took_us / 1000, took_us % 1000));
+    let opened = match how {
+        start::Start::Attached(_) => Opened::Attached { took_us },
+        start::Start::Recovered { .. } => Opened::Recovered { took_us },
+    };
+    let options = options(flags, &budget, &host_name, quota_bytes, store_uuid, now, opened);
     let daemon = Daemon::new(options, loaded.settings, store, spill, now, disk.stored());
     let daemon = daemon
         .map_err(|errors| Refusal::written(errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")))?;
@@ -246,6 +254,7 @@ fn options(
     quota_bytes: u64,
     store_uuid: [u8; 16],
     now: Now,
+    opened: Opened,
 ) -> Options {
     Options {
         lookback_delta_ms: flags.lookback_delta_ms,
@@ -270,6 +279,7 @@ fn options(
         memory_limit_bytes: budget.limit_bytes(),
         seed: prng::stable_hash(&store_uuid),
         started_wall_ms: now.wall_ms,
+        opened,
     }
 }
 

@@ -85,7 +85,9 @@ pub fn value(port: u16, expression: &str) -> Option<f64> {
 }
 
 fn vectors(port: u16, path_and_query: &str) -> Result<Vectors, String> {
-    let answer = get_json(port, path_and_query);
+    let answer = get(port, path_and_query).map_err(|error| format!("{path_and_query}: {error}"))?;
+    let answer: Json = serde_json::from_slice(&answer.body)
+        .map_err(|error| format!("{path_and_query}: {error}: {}", String::from_utf8_lossy(&answer.body)))?;
     if answer["status"] != "success" {
         return Err(answer.to_string());
     }

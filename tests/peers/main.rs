@@ -10,6 +10,7 @@ mod sink;
 mod alerts;
 mod federation;
 mod forwarding;
+mod kills;
 mod processes;
 mod queries;
 mod starts;

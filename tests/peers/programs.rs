@@ -61,6 +61,11 @@ impl Program {
         self.child.wait().expect("our child");
     }
 
+    /// Waits for the end of one that somebody has killed.
+    pub fn wait_killed(&mut self) {
+        self.child.wait().expect("our child");
+    }
+
     /// The status of a program that has ended, or `None`.
     pub fn ended(&mut self) -> Option<i32> {
         self.child.try_wait().expect("our child").map(|status| status.code().unwrap_or(-1))
@@ -108,6 +113,8 @@ pub struct HoldfastSettings {
     pub configuration: String,
     pub arguments: Vec<String>,
     pub environment: Vec<(String, String)>,
+    /// `None`: one that is free.
+    pub port: Option<u16>,
     /// Files beside the configuration.
     pub files: Vec<(String, String)>,
 }
@@ -127,7 +134,7 @@ impl Holdfast {
     pub fn spawn(settings: HoldfastSettings) -> Self {
         let folder = folder();
         let hot = hot_folder();
-        let port = free_port();
+        let port = settings.port.unwrap_or_else(free_port);
         for (name, text) in &settings.files {
             fs::write(folder.path().join(name), text).expect("written");
         }
@@ -156,8 +163,13 @@ impl Holdfast {
 
     /// The same data, hot state, port and configuration, after it was stopped or killed.
     pub fn start_again(&mut self) {
-        self.program = launch(&self.settings, self.folder.path(), self.hot.path(), self.port);
+        self.launch_again();
         self.wait_ready();
+    }
+
+    /// As [`Self::start_again`], without waiting.
+    pub fn launch_again(&mut self) {
+        self.program = launch(&self.settings, self.folder.path(), self.hot.path(), self.port);
     }
 
     /// What a power cut does to a RAM file system. Only while it does not run.
@@ -382,6 +394,16 @@ pub fn free_port() -> u16 {
             return port;
         }
     }
+}
+
+/// A free port below those that the kernel gives to outgoing connections, for a program that is to have it again after
+/// its end. `HOLDFAST_PEERS_PORT` is the first that is tried.
+pub fn stable_port() -> u16 {
+    let first = u16::try_from(number_from("HOLDFAST_PEERS_PORT", 29_000)).expect("a port");
+    let free = (first..32_768).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok());
+    free.unwrap_or_else(|| {
+        panic!("no port between {first} and 32767 is free; HOLDFAST_PEERS_PORT names the first to try")
+    })
 }
 
 /// Asks again and again until there is an answer, or the time is over.

@@ -4,9 +4,16 @@ use super::{
     Daemon,
     alertmanagers::Alertmanager,
     exposition::{Exposition, Kind},
+    settings::Opened,
     status::HOLDFAST_VERSION,
 };
-use crate::{receive::Cause, rules::Group, store::stored::Stored, time::Now};
+use crate::{
+    ledger::{Ledger, Reason},
+    receive::Cause,
+    rules::Group,
+    store::stored::Stored,
+    time::Now,
+};
 use alloc::vec::Vec;
 
 /// What the daemon counts itself. Totals since the process started.
@@ -37,6 +44,9 @@ pub struct Counters {
 /// Name, kind, help, value of each of several things.
 type Family<T> = (&'static str, Kind, &'static str, fn(&T) -> f64);
 
+/// Name, help, value of each reason.
+type LossFamily = (&'static str, &'static str, fn(&Ledger, Reason) -> u64);
+
 /// Name, kind, help, value.
 type Row = (&'static str, Kind, &'static str, fn(&Daemon<'_>) -> f64);
 
@@ -49,6 +59,24 @@ const TABLE: &[Row] = &[
     ("process_start_time_seconds", Kind::Gauge, "Start time of the process since unix epoch in seconds.", |d| {
         d.options.started_wall_ms as f64 / 1000.0
     }),
+    (
+        "holdfast_attach_seconds",
+        Kind::Gauge,
+        "Time this process took to go on with the store that the one before left in memory; 0 when it did not.",
+        |d| match d.options.opened {
+            Opened::Attached { took_us } => took_us as f64 / 1e6,
+            Opened::Recovered { .. } => 0.0,
+        },
+    ),
+    (
+        "holdfast_recovery_seconds",
+        Kind::Gauge,
+        "Time this process took to bring the store back from the data directory; 0 when it went on with memory.",
+        |d| match d.options.opened {
+            Opened::Attached { .. } => 0.0,
+            Opened::Recovered { took_us } => took_us as f64 / 1e6,
+        },
+    ),
     ("holdfast_memory_limit_bytes", Kind::Gauge, "The memory budget (--memory.limit).", |d| {
         d.options.memory_limit_bytes as f64
     }),
@@ -198,6 +226,20 @@ impl Daemon<'_> {
         out.family(name, Kind::Counter, "Samples in requests to write that were refused.");
         for (kind, count) in Cause::KINDS.iter().zip(self.receiver.tally.refused) {
             out.labelled(&[("reason", kind)], count as f64);
+        }
+        let loss_families: [LossFamily; 2] = [
+            ("holdfast_losses_total", "What was ever lost, by reason, since the store was made.", Ledger::count),
+            (
+                "holdfast_loss_events_total",
+                "How often something was lost, by reason, since the store was made.",
+                Ledger::events,
+            ),
+        ];
+        for (name, help, value) in loss_families {
+            out.family(name, Kind::Counter, help);
+            for reason in Reason::all() {
+                out.labelled(&[("reason", reason.name())], value(&self.ledger, reason) as f64);
+            }
         }
         self.forward_metrics(now, stored, &mut out);
         let peer_families: [Family<Alertmanager>; 4] = [

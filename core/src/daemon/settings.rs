@@ -110,4 +110,14 @@ pub struct Options {
     /// Places schedules and jitter: the same after a restart, another on every node (made from the store's UUID).
     pub seed: u64,
     pub started_wall_ms: i64,
+    pub opened: Opened,
+}
+
+/// How long this process took to come to its store, disk included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opened {
+    /// It went on with the slab of the process before.
+    Attached { took_us: u64 },
+    /// It made a fresh one from the data directory.
+    Recovered { took_us: u64 },
 }

@@ -4,7 +4,7 @@ use super::{
     Daemon, Input, Options, Output, Settings,
     input::{Method, RequestId},
     output::{FetchWhat, OUTPUT_BYTES_MAX},
-    settings::{JobKind, JobSettings, Scheme, TargetSettings},
+    settings::{JobKind, JobSettings, Opened, Scheme, TargetSettings},
 };
 use crate::{
     labels::LabelSet,
@@ -79,6 +79,7 @@ pub fn options() -> Options {
         memory_limit_bytes: 16 << 20,
         seed: 1,
         started_wall_ms: START_WALL_MS,
+        opened: Opened::Recovered { took_us: 0 },
     }
 }
 

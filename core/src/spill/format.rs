@@ -6,8 +6,8 @@ pub const SEGMENT_MAGIC: u32 = u32::from_le_bytes(*b"HFSG");
 pub const LAYOUT_MAGIC: u32 = u32::from_le_bytes(*b"HFLY");
 pub const FRAME_MAGIC: u32 = u32::from_le_bytes(*b"HFLG");
 
-/// The one version there is, of all three.
-pub const VERSION: u16 = 1;
+/// What is written, of all three. Version 1 had no references from column to column; the rest is the same.
+pub const VERSION: u16 = 2;
 
 /// Samples as they were scraped, not downsampled.
 pub const TIER_RAW: u8 = 0;

@@ -1,5 +1,5 @@
-//! Golden bytes: what this version writes, byte for byte, and that it reads them. They are never edited; a new version
-//! of a format gets new ones.
+//! Golden bytes: what this version writes, byte for byte, and that it reads them and those of earlier versions. They are
+//! never edited; a new version of a format gets new ones.
 
 use super::{
     frame::{FRAME_HEAD_BYTES, finish_frame, put_start, put_state},
@@ -12,12 +12,15 @@ use crate::{
 };
 use alloc::{vec, vec::Vec};
 
-const SEGMENT: &[u8] = include_bytes!("../../../tests/fixtures/spill/segment-v1.bin");
-const LAYOUT: &[u8] = include_bytes!("../../../tests/fixtures/spill/layout-v1.bin");
-const LOG: &[u8] = include_bytes!("../../../tests/fixtures/spill/log-v1.bin");
+const SEGMENT_V1: &[u8] = include_bytes!("../../../tests/fixtures/spill/segment-v1.bin");
+const LAYOUT_V1: &[u8] = include_bytes!("../../../tests/fixtures/spill/layout-v1.bin");
+const LOG_V1: &[u8] = include_bytes!("../../../tests/fixtures/spill/log-v1.bin");
+const SEGMENT: &[u8] = include_bytes!("../../../tests/fixtures/spill/segment-v2.bin");
+const LAYOUT: &[u8] = include_bytes!("../../../tests/fixtures/spill/layout-v2.bin");
+const LOG: &[u8] = include_bytes!("../../../tests/fixtures/spill/log-v2.bin");
 
-/// A column of each form, with each presence coding.
-fn grid() -> Grid {
+/// What version 1 could say: a column of each form, with each presence coding.
+fn grid_v1() -> Grid {
     let floats = |values: &[f64]| values.iter().map(|value| value.to_bits()).collect::<Vec<u64>>();
     let all = vec![Presence::Value; 6];
     let column = |cells: Vec<u64>, presence: &[Presence]| Column {
@@ -52,10 +55,35 @@ fn grid() -> Grid {
     Grid { instants_ms, columns }
 }
 
+/// With what version 2 has besides: buckets that refer to the one before and to the one before that, a column with the
+/// presence of its neighbour, and ages that refer to ages.
+fn grid() -> Grid {
+    use Presence::{Absent, Stale, Value};
+    let mut grid = grid_v1();
+    let mut push = |age, kind, cells: [u64; 6], presence: [Presence; 6]| {
+        grid.columns.push(Column { age, kind, cells: cells.to_vec(), presence: presence.to_vec() });
+    };
+    let floats = |values: [f64; 6]| values.map(f64::to_bits);
+    push(None, ColumnKind::Float, floats([107.0, 190.0, 211.0, 345.0, 420.0, 431.0]), [Value; 6]);
+    push(Some(14), ColumnKind::Float, floats([107.0, 190.0, 212.0, 346.0, 422.0, 433.0]), [Value; 6]);
+    push(Some(15), ColumnKind::Float, floats([0.5, 13.25, 14.0, 80.5, 99.0, 99.25]), [Value; 6]);
+    push(None, ColumnKind::Age, [900, 250, 13_000, 77, 4, 1], [Value; 6]);
+    push(None, ColumnKind::Age, [901, 251, 13_001, 78, 5, 2], [Value; 6]);
+    push(None, ColumnKind::Float, floats([107.0, 190.0, 212.0, 346.0, 422.0, 433.0]), [Value; 6]);
+    push(
+        None,
+        ColumnKind::Float,
+        floats([5.5, 0.0, 80.5, 0.0, 7.5, 1.25]),
+        [Value, Stale, Value, Absent, Value, Value],
+    );
+    push(None, ColumnKind::Float, floats([1e9, 0.0, 3.0, 0.0, 77.0, 0.0]), [Value, Stale, Value, Absent, Value, Value]);
+    grid
+}
+
 fn segment() -> Vec<u8> {
     let mut out = vec![0; SEGMENT_BYTES_MAX];
-    let encoded = encode_segment(&grid().spec(100, 0..11, 8), &grid(), &mut out).unwrap();
-    assert_eq!((encoded.t_min_ms, encoded.t_max_ms), (1_759_999_999_998, 1_760_000_025_000));
+    let encoded = encode_segment(&grid().spec(100, 0..19, 17), &grid(), &mut out).unwrap();
+    assert_eq!((encoded.t_min_ms, encoded.t_max_ms), (1_759_999_997_003, 1_760_000_025_000));
     out.truncate(encoded.bytes);
     out
 }
@@ -96,7 +124,7 @@ fn log() -> Vec<u8> {
     let used = finish_frame(FrameKind::Layout, 7, 2, bytes.len(), &mut out);
     log.extend_from_slice(&out[..used]);
     let bytes = segment();
-    out[FRAME_HEAD_BYTES..FRAME_HEAD_BYTES + 4].copy_from_slice(&11_u32.to_le_bytes());
+    out[FRAME_HEAD_BYTES..FRAME_HEAD_BYTES + 4].copy_from_slice(&19_u32.to_le_bytes());
     out[FRAME_HEAD_BYTES + 4..FRAME_HEAD_BYTES + 4 + bytes.len()].copy_from_slice(&bytes);
     let used = finish_frame(FrameKind::Rows, 7, 3, 4 + bytes.len(), &mut out);
     log.extend_from_slice(&out[..used]);
@@ -112,13 +140,23 @@ fn check(written: &[u8], golden: &[u8]) {
 #[test]
 fn todays_writer_makes_the_golden_segment_and_the_reader_reads_it() {
     check(&segment(), SEGMENT);
+    check_segment(SEGMENT, &grid());
+}
+
+#[test]
+fn a_segment_of_version_1_is_read() {
+    check_segment(SEGMENT_V1, &grid_v1());
+}
+
+fn check_segment(bytes: &[u8], grid: &Grid) {
     let mut reader = SegmentReader::default();
-    let head = reader.open(&mut SliceBytes(SEGMENT)).unwrap();
-    assert_eq!((head.epoch, head.layout, head.rows(), head.columns()), (EPOCH, 5, 100..106, 0..11));
-    for column in [0, 1, 2, 3, 4, 5, 6, 8, 9, 10] {
+    let head = reader.open(&mut SliceBytes(bytes)).unwrap();
+    let columns = 0..grid.columns.len() as u32;
+    assert_eq!((head.epoch, head.layout, head.rows(), head.columns()), (EPOCH, 5, 100..106, columns.clone()));
+    for column in columns.filter(|column| grid.columns[*column as usize].kind == ColumnKind::Float) {
         let mut samples = Vec::new();
-        reader.series(&mut SliceBytes(SEGMENT), column, &mut |t_ms, bits| samples.push((t_ms, bits))).unwrap();
-        let expected = grid().samples(column as usize, 100).into_iter().map(|(_, t_ms, bits)| (t_ms, bits));
+        reader.series(&mut SliceBytes(bytes), column, &mut |t_ms, bits| samples.push((t_ms, bits))).unwrap();
+        let expected = grid.samples(column as usize, 100).into_iter().map(|(_, t_ms, bits)| (t_ms, bits));
         assert_eq!(samples, expected.collect::<Vec<_>>(), "column {column}");
     }
 }
@@ -126,8 +164,17 @@ fn todays_writer_makes_the_golden_segment_and_the_reader_reads_it() {
 #[test]
 fn todays_writer_makes_the_golden_layout_part_and_the_reader_reads_it() {
     check(&layout(), LAYOUT);
+    check_layout(LAYOUT);
+}
+
+#[test]
+fn a_layout_part_of_version_1_is_read() {
+    check_layout(LAYOUT_V1);
+}
+
+fn check_layout(bytes: &[u8]) {
     let mut found = Vec::new();
-    let head = layout_part_read(LAYOUT, &mut |_, kind, labels| {
+    let head = layout_part_read(bytes, &mut |_, kind, labels| {
         found.push((kind, LabelSet::from(labels)));
         true
     });
@@ -141,14 +188,23 @@ fn todays_writer_makes_the_golden_layout_part_and_the_reader_reads_it() {
 #[test]
 fn todays_writer_makes_the_golden_log_and_recovery_reads_it() {
     check(&log(), LOG);
+    check_log(LOG, LAYOUT, SEGMENT, 19);
+}
+
+#[test]
+fn a_log_of_version_1_is_read() {
+    check_log(LOG_V1, LAYOUT_V1, SEGMENT_V1, 11);
+}
+
+fn check_log(log: &[u8], layout: &[u8], segment: &[u8], column_count_total: u32) {
     let mut buf = vec![0; FRAME_BYTES_MAX];
     let mut recovery = Recovery::new(&mut buf, Some(7));
-    assert_eq!(recovery.feed(LOG), LOG.len());
+    assert_eq!(recovery.feed(log), log.len());
     let start = GenerationStart { store_uuid: *b"0123456789abcdef", epoch: EPOCH };
     assert_eq!(recovery.next_frame(), Ok(Some(Frame::GenerationStart(start))));
     assert_eq!(recovery.next_frame(), Ok(Some(Frame::State { key: "forward/site", bytes: b"row 9" })));
-    assert_eq!(recovery.next_frame(), Ok(Some(Frame::Layout { bytes: LAYOUT })));
-    assert_eq!(recovery.next_frame(), Ok(Some(Frame::Rows { column_count_total: 11, bytes: SEGMENT })));
+    assert_eq!(recovery.next_frame(), Ok(Some(Frame::Layout { bytes: layout })));
+    assert_eq!(recovery.next_frame(), Ok(Some(Frame::Rows { column_count_total, bytes: segment })));
     assert_eq!(recovery.next_frame(), Ok(None));
     assert_eq!(recovery.finish(), RecoveryReport { generation: Some(7), frames: 4, ..RecoveryReport::default() });
 }

@@ -1,5 +1,6 @@
 use super::{
     super::{
+        format::VERSION,
         frame::{FrameKind, finish_frame, put_state},
         world::read,
         *,
@@ -103,14 +104,15 @@ fn a_damaged_frame_in_the_middle_is_left_out_counted_and_named() {
 fn a_frame_of_a_newer_version_stops_the_reading() {
     let (mut bytes, starts) = log(4, 3, 30);
     let at = starts[1];
-    bytes[at + 4] = 2;
+    let version = VERSION + 1;
+    bytes[at + 4..at + 6].copy_from_slice(&version.to_le_bytes());
     let crc = crc32(&bytes[at..at + 28]);
     bytes[at + 28..at + 32].copy_from_slice(&crc.to_le_bytes());
     let mut buf = vec![0; FRAME_BYTES_MAX];
     let mut recovery = Recovery::new(&mut buf, Some(4));
     recovery.feed(&bytes);
     assert!(matches!(recovery.next_frame(), Ok(Some(_))));
-    let refused = FormatError::FromNewerVersion { what: "log frame", version: 2 };
+    let refused = FormatError::FromNewerVersion { what: "log frame", version };
     assert_eq!(recovery.next_frame(), Err(refused));
 }
 

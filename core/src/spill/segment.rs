@@ -13,7 +13,7 @@ use super::{
 };
 use crate::store::{
     ColumnKind, Presence, STALE_NAN_BITS, TimelineKey,
-    codec::{self, CodecError, ROWS_MAX},
+    codec::{self, CodecError, ROWS_MAX, StripeDecoder, StripeEncoder, StripeWalk},
     stored::{SegmentBytes, StoredError},
 };
 use alloc::vec::Vec;
@@ -80,13 +80,15 @@ pub fn encode_segment(spec: &SegmentSpec<'_>, source: &dyn Columns, out: &mut [u
     let mut t_min_ms = spec.instants_ms.iter().copied().min().unwrap_or(0);
     let mut t_max_ms = spec.instants_ms.iter().copied().max().unwrap_or(0);
     let (mut at, mut column, mut stripe_count) = (stripes_at, spec.columns.start, 0);
+    let mut encoder = StripeEncoder::new();
     while column < spec.columns.end {
         let end = spec.columns.end.min(column.saturating_add(spec.stripe_columns));
         let from = at;
         let (mut fits, mut here) = (true, column);
+        encoder.begin();
         source.read(column..end, &mut |kind, cells, presence| {
             let ages = source.age(here).filter(|_| kind == ColumnKind::Float);
-            match put_column(out, at, kind, cells, presence, ages.map(|ages| (source, ages))) {
+            match put_column(&mut encoder, &mut out[at..], kind, cells, presence, ages.map(|ages| (source, ages))) {
                 Some(bytes) => at += bytes,
                 None => fits = false,
             }
@@ -151,23 +153,22 @@ pub fn encode_segment(spec: &SegmentSpec<'_>, source: &dyn Columns, out: &mut [u
 
 /// Length, then the column, then its ages; `None` when that does not fit.
 fn put_column(
-    out: &mut [u8],
-    at: usize,
+    encoder: &mut StripeEncoder<ROWS_MAX>,
+    room: &mut [u8],
     kind: ColumnKind,
     cells: &[u64],
     presence: &[Presence],
     ages: Option<(&dyn Columns, u32)>,
 ) -> Option<usize> {
-    let room = out.get_mut(at..)?;
     let body = room.get_mut(1..)?;
     let mut used = match kind {
-        ColumnKind::Float => codec::encode_column(kind, cells, presence, body).ok()?,
+        ColumnKind::Float => encoder.column(kind, cells, presence, body).ok()?,
         ColumnKind::Age => 0,
     };
     if let Some((source, ages)) = ages {
         let mut age_bytes = None;
         source.read(ages..ages + 1, &mut |kind, cells, presence| {
-            age_bytes = codec::encode_column(kind, cells, presence, &mut body[used..]).ok();
+            age_bytes = encoder.column(kind, cells, presence, &mut body[used..]).ok();
             true
         });
         used += age_bytes?;
@@ -318,6 +319,7 @@ pub struct SegmentReader {
     /// `(column_from, offset, length, crc)` as the directory has it.
     directory: Vec<u8>,
     stripe: Vec<u8>,
+    decoder: StripeDecoder<ROWS_MAX>,
     unit: ColumnUnit,
 }
 
@@ -383,13 +385,27 @@ impl SegmentReader {
         let stripe = (0..head.stripe_count as usize).rev().find(|stripe| self.entry(*stripe).0 <= column);
         let stripe = stripe.ok_or(FormatError::Damaged { what: WHAT, field: "directory" })?;
         let columns = self.stripe_read(bytes, &head, stripe)?;
-        let mut rest = &self.stripe[..];
-        for _ in columns.start..column.min(columns.end) {
-            take_column(&mut rest)?;
-        }
-        let encoded = take_column(&mut rest)?;
         let rows = head.row_count as usize;
-        self.unit.decode(encoded, rows)?;
+        // Columns before this one are stepped over, but for those that it refers to.
+        let mut rest = &self.stripe[..];
+        let mut walk = StripeWalk::new(rows)?;
+        let (mut begin, mut end) = (0, 0);
+        for _ in columns.start..=column {
+            let offset = self.stripe.len() - rest.len();
+            begin = offset;
+            let mut encoded = take_column(&mut rest)?;
+            while !encoded.is_empty() {
+                let stepped = walk.column(encoded, offset)?;
+                begin = begin.min(stepped.begin);
+                encoded = &encoded[stepped.bytes..];
+            }
+            end = self.stripe.len() - rest.len();
+        }
+        let mut wanted = &self.stripe[begin..end];
+        self.decoder.begin();
+        while !wanted.is_empty() {
+            self.unit.decode(&mut self.decoder, take_column(&mut wanted)?, rows)?;
+        }
         for row in 0..rows {
             if let Some((t_ms, bits)) = self.unit.sample(row, self.instants_ms[row]) {
                 visit(t_ms, bits);
@@ -415,8 +431,9 @@ impl SegmentReader {
         for stripe in 0..head.stripe_count as usize {
             let columns = self.stripe_read(bytes, &head, stripe)?;
             let mut rest = &self.stripe[..];
+            self.decoder.begin();
             for column in columns {
-                self.unit.decode(take_column(&mut rest)?, head.row_count as usize)?;
+                self.unit.decode(&mut self.decoder, take_column(&mut rest)?, head.row_count as usize)?;
                 row_numbers.clear();
                 t_ms.clear();
                 bits.clear();
@@ -446,8 +463,9 @@ impl SegmentReader {
         for stripe in 0..head.stripe_count as usize {
             let columns = self.stripe_read(bytes, &head, stripe)?;
             let mut rest = &self.stripe[..];
+            self.decoder.begin();
             for column in columns {
-                self.unit.decode(take_column(&mut rest)?, head.row_count as usize)?;
+                self.unit.decode(&mut self.decoder, take_column(&mut rest)?, head.row_count as usize)?;
                 visit(column, &self.unit);
             }
         }
@@ -530,7 +548,13 @@ pub struct ColumnUnit {
 }
 
 impl ColumnUnit {
-    fn decode(&mut self, encoded: &[u8], rows: usize) -> Result<(), FormatError> {
+    /// Of a stripe's columns each is to be decoded, in order.
+    fn decode(
+        &mut self,
+        decoder: &mut StripeDecoder<ROWS_MAX>,
+        encoded: &[u8],
+        rows: usize,
+    ) -> Result<(), FormatError> {
         self.cells.resize(rows, 0);
         self.presence.resize(rows, Presence::Absent);
         self.ages_presence.clear();
@@ -539,7 +563,7 @@ impl ColumnUnit {
             self.presence.fill(Presence::Absent);
             return Ok(());
         }
-        let used = codec::decode_column(encoded, rows, &mut self.cells, &mut self.presence)?;
+        let used = decoder.column(encoded, rows, &mut self.cells, &mut self.presence)?;
         let rest = &encoded[used..];
         if codec::column_kind(encoded) != Some(ColumnKind::Float) {
             return Err(FormatError::Damaged { what: WHAT, field: "column kind" });
@@ -552,7 +576,7 @@ impl ColumnUnit {
         }
         self.ages.resize(rows, 0);
         self.ages_presence.resize(rows, Presence::Absent);
-        let used = codec::decode_column(rest, rows, &mut self.ages, &mut self.ages_presence)?;
+        let used = decoder.column(rest, rows, &mut self.ages, &mut self.ages_presence)?;
         if used == rest.len() { Ok(()) } else { Err(FormatError::Codec(CodecError::Damaged)) }
     }
 

@@ -7,11 +7,11 @@
 //! A chunk, little-endian: magic u32, length u32 (a multiple of 8), checksum u32, timeline u32, layout u32, columns u32,
 //! rows u32, samples u32, first row u64, smallest and largest timestamp i64, position of the timeline's next chunk u64
 //! (outside the checksum), length of the instants u32, 0 u32; then the instants, for each stripe of 8 columns its offset
-//! from the chunk's start u32, and the columns one after the other.
+//! from the chunk's start u32, and the columns one after the other. A stripe is decoded from its first column on.
 
 use super::{
-    ColumnKind, Counter, Presence, RingPressure, SeriesId, Store, TimelineId,
-    codec::{self, column_bytes_max, instants_bytes_max},
+    ColumnKind, Counter, Presence, RingPressure, RowsLost, SeriesId, Store, TimelineId,
+    codec::{self, StripeDecoder, StripeEncoder, column_bytes_max, instants_bytes_max},
     layouts::Column,
     pools::Pool,
     sizes::{NODE_COLUMNS, PAGE_COLUMNS},
@@ -78,7 +78,8 @@ impl Store<'_> {
         let measured = self.chunk_measure(timeline, layout, rows);
         let length = measured.length() as u64;
         if length > u64::from(self.map.plan.ring_bytes) {
-            self.rows_evicted(timeline, self.row_first(timeline)..self.row_next(timeline), measured.samples);
+            let rows = self.row_first(timeline)..self.row_next(timeline);
+            self.rows_evicted(timeline, rows, measured.samples, (measured.t_min_ms, measured.t_max_ms));
         } else {
             self.ring_make_piece(length);
             let position = self.ring_head();
@@ -170,11 +171,15 @@ impl Store<'_> {
             t_max_ms: instants[..rows].iter().copied().max().unwrap_or(0),
         };
         let mut scratch = [0; column_bytes_max(CHUNK_ROWS_MAX)];
+        let mut encoder = ChunkEncoder::new();
         let mut column = self.layout_column_at(layout, 0);
         for index in 0..columns {
             let here = column.expect("a layout has as many columns as it says");
+            if index.is_multiple_of(PAGE_COLUMNS as u32) {
+                encoder.begin();
+            }
             let (kind, cells) = (self.column_kind(here), self.raw_cells(here, rows));
-            measured.columns_bytes += encode(kind, &cells, rows, &mut scratch);
+            measured.columns_bytes += encode(&mut encoder, kind, &cells, rows, &mut scratch);
             let present = cells.presence[..rows].iter().filter(|state| **state != Presence::Absent).count();
             match kind {
                 ColumnKind::Float => measured.samples += present as u32,
@@ -206,13 +211,16 @@ impl Store<'_> {
         let directory = at + HEAD_BYTES + used;
         let mut end = directory + measured.directory_bytes();
         let mut scratch = [0; column_bytes_max(CHUNK_ROWS_MAX)];
+        let mut encoder = ChunkEncoder::new();
         let mut column = self.layout_column_at(layout, 0);
         for index in 0..measured.columns as usize {
             let here = column.expect("a layout has as many columns as it says");
-            if index % PAGE_COLUMNS == 0 {
+            if index.is_multiple_of(PAGE_COLUMNS) {
+                encoder.begin();
                 self.slab.put_u32(directory + 4 * (index / PAGE_COLUMNS), (end - at) as u32);
             }
-            let used = encode(self.column_kind(here), &self.raw_cells(here, rows), rows, &mut scratch);
+            let cells = self.raw_cells(here, rows);
+            let used = encode(&mut encoder, self.column_kind(here), &cells, rows, &mut scratch);
             self.slab.put_bytes(end, &scratch[..used]);
             end += used;
             column = (index + 1 < measured.columns as usize).then(|| self.column_after(here));
@@ -289,7 +297,7 @@ impl Store<'_> {
 
     /// Takes a timeline's oldest chunk out of RAM by one write, and what only it kept there.
     fn chunk_forget(&mut self, chunk: &Chunk, publish: impl FnOnce(&mut Self)) {
-        self.rows_evicted(chunk.timeline, chunk.row_range(), chunk.samples);
+        self.rows_evicted(chunk.timeline, chunk.row_range(), chunk.samples, (chunk.t_min_ms, chunk.t_max_ms));
         self.timeline_remove_chunk(chunk.timeline, chunk.next);
         publish(self);
         self.layout_count_chunk(chunk.layout, -1);
@@ -326,7 +334,7 @@ impl Store<'_> {
     }
 
     /// Counts rows that leave RAM. Of a chunk that is spilled in part, the samples are counted by the share of its rows.
-    fn rows_evicted(&mut self, timeline: u32, rows: Range<u64>, samples: u32) {
+    fn rows_evicted(&mut self, timeline: u32, rows: Range<u64>, samples: u32, span_ms: (i64, i64)) {
         let count = rows.end - rows.start;
         self.count(Counter::EvictedRows, count);
         self.count(Counter::EvictedSamples, u64::from(samples));
@@ -336,7 +344,7 @@ impl Store<'_> {
             self.count(Counter::EvictedUnspilledRows, unspilled_count);
             let share = (u64::from(samples) * unspilled_count).div_ceil(count);
             self.count(Counter::EvictedUnspilledSamples, share);
-            self.rows_lose(timeline, unspilled);
+            self.rows_lose(timeline, RowsLost { rows: unspilled, samples: share, span_ms });
         }
     }
 
@@ -409,8 +417,9 @@ impl Store<'_> {
         let offset = self.slab.u32(entry) as usize;
         let mut bytes = self.slab.bytes(chunk.at + offset, chunk.length as usize - offset);
         let mut cells = Cells::ABSENT;
+        let mut decoder = ChunkDecoder::new();
         for index in 0..columns {
-            let decoded = codec::decode_column(bytes, chunk.rows, &mut cells.cells, &mut cells.presence);
+            let decoded = decoder.column(bytes, chunk.rows, &mut cells.cells, &mut cells.presence);
             bytes = &bytes[decoded.expect("a chunk's bytes are checked at attach")..];
             visit(index, &cells);
         }
@@ -428,13 +437,15 @@ impl Store<'_> {
             let mut bytes: &[u8] = &[];
             let mut column = self.layout_column_at(chunk.layout, 0);
             let mut cells = Cells::ABSENT;
+            let mut decoder = ChunkDecoder::new();
             for index in 0..chunk.columns as usize {
                 let here = column.expect("a layout has the columns of its chunks");
                 if index.is_multiple_of(PAGE_COLUMNS) {
+                    decoder.begin();
                     let offset = self.slab.u32(directory + 4 * (index / PAGE_COLUMNS)) as usize;
                     bytes = self.slab.bytes(chunk.at + offset, chunk.length as usize - offset);
                 }
-                let used = codec::decode_column(bytes, chunk.rows, &mut cells.cells, &mut cells.presence);
+                let used = decoder.column(bytes, chunk.rows, &mut cells.cells, &mut cells.presence);
                 let used = used.expect("a chunk's bytes are checked at attach");
                 bytes = &bytes[used..];
                 rest_bytes -= used as u64;
@@ -549,7 +560,10 @@ impl Measured {
     }
 }
 
-fn encode(kind: ColumnKind, cells: &Cells, rows: usize, out: &mut [u8]) -> usize {
-    let encoded = codec::encode_column(kind, &cells.cells[..rows], &cells.presence[..rows], out);
+type ChunkDecoder = StripeDecoder<CHUNK_ROWS_MAX>;
+type ChunkEncoder = StripeEncoder<CHUNK_ROWS_MAX>;
+
+fn encode(encoder: &mut ChunkEncoder, kind: ColumnKind, cells: &Cells, rows: usize, out: &mut [u8]) -> usize {
+    let encoded = encoder.column(kind, &cells.cells[..rows], &cells.presence[..rows], out);
     encoded.expect("the buffer holds any column of a chunk")
 }

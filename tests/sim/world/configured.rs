@@ -5,7 +5,7 @@ use crate::network::{HOST, SOURCES, instance_of};
 use holdfast_core::{
     daemon::{
         Options, Settings,
-        settings::{AlertmanagerSettings, JobKind, JobSettings, RemoteWriteSettings, Scheme, TargetSettings},
+        settings::{AlertmanagerSettings, JobKind, JobSettings, Opened, RemoteWriteSettings, Scheme, TargetSettings},
     },
     labels::LabelSet,
     memory::Plan,
@@ -138,5 +138,6 @@ pub fn options(scale: &Scale, now: Now) -> Options {
         memory_limit_bytes: 16 << 20,
         seed: SEED,
         started_wall_ms: now.wall_ms,
+        opened: Opened::Recovered { took_us: 0 },
     }
 }

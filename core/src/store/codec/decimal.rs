@@ -15,7 +15,7 @@ const DIGITS_MAX: f64 = 9_007_199_254_740_992.0;
 const POWERS: [f64; EXPONENT_MAX as usize + 1] =
     [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18];
 
-/// Fills `values` with one integer per cell and returns the transform that [`bits`] needs to get the cells back.
+/// Fills `values` with one integer per cell and returns the transform that [`cells`] needs to get the cells back.
 pub fn integers(cells: &[u64], values: &mut [i64]) -> u8 {
     let mut exponent = 0;
     'exponents: while exponent <= EXPONENT_MAX {
@@ -37,8 +37,28 @@ pub fn integers(cells: &[u64], values: &mut [i64]) -> u8 {
     ORDERED
 }
 
+/// The cells that integers stand for, written into the start of `cells`.
+pub fn cells(transform: u8, integers: &[i64], cells: &mut [u64]) -> Result<(), CodecError> {
+    let pairs = cells.iter_mut().zip(integers);
+    match transform {
+        0 => pairs.for_each(|(cell, integer)| *cell = (*integer as f64).to_bits()),
+        1..=EXPONENT_MAX => {
+            let power = POWERS[usize::from(transform)];
+            pairs.for_each(|(cell, integer)| *cell = (*integer as f64 / power).to_bits());
+        }
+        ORDERED => pairs.for_each(|(cell, integer)| *cell = unfold(*integer)),
+        _ => return Err(CodecError::FromNewerVersion),
+    }
+    Ok(())
+}
+
+/// The integer of a cell under [`ORDERED`].
+pub const fn ordered(cell: u64) -> i64 {
+    fold(cell)
+}
+
 /// The cell that an integer stands for.
-pub fn bits(transform: u8, value: i64) -> Result<u64, CodecError> {
+fn bits(transform: u8, value: i64) -> Result<u64, CodecError> {
     match transform {
         0 => Ok((value as f64).to_bits()),
         1..=EXPONENT_MAX => Ok((value as f64 / POWERS[usize::from(transform)]).to_bits()),

@@ -20,7 +20,7 @@ pub const fn instants_bytes_max(rows: usize) -> usize {
 /// More than [`ROWS_MAX`] instants, or an `out` that is too short.
 pub fn encode_instants(instants_ms: &[i64], out: &mut [u8]) -> Result<usize, CodecError> {
     if instants_ms.len() > ROWS_MAX {
-        return Err(CodecError::TooManyRows { rows: instants_ms.len() });
+        return Err(CodecError::TooManyRows { rows: instants_ms.len(), rows_max: ROWS_MAX });
     }
     let mut writer = Writer::new(out);
     if let Some(plan) = integers::Plan::of(instants_ms) {
@@ -36,7 +36,7 @@ pub fn encode_instants(instants_ms: &[i64], out: &mut [u8]) -> Result<usize, Cod
 /// A slice shorter than `rows`, more than [`ROWS_MAX`] rows, or bytes that are no instants.
 pub fn decode_instants(bytes: &[u8], rows: usize, instants_ms: &mut [i64]) -> Result<usize, CodecError> {
     if rows > ROWS_MAX {
-        return Err(CodecError::TooManyRows { rows });
+        return Err(CodecError::TooManyRows { rows, rows_max: ROWS_MAX });
     }
     let cells = instants_ms.len();
     let instants_ms = instants_ms.get_mut(..rows).ok_or(CodecError::LengthsDiffer { rows, cells, presence: rows })?;

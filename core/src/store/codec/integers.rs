@@ -79,6 +79,7 @@ impl Predictor {
 }
 
 /// How one run of values is best written, found by trying all predictors.
+#[derive(Clone, Copy)]
 pub struct Plan {
     predictor: Predictor,
     base: i64,
@@ -186,14 +187,7 @@ pub fn read(values: &mut [i64], reader: &mut Reader<'_>) -> Result<(), CodecErro
     if values.is_empty() {
         return Ok(());
     }
-    let head = reader.byte()?;
-    let predictor = PREDICTORS.get(usize::from(head & 7)).copied().ok_or(CodecError::FromNewerVersion)?;
-    if head & !(7 | HEAD_DIVISOR) != 0 {
-        return Err(CodecError::FromNewerVersion);
-    }
-    let first = reader.signed()?;
-    let divisor = if head & HEAD_DIVISOR != 0 { reader.unsigned()? } else { 1 };
-    let base = if predictor.has_base() { reader.signed()? } else { 0 };
+    let RunHead { predictor, first, divisor, base } = RunHead::read(reader)?;
     let count = values.len() - 1;
     let group_count = count.div_ceil(GROUP);
     let codes = reader.take(group_count.div_ceil(2))?;
@@ -212,6 +206,43 @@ pub fn read(values: &mut [i64], reader: &mut Reader<'_>) -> Result<(), CodecErro
         }
     }
     Ok(())
+}
+
+/// Steps over a run of `count` values.
+pub fn skip(count: usize, reader: &mut Reader<'_>) -> Result<(), CodecError> {
+    if count == 0 {
+        return Ok(());
+    }
+    RunHead::read(reader)?;
+    let residuals = count - 1;
+    let codes = reader.take(residuals.div_ceil(GROUP).div_ceil(2))?;
+    let bytes = (0..residuals.div_ceil(GROUP)).map(|group| {
+        let code = codes[group / 2] >> (4 * (group % 2)) & 15;
+        packed_bytes(GROUP.min(residuals - group * GROUP), WIDTHS[usize::from(code)])
+    });
+    reader.take(bytes.sum()).map(|_| ())
+}
+
+/// What a run says before its residuals.
+struct RunHead {
+    predictor: Predictor,
+    first: i64,
+    divisor: u64,
+    base: i64,
+}
+
+impl RunHead {
+    fn read(reader: &mut Reader<'_>) -> Result<Self, CodecError> {
+        let head = reader.byte()?;
+        let predictor = PREDICTORS.get(usize::from(head & 7)).copied().ok_or(CodecError::FromNewerVersion)?;
+        if head & !(7 | HEAD_DIVISOR) != 0 {
+            return Err(CodecError::FromNewerVersion);
+        }
+        let first = reader.signed()?;
+        let divisor = if head & HEAD_DIVISOR != 0 { reader.unsigned()? } else { 1 };
+        let base = if predictor.has_base() { reader.signed()? } else { 0 };
+        Ok(Self { predictor, first, divisor, base })
+    }
 }
 
 fn width_code(group: &[u64]) -> usize {

@@ -5,7 +5,7 @@ use super::{
     bits::{Reader, Writer, unsigned_bytes},
 };
 
-/// Bits 3 and 4 of a column's head.
+/// Bits 3 and 4 of a column's head: how presence is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Coding {
@@ -19,8 +19,6 @@ pub enum Coding {
     Bits = 3,
 }
 
-const SHIFT: u8 = 3;
-
 impl Coding {
     pub fn choose(presence: &[Presence]) -> Self {
         if presence.iter().all(|state| *state == Presence::Value) {
@@ -29,12 +27,16 @@ impl Coding {
         if presence.iter().all(|state| *state == Presence::Absent) {
             return Self::AllAbsent;
         }
-        let runs_bytes: usize = runs(presence).map(|(state, length)| unsigned_bytes(run(state, length))).sum();
-        if runs_bytes <= presence.len().div_ceil(4) { Self::Runs } else { Self::Bits }
+        if runs_bytes(presence) <= presence.len().div_ceil(4) { Self::Runs } else { Self::Bits }
     }
 
-    pub fn head(self) -> u8 {
-        (self as u8) << SHIFT
+    /// Bytes that [`Self::write`] writes.
+    pub fn bytes(self, presence: &[Presence]) -> usize {
+        match self {
+            Self::AllValue | Self::AllAbsent => 0,
+            Self::Runs => runs_bytes(presence),
+            Self::Bits => presence.len().div_ceil(4),
+        }
     }
 
     pub fn write(self, presence: &[Presence], writer: &mut Writer<'_>) -> Result<(), CodecError> {
@@ -48,11 +50,11 @@ impl Coding {
     }
 }
 
-pub fn read(head: u8, presence: &mut [Presence], reader: &mut Reader<'_>) -> Result<(), CodecError> {
-    match head >> SHIFT & 3 {
-        0 => presence.fill(Presence::Value),
-        1 => presence.fill(Presence::Absent),
-        2 => {
+pub fn read(coding: Coding, presence: &mut [Presence], reader: &mut Reader<'_>) -> Result<(), CodecError> {
+    match coding {
+        Coding::AllValue => presence.fill(Presence::Value),
+        Coding::AllAbsent => presence.fill(Presence::Absent),
+        Coding::Runs => {
             let mut rest = presence;
             while !rest.is_empty() {
                 let run = reader.unsigned()?;
@@ -66,7 +68,7 @@ pub fn read(head: u8, presence: &mut [Presence], reader: &mut Reader<'_>) -> Res
                 rest = after;
             }
         }
-        _ => {
+        Coding::Bits => {
             let bytes = reader.take(presence.len().div_ceil(4))?;
             for (row, state) in presence.iter_mut().enumerate() {
                 *state = Presence::from_bits(bytes[row / 4] >> (2 * (row % 4)) & 3).ok_or(CodecError::Damaged)?;
@@ -78,6 +80,10 @@ pub fn read(head: u8, presence: &mut [Presence], reader: &mut Reader<'_>) -> Res
 
 fn runs(presence: &[Presence]) -> impl Iterator<Item = (Presence, usize)> {
     presence.chunk_by(|a, b| a == b).map(|run| (run[0], run.len()))
+}
+
+fn runs_bytes(presence: &[Presence]) -> usize {
+    runs(presence).map(|(state, length)| unsigned_bytes(run(state, length))).sum()
 }
 
 fn run(state: Presence, length: usize) -> u64 {
