@@ -18,6 +18,7 @@ mod receive;
 mod requests;
 mod rows;
 mod rules_run;
+mod series;
 pub mod start;
 mod status;
 mod targets;
@@ -57,10 +58,10 @@ use input::{FetchId, RequestId, Usage};
 use losses::KnownDamage;
 use metrics::Counters;
 use output::{FetchWhat, Level, OUTPUT_BYTES_MAX, PostKind};
-use reader::Reader;
 use receive::Receiver;
 use requests::Incoming;
 use rows::StoredRows;
+use series::{ReadCache, SeriesSource};
 use targets::{ACCEPT, FetchEvent, TargetSlot};
 use upstreams::Upstream;
 
@@ -78,6 +79,8 @@ pub struct Daemon<'m> {
     alertmanagers: Vec<Alertmanager>,
     answers: Answers,
     receiver: Receiver,
+    /// What answers and rules keep of the segments that they read.
+    cache: ReadCache,
     flush: Flush,
     /// Small things to ask for, oldest first.
     effects: VecDeque<Effect>,
@@ -135,6 +138,7 @@ impl<'m> Daemon<'m> {
             alertmanagers: Vec::new(),
             answers,
             receiver: Receiver::new(),
+            cache: ReadCache::default(),
             flush,
             effects: VecDeque::new(),
             reloads_waiting: Vec::new(),
@@ -256,7 +260,7 @@ impl<'m> Daemon<'m> {
             self.receiver.rests = true;
             return Output::Again;
         }
-        let mut reader = Reader::new(&self.store, stored);
+        let mut reader = SeriesSource::new(&self.store, stored, &mut self.cache);
         let source: &mut dyn Source = &mut reader;
         let step = self.answers.step(now, source, buf);
         let damage = reader.into_damage();
