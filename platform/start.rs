@@ -153,9 +153,10 @@ fn daemon(flags: &Flags) -> Result<(), Refusal> {
     });
     disk_settings.quota_bytes = quota_bytes;
     let mut disk = Flash::open(&disk_settings).map_err(Refusal::host)?;
-    let slab = Slab::open(flags.hot_path.as_deref(), &flags.storage_path, budget.plan().slab_bytes())
+    let mut slab = Slab::open(flags.hot_path.as_deref(), &flags.storage_path, budget.plan().slab_bytes())
         .map_err(Refusal::host)?;
 
+    slab.blame_for_panics();
     log::line(Level::Info, 0, &format!("starting {}", version()));
     for notice in flags.notices.iter().cloned().chain(loaded.notices.iter().map(ToString::to_string)) {
         warn(&notice);
