@@ -321,6 +321,11 @@ impl Stored for FakeDisk {
         Ok(())
     }
 
+    fn segment(&mut self, sequence: u64, visit: &mut SegmentVisit<'_>) -> Result<(), StoredError> {
+        Tables::visit_segments(self.open.segments.get(&sequence).into_iter().collect(), visit, false);
+        Ok(())
+    }
+
     fn rows(&mut self, timeline: TimelineKey, row_from: u64, visit: &mut SegmentVisit<'_>) -> Result<(), StoredError> {
         let holds =
             |meta: &SegmentMeta| meta.timeline == timeline && meta.row_from + u64::from(meta.row_count) > row_from;
