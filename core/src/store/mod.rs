@@ -27,7 +27,7 @@ mod select_tests;
 mod store_tests;
 
 pub use crate::memory::Plan;
-pub use attach::STRIKES_AT;
+pub use attach::{STRIKES_AT, SlabHead};
 pub use codec::{ColumnKind, Presence};
 pub(crate) use slab::sizes;
 
