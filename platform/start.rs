@@ -98,7 +98,8 @@ fn memory_limit_default() -> u64 {
 
 fn budget(flags: &Flags) -> Result<Budget, Refusal> {
     let connections_count = Some(u64::from(flags.connection_count_max));
-    let overrides = Overrides { connections_count, ..Overrides::default() };
+    let overrides =
+        Overrides { connections_count, receives: flags.enable_remote_write_receiver, ..Overrides::default() };
     Budget::for_limit(flags.memory_limit_bytes, overrides).map_err(Refusal::written)
 }
 
@@ -271,6 +272,7 @@ fn options(
         external_url: flags.external_url_or(host_name),
         route_prefix: flags.route_prefix.clone(),
         enable_lifecycle: flags.enable_lifecycle,
+        enable_remote_write_receiver: flags.enable_remote_write_receiver,
         flush_interval_ms: flags.flush_interval_ms,
         retention_ms: flags.retention_ms,
         retention_bytes: Some(quota_bytes),

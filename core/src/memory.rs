@@ -5,7 +5,7 @@
 use crate::{
     limits::{
         CONNECTION_BYTES, CONNECTIONS_COUNT_MAX, KIB, MEMORY_LIMIT_BYTES_MIN, MESSAGE_BYTES_MAX, MESSAGES_COUNT_MAX,
-        MIB, PROGRAM_BYTES, QUERIES_BYTES_MIN, SETTINGS_BYTES, SLAB_BYTES_MIN, SQLITE_HEAP_BYTES,
+        MIB, PROGRAM_BYTES, QUERIES_BYTES_MIN, RECEIVE_BYTES, SETTINGS_BYTES, SLAB_BYTES_MIN, SQLITE_HEAP_BYTES,
     },
     store::{RegionName, sizes},
 };
@@ -31,7 +31,7 @@ pub struct Budget {
     regions: [Region; REGIONS_COUNT],
 }
 
-const HEAP_REGIONS_COUNT: usize = 6;
+const HEAP_REGIONS_COUNT: usize = 7;
 const REGIONS_COUNT: usize = HEAP_REGIONS_COUNT + 9;
 
 /// Wishes that replace a region's default size.
@@ -41,6 +41,8 @@ pub struct Overrides {
     pub queries_bytes: Option<u64>,
     pub connections_count: Option<u64>,
     pub sqlite_heap_bytes: Option<u64>,
+    /// Samples are pushed to this daemon.
+    pub receives: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -86,6 +88,12 @@ impl Budget {
                 "bodies, batches and segments on their way",
                 MESSAGES_COUNT_MAX,
                 MESSAGE_BYTES_MAX,
+            ),
+            Region::heap(
+                "received",
+                "requests to write, inflated and sorted",
+                overrides.receives.into(),
+                RECEIVE_BYTES,
             ),
         ];
         let heap_bytes = heap.iter().fold(0_u64, |sum, region| sum.saturating_add(region.total_bytes));

@@ -33,7 +33,7 @@ pub use segment::{
 };
 pub use state::{SPILL_STATE_KEY, SpillOptions, SpillState};
 pub use stripes::{KeptColumn, StripeCache};
-pub use writer::{SealReason, Spill};
+pub use writer::{SealReason, Spill, ring_is_short};
 
 #[cfg(test)]
 mod golden_tests;

@@ -200,6 +200,18 @@ impl Spill {
         self.checkpoint_wanted || self.log.as_ref().is_none_or(|log| log.bytes > self.options.log_bytes_max)
     }
 
+    /// Rows of a timeline before this one may have been read off, by what is done or under way: what is put into them now
+    /// would not reach the medium.
+    pub fn rows_taken(&self, store: &Store<'_>, timeline: TimelineId) -> u64 {
+        let key = store.timeline_key(timeline);
+        let under_way = self.marks.iter().find(|mark| mark.key == key).map_or(0, |mark| {
+            let logged = mark.logged + u64::from(mark.log_column > 0);
+            let sealed = if mark.seal_column > 0 { mark.sealed + mark.seal_rows } else { mark.sealed };
+            logged.max(sealed)
+        });
+        under_way.max(store.rows_logged(timeline)).max(store.rows_spilled(timeline))
+    }
+
     /// Whether a seal run for [`SealReason::Due`] would have rows to take.
     pub fn seal_due(&self, store: &Store<'_>, now: Now) -> bool {
         let all = ring_is_short(store) || store.newcomers_wait_for_spill();

@@ -6,6 +6,7 @@
 
 mod attach;
 pub mod codec;
+mod late;
 mod layouts;
 mod pools;
 mod read;

@@ -192,7 +192,15 @@ impl Churn {
         self.request_next += 1;
         self.answer = Some((request, 0, Vec::new(), false));
         let content_type = "";
-        self.handle(Input::Request { request, method: Method::Get, path, query, content_type, body: b"" });
+        self.handle(Input::Request {
+            request,
+            method: Method::Get,
+            path,
+            query,
+            content_type,
+            content_encoding: "",
+            body: b"",
+        });
         let end_ms = self.now.mono_ms + MINUTE_MS;
         self.wake_ms = self.now.mono_ms;
         while self.now.mono_ms < end_ms && self.answer.as_ref().is_some_and(|answer| !answer.3) {

@@ -172,8 +172,9 @@ impl World {
         self.daemon = Some(daemon.unwrap_or_else(|errors| panic!("seed {}: {errors:?}", self.seed)));
         self.wake_ms = self.now.mono_ms;
         self.usage_due_ms = self.now.mono_ms;
-        self.flush_count = None;
+        self.flush_began = None;
         self.is_host_new = true;
+        self.push_later();
     }
 
     pub(super) fn end_process(&mut self) {
@@ -184,6 +185,7 @@ impl World {
         self.uncertain += 1;
         self.events.clear();
         self.requests.clear();
+        self.pushers.process_ended();
         self.asked.clear();
         self.heap_bytes = 0;
         self.disk.failing = false;
@@ -230,6 +232,7 @@ impl World {
         let has_failed = self.sync_failed_up_ms.is_some_and(|failed_ms| failed_ms + bound_ms >= self.up_ms);
         let durable_up_ms = (!has_failed).then_some(self.up_ms.saturating_sub(bound_ms));
         self.model.power_cut(self.seed, durable_up_ms);
+        self.pushers.power_cut();
         self.power_cuts += 1;
     }
 
