@@ -200,7 +200,44 @@ pub struct StateClass {
     pub bytes_each: u32,
 }
 
+/// Numbers by which a slab's header tells its plan.
+pub(crate) const PLAN_NUMBERS_COUNT: usize = 13;
+
 impl Plan {
+    /// For the slab's header. A change here is a new version of the slab.
+    pub(crate) fn numbers(&self) -> [u32; PLAN_NUMBERS_COUNT] {
+        let [a, b, c] = self.state;
+        [
+            self.series_count,
+            self.label_cells_count,
+            self.timelines_count,
+            self.layouts_count,
+            self.layout_nodes_count,
+            self.raw_pages_count,
+            a.count,
+            a.bytes_each,
+            b.count,
+            b.bytes_each,
+            c.count,
+            c.bytes_each,
+            self.ring_bytes,
+        ]
+    }
+
+    pub(crate) fn from_numbers(numbers: [u32; PLAN_NUMBERS_COUNT]) -> Self {
+        let state = |count: usize| StateClass { count: numbers[count], bytes_each: numbers[count + 1] };
+        Self {
+            series_count: numbers[0],
+            label_cells_count: numbers[1],
+            timelines_count: numbers[2],
+            layouts_count: numbers[3],
+            layout_nodes_count: numbers[4],
+            raw_pages_count: numbers[5],
+            state: [state(6), state(8), state(10)],
+            ring_bytes: numbers[12],
+        }
+    }
+
     /// A plan for a slab of this size, with as many series as leave a good part of it to the ring.
     ///
     /// # Errors

@@ -227,6 +227,14 @@ impl World {
         let _ = world.daemon.take().map(Daemon::into_slab);
     }
 
+    /// The database is found damaged while the daemon runs, and everything that memory has goes into a new one.
+    pub fn database_damaged(seed: u64) {
+        let mut world = Self::new(seed, Scale { is_tight: false, ..Self::short(seed) });
+        world.start();
+        world.database_makes_room();
+        let _ = world.daemon.take().map(Daemon::into_slab);
+    }
+
     fn live(seed: u64, scale: Scale) -> End {
         let mut world = Self::new(seed, scale);
         world.start();

@@ -216,7 +216,7 @@ impl<'m> Daemon<'m> {
             Input::Settings(settings) => self.reload(now, *settings, stored),
             Input::SettingsRefused { errors } => self.reload_refused(errors),
             Input::Usage(usage) => self.used(usage, stored),
-            Input::Lost(loss) => self.platform_lost(&loss),
+            Input::Lost(loss) => self.platform_lost(&loss, stored),
             Input::Stop => {
                 self.stopping = true;
                 self.save_rules(now);

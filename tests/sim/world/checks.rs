@@ -148,6 +148,33 @@ impl World {
         }
     }
 
+    pub(super) fn database_makes_room(&mut self) {
+        let seed = self.seed;
+        self.run_until(self.now.mono_ms + 6 * 60_000);
+        self.disk.is_damaged = true;
+        // Whether it is met by a flush under way or by the next one.
+        self.run_until(self.now.mono_ms + 2 * FLUSH_INTERVAL_MS + self.prng.clone().below(FLUSH_INTERVAL_MS));
+        let events =
+            |world: &Self| world.daemon.as_ref().map(|daemon| daemon.ledger().events(Reason::DatabaseSetAside));
+        let check = |world: &mut Self| {
+            let found = world.samples("{__name__=~\"m.*\"}[20m]", 0);
+            world.model.check(seed, &by_name(&found), 0..=i64::MAX, false);
+        };
+        if self.disk.is_damaged {
+            // Nothing was sealed in the meantime: a checkpoint at the next start does.
+            self.kill();
+            self.run_until(self.now.mono_ms + 2 * FLUSH_INTERVAL_MS);
+        }
+        assert_eq!(events(self), Some(1), "seed {seed}");
+        check(self);
+        let [segments, layouts, states] = self.disk.counts();
+        assert!(segments > 0 && layouts > 0 && states > 0, "seed {seed}: {segments}, {layouts}, {states}");
+        self.cut_power();
+        assert_eq!(events(self), Some(1), "seed {seed}");
+        self.run_until(self.now.mono_ms + 60_000);
+        check(self);
+    }
+
     fn store_status(&mut self, field: &str) -> u64 {
         let answer = self.ask("status/holdfast", "");
         answer["data"]["store"][field].as_u64().unwrap_or_else(|| panic!("no {field} in {answer}"))

@@ -95,8 +95,8 @@ impl Churn {
         let now = Now { mono_ms: 1_000, wall_ms: CLOCK_START_MS };
         let settings = settings();
         let uuid = disk.store_uuid();
-        let given = start::SlabGiven { bytes: slab, is_predecessors: false };
-        let (store, spill, _) =
+        let given = start::SlabGiven { bytes: slab, is_predecessors: false, retired: None };
+        let start::Opened { store, spill, .. } =
             start::open_store(given, &plan, uuid, [1; 16], &mut ForStart(&mut disk), &settings, now).expect("a store");
         let held_before_bytes = held_bytes();
         let daemon = Daemon::new(configured::options(&scale, now), settings, store, spill, now, disk.stored());

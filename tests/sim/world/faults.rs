@@ -148,7 +148,7 @@ impl World {
         let settings = configured::settings(&self.scale, &self.is_there);
         let uuid = self.disk.store_uuid();
         let opened = start::open_store(
-            start::SlabGiven { bytes: slab, is_predecessors: self.slab_is_predecessors },
+            start::SlabGiven { bytes: slab, is_predecessors: self.slab_is_predecessors, retired: None },
             &plan,
             uuid,
             boot_id,
@@ -156,7 +156,8 @@ impl World {
             &settings,
             self.now,
         );
-        let (store, spill, how) = opened.unwrap_or_else(|error| panic!("seed {}: {error}", self.seed));
+        let start::Opened { store, spill, start: how, .. } =
+            opened.unwrap_or_else(|error| panic!("seed {}: {error}", self.seed));
         self.note(&format!("{how:?}"));
         if let start::Start::Recovered { slab: Some(error), .. } = &how {
             // DESIGN §5: three processes went on with this slab and none lived up to its first commit. The fourth gives it up,
