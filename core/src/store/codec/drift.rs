@@ -7,8 +7,8 @@ use super::decimal::POWERS;
 
 /// Exponents that are tried, most digits first: nanoseconds, microseconds, milliseconds.
 const EXPONENTS: [u8; 3] = [9, 6, 3];
-/// Mean length of a rest, in bits, up to which a column counts as one that drifts.
-const REST_BITS_MAX: u64 = 12;
+/// Mean length of a rest, in bits, up to which a column counts as one that drifts: with longer ones digits say little.
+const REST_BITS_MAX: u64 = 5;
 /// From here on a unit in the last place is too large for the digits to be digits.
 const DIGITS_MAX: f64 = 4e15;
 
