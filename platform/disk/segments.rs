@@ -166,7 +166,8 @@ impl Segments {
 
     /// Reads what a start will ask for, so that damage there is met while nothing depends on it.
     fn probe(&self) -> rusqlite::Result<()> {
-        for sql in ["SELECT key, value FROM state", read::TIMELINES, read::OLDEST] {
+        let states = "SELECT key, value FROM state INDEXED BY sqlite_autoindex_state_1 WHERE key >= ''";
+        for sql in [states, read::TIMELINES, read::OLDEST] {
             let mut statement = self.connection.prepare_cached(sql)?;
             let mut rows = statement.query([])?;
             while rows.next()?.is_some() {}
@@ -575,6 +576,7 @@ impl Segments {
     }
 
     fn error(&self, source: rusqlite::Error) -> DiskError {
+        self.is_damaged.set(self.is_damaged.get() || is_damage(&source));
         DiskError::Database { path: self.path.clone(), source }
     }
 }
@@ -643,8 +645,20 @@ impl PutError {
     }
 }
 
+/// SQLite says so; or our own words mean nothing to it, or a field is not what we wrote: a flipped bit in a schema or a record.
 fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error::{
+        FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, SqlInputError, Utf8Error,
+    };
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+        || matches!(
+            error,
+            SqlInputError { .. }
+                | InvalidColumnType(..)
+                | IntegralValueOutOfRange(..)
+                | FromSqlConversionFailure(..)
+                | Utf8Error(..)
+        )
 }
 
 /// The store whose rows the newer of the two logs has.
