@@ -55,7 +55,8 @@ fn a_stale_marker_in_a_counter_costs_no_float() {
     let mut presence = vec![Presence::Value; 240];
     let plain = check(ColumnKind::Float, &cells, &presence);
     presence[100] = Presence::Stale;
-    assert!(check(ColumnKind::Float, &cells, &presence) <= plain + 6 + 3);
+    // Where it lies, and the step over it.
+    assert!(check(ColumnKind::Float, &cells, &presence) <= plain + 6 + 10);
 }
 
 #[test]
@@ -108,8 +109,8 @@ fn an_output_one_byte_too_short_is_refused_and_a_column_one_byte_too_short_is_tr
 #[test]
 fn fields_of_a_newer_version_are_refused_as_such() {
     let (mut cells, mut presence) = ([0; 2], [Presence::Absent; 2]);
-    for bytes in [&[6, 19, 0, 0, 0, 0], &[6, 0, 5, 0, 0, 0], &[6, 0, 0x10, 0, 0, 0]] {
-        assert_eq!(decode_column(bytes, 2, &mut cells, &mut presence), Err(CodecError::FromNewerVersion), "{bytes:?}");
+    for bytes in [[6, 19, 0, 0, 0, 0], [6, 0, 5, 0, 0, 0], [6, 0, 0x10, 0, 0, 0], [6, 6 << 5, 0, 0, 0, 0]] {
+        assert_eq!(decode_column(&bytes, 2, &mut cells, &mut presence), Err(CodecError::FromNewerVersion), "{bytes:?}");
     }
     // All rows have values, yet the form says there are none; and the other way round.
     // And a difference to the column before the first one.
@@ -169,6 +170,31 @@ fn instants_on_a_grid_cost_next_to_nothing_and_jittered_ones_under_a_byte() {
         encode_instants(&vec![0; rows], &mut [0; 9000]),
         Err(CodecError::TooManyRows { rows, rows_max: ROWS_MAX })
     );
+}
+
+#[test]
+fn rare_changes_cost_little_more_than_their_place() {
+    let level = |row: u64| f64::from(u8::from(row >= 37) + u8::from(row >= 200) * 100) + 1e6;
+    let steps: Vec<u64> = (0..240).map(|row| level(row).to_bits()).collect();
+    assert!(check(ColumnKind::Float, &steps, &[Presence::Value; 240]) < 24);
+    let odd: Vec<u64> =
+        (0..240).map(|row| if row / 30 % 2 == 0 { 0.1_f64 + 0.2 } else { 1.0 / 3.0 }.to_bits()).collect();
+    assert!(check(ColumnKind::Float, &odd, &[Presence::Value; 240]) < 100);
+}
+
+#[test]
+fn residuals_of_every_width_come_back_dense_and_sparse() {
+    for width in 0..64 {
+        for every in [1, 5, 17] {
+            let cell = |row: u64| if row % every == 0 { crate::prng::mix(row) >> (63 - width) } else { 0 };
+            let cells: Vec<u64> = (0..240).map(cell).collect();
+            let used = check(ColumnKind::Age, &cells, &[Presence::Value; 240]);
+            let residuals =
+                240_usize.div_ceil(every as usize) + usize::from(every > 1) * 240_usize.div_ceil(every as usize);
+            let most = 40 + 30 * usize::from(every > 1) + residuals * (width as usize + 3).min(64) / 8;
+            assert!(used <= most, "{used} bytes for {width} bits every {every} rows, at most {most}");
+        }
+    }
 }
 
 mod properties {

@@ -17,6 +17,7 @@ mod head;
 mod history;
 mod instants;
 mod integers;
+mod integers_v1;
 mod presence;
 mod stripe;
 mod walk;

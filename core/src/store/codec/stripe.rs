@@ -6,7 +6,7 @@ use super::{
     decimal,
     head::{Form, Head, Reference},
     history::{History, Kept},
-    integers,
+    integers, integers_v1,
     presence::{self, Coding},
 };
 
@@ -117,11 +117,9 @@ impl<const ROWS: usize> StripeEncoder<ROWS> {
             }
             Form::ConstantRaw => writer.bytes(&values[0].to_le_bytes())?,
             Form::Packed => {
-                if !reference.is_difference() {
-                    writer.byte(own.transform)?;
-                }
+                let tag = if reference.is_difference() { 0 } else { own.transform };
                 if let Some(plan) = best.plan {
-                    plan.write(integers, &mut writer)?;
+                    plan.write(tag, integers, &mut writer)?;
                 }
             }
             Form::Raw => {
@@ -164,10 +162,10 @@ impl Body {
             };
             return Self { form, plan: None, bytes };
         }
-        let plan = integers::Plan::of(integers);
+        let plan = integers::Plan::of(integers, integers::VALUES);
         match plan {
-            Some(plan) if 1 + plan.bytes < 8 * own.count => {
-                Self { form: Form::Packed, plan: Some(plan), bytes: 1 + plan.bytes }
+            Some(plan) if plan.bytes < 8 * own.count => {
+                Self { form: Form::Packed, plan: Some(plan), bytes: plan.bytes }
             }
             _ => Self { form: Form::Raw, plan: None, bytes: 8 * own.count },
         }
@@ -184,7 +182,7 @@ impl Body {
             };
             return Self { form, plan: None, bytes };
         }
-        let plan = integers::Plan::of(integers);
+        let plan = integers::Plan::of(integers, integers::VALUES);
         Self { form: Form::Packed, plan, bytes: plan.map_or(0, |plan| plan.bytes) }
     }
 }
@@ -257,9 +255,20 @@ impl<const ROWS: usize> StripeDecoder<ROWS> {
             }
             Form::ConstantRaw => own.set_constant(raw_transform, raw_integer(reader.u64()?)),
             Form::Packed => {
-                own.transform = if difference_to.is_some() { 0 } else { transform(head.kind, &mut reader)? };
                 own.is_constant = false;
-                integers::read(&mut own.integers[..own.count], &mut reader)?;
+                let integers = &mut own.integers[..own.count];
+                let run_head = reader.byte()?;
+                own.transform = run_head & integers::TAG_MASK;
+                if run_head == own.transform {
+                    // Version 1: a byte for the transform, and no references.
+                    integers_v1::read(reader.byte()?, integers, &mut reader)?;
+                } else {
+                    integers::read(run_head, integers, &mut reader)?;
+                }
+                let must_be_0 = head.kind == ColumnKind::Age || difference_to.is_some();
+                if must_be_0 && own.transform != 0 {
+                    return Err(CodecError::Damaged);
+                }
             }
             Form::Raw => {
                 own.transform = raw_transform;
