@@ -233,6 +233,7 @@ impl Loop<'_> {
             self.server.sweep();
             let usage = self.usage();
             self.handle(Input::Usage(usage));
+            self.tell_losses();
         }
         if let Some(interval_ms) = self.watchdog_ms
             && now_ms >= self.watchdog_due_ms
@@ -265,6 +266,13 @@ impl Loop<'_> {
 
     fn handle(&mut self, input: Input<'_>) {
         self.machine.handle(self.surroundings.clock.now(), input, self.surroundings.disk.stored());
+    }
+
+    /// What the disk had to drop goes into the ledger at once.
+    fn tell_losses(&mut self) {
+        while let Some(loss) = self.surroundings.disk.take_loss() {
+            self.handle(Input::Lost(loss.loss()));
+        }
     }
 
     fn handle_event(&mut self, event: &Event) {
@@ -327,6 +335,7 @@ impl Loop<'_> {
             Output::Commit { token } => {
                 let result = self.surroundings.disk.commit();
                 self.handle(Input::Committed { token, result: words(&result) });
+                self.tell_losses();
             }
 
             Output::Reload => self.reload(),

@@ -20,6 +20,8 @@ pub mod prng;
 pub mod time;
 
 #[cfg(feature = "alloc")]
+pub mod ledger;
+#[cfg(feature = "alloc")]
 pub mod math;
 #[cfg(feature = "alloc")]
 pub mod number;

@@ -34,6 +34,10 @@ pub const CHUNK_ROWS_MAX: usize = 16;
 pub const ATTACHES_COUNT_MAX: u32 = 3;
 /// Length of a small state's name. A longer one is refused.
 pub const STATE_KEY_BYTES_MAX: usize = 40;
+/// One page of the ledger of losses, as small state: the smallest slot. Older entries are summed up to fit.
+pub const LEDGER_PAGE_BYTES_MAX: usize = 1024;
+/// Length of the name of what lost something. A longer one is cut.
+pub const LEDGER_SUBJECT_BYTES_MAX: usize = 64;
 
 pub(crate) const KIB: u64 = 1024;
 pub(crate) const MIB: u64 = 1024 * KIB;

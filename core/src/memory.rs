@@ -240,8 +240,8 @@ impl Plan {
             layout_nodes_count: (series_count * 5).div_ceil(2 * sizes::NODE_COLUMNS as u32) + timelines_count * 2,
             raw_pages_count: series_count.div_ceil(sizes::PAGE_COLUMNS as u32) + timelines_count,
             state: match slab_bytes as u64 / KIB {
-                2048.. => state((16, 1024), (4, 16 * 1024), (1, 64 * 1024)),
-                256..2048 => state((8, 1024), (2, 8 * 1024), (1, 16 * 1024)),
+                2048.. => state((20, 1024), (4, 16 * 1024), (1, 64 * 1024)),
+                256..2048 => state((12, 1024), (2, 6 * 1024), (1, 16 * 1024)),
                 _ => state((2, 256), (0, 512), (0, 1024)),
             },
             ring_bytes: 0,

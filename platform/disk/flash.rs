@@ -1,7 +1,7 @@
 //! A data directory on a disk: lock, tail logs and database together.
 
 use super::{
-    Disk, DiskError, DiskSettings, DiskUsage,
+    Disk, DiskError, DiskLoss, DiskSettings, DiskUsage,
     directory::Directory,
     segments::{self, Segments},
     tail_log::TailLog,
@@ -103,9 +103,13 @@ impl Disk for Flash {
             dropped_segment_count: dropped.segment_count,
             dropped_bytes: dropped.bytes,
             dropped_until_ms: dropped.range_ms.map(|(_, t_max_ms)| t_max_ms),
-            expired_segment_count: self.segments.expired_segment_count(),
+            expired_segment_count: self.segments.expired().segment_count,
             failure_count: self.failure_count,
             stall_ms_max: self.stall_ms_max,
         }
+    }
+
+    fn take_loss(&mut self) -> Option<DiskLoss> {
+        self.segments.take_loss()
     }
 }

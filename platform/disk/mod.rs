@@ -17,7 +17,11 @@ pub mod ram;
 pub mod segments;
 pub mod tail_log;
 
-use holdfast_core::{daemon::output::Put, store::stored::Stored};
+use holdfast_core::{
+    daemon::output::Put,
+    ledger::{Loss, Reason},
+    store::stored::Stored,
+};
 use std::{io, path::PathBuf};
 
 /// What the daemon asks of its disk. Failed writes are remembered and told once, by the sync or commit they belong to.
@@ -47,6 +51,26 @@ pub trait Disk {
     fn store_uuid(&self) -> [u8; 16];
 
     fn usage(&mut self) -> DiskUsage;
+    /// What was dropped or set aside and not taken yet, oldest first; each was logged when it happened.
+    fn take_loss(&mut self) -> Option<DiskLoss>;
+}
+
+/// Stored samples that are gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskLoss {
+    pub reason: Reason,
+    /// The file.
+    pub subject: String,
+    /// Smallest and largest timestamp among them.
+    pub span_ms: Option<(i64, i64)>,
+    /// At most so many: places of the segments where a series was absent are counted too.
+    pub samples: u64,
+}
+
+impl DiskLoss {
+    pub fn loss(&self) -> Loss<'_> {
+        Loss::new(self.reason, &self.subject, self.samples).over(self.span_ms)
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -2,7 +2,7 @@
 //!
 //! History is what the slab holds; a restart in the same boot still attaches to it.
 
-use super::{Disk, DiskError, DiskUsage};
+use super::{Disk, DiskError, DiskLoss, DiskUsage};
 use holdfast_core::{
     daemon::output::Put,
     store::stored::{NothingStored, Stored},
@@ -44,5 +44,8 @@ impl Disk for Ram {
     }
     fn usage(&mut self) -> DiskUsage {
         DiskUsage::default()
+    }
+    fn take_loss(&mut self) -> Option<DiskLoss> {
+        None
     }
 }

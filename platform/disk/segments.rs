@@ -11,11 +11,12 @@ mod read;
 mod schema;
 
 use super::{
-    DiskError,
+    DiskError, DiskLoss,
     directory::{self, DATABASE, Directory},
 };
 use holdfast_core::{
     daemon::output::Put,
+    ledger::Reason,
     store::stored::{LayoutPart, SegmentMeta},
     time::Rfc3339Ms,
 };
@@ -56,7 +57,9 @@ pub struct Segments {
     opened: Instant,
     transaction: Transaction,
     dropped: Dropped,
-    expired_segment_count: u64,
+    expired: Dropped,
+    /// Told to nobody yet. One for each reason at most.
+    losses: Vec<DiskLoss>,
 }
 
 /// The largest ever stored, so that an index scan knows how far back it must begin.
@@ -73,14 +76,16 @@ struct Transaction {
     full: bool,
     put_bytes: u64,
     dropped: Dropped,
-    expired_segment_count: u64,
+    expired: Dropped,
 }
 
-/// Segments that were deleted for room.
+/// Segments that were deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Dropped {
     pub segment_count: u64,
     pub bytes: u64,
+    /// Samples at most: places where a series was absent are counted too.
+    pub samples: u64,
     /// Smallest and largest sample timestamp among them.
     pub range_ms: Option<(i64, i64)>,
 }
@@ -90,6 +95,7 @@ impl Segments {
     /// and an empty one is made in its place; a foreign database is an error. [`refuse_newer`] comes first.
     pub fn open(directory: &Directory, quota_bytes: u64, heap_bytes_max: u64) -> Result<Self, DiskError> {
         let path = directory.file(DATABASE);
+        let mut losses = Vec::new();
         let (connection, store_uuid) = match schema::open(&path, heap_bytes_max) {
             Err(DiskError::Database { source, .. }) if is_damage(&source) => {
                 let aside = set_aside(directory, &path)?;
@@ -98,6 +104,7 @@ impl Segments {
                     path.display(),
                     aside.display()
                 );
+                losses.push(set_aside_loss(&aside));
                 schema::open(&path, heap_bytes_max)?
             }
             result => result?,
@@ -114,7 +121,8 @@ impl Segments {
             opened: Instant::now(),
             transaction: Transaction::default(),
             dropped: Dropped::default(),
-            expired_segment_count: 0,
+            expired: Dropped::default(),
+            losses,
         };
         segments.load_bounds().map_err(|source| segments.error(source))?;
         segments.shrink_to_quota().map_err(|source| segments.error(source))?;
@@ -131,8 +139,13 @@ impl Segments {
     }
 
     /// What was deleted because its time was over, since start.
-    pub fn expired_segment_count(&self) -> u64 {
-        self.expired_segment_count
+    pub fn expired(&self) -> Dropped {
+        self.expired
+    }
+
+    /// The oldest loss that nobody was told of.
+    pub fn take_loss(&mut self) -> Option<DiskLoss> {
+        (!self.losses.is_empty()).then(|| self.losses.remove(0))
     }
 
     /// Adds to the open transaction, beginning one when there is none. After a failure the rest of the transaction is
@@ -159,7 +172,17 @@ impl Segments {
         }
         let ended = std::mem::take(&mut self.transaction);
         let Some(failure) = ended.failure else {
-            self.expired_segment_count += ended.expired_segment_count;
+            self.expired.merge(&ended.expired);
+            if let Some((t_min_ms, t_max_ms)) = ended.expired.range_ms {
+                log::info!(
+                    "retention: {} segments ({} bytes) with samples from {} to {} were dropped",
+                    ended.expired.segment_count,
+                    ended.expired.bytes,
+                    Rfc3339Ms(t_min_ms),
+                    Rfc3339Ms(t_max_ms)
+                );
+                self.lose(Reason::Retention, &ended.expired);
+            }
             self.account(ended.dropped, "the disk quota is reached");
             return Ok(());
         };
@@ -257,14 +280,14 @@ impl Segments {
             let expired: Option<Row> = self
                 .connection
                 .prepare_cached(
-                    "SELECT sequence, timeline, layout, t_min, t_max, length(bytes) FROM segments WHERE t_max < ?1 \
-                     ORDER BY t_max LIMIT 1",
+                    "SELECT sequence, timeline, layout, t_min, t_max, length(bytes), row_count * column_count \
+                     FROM segments WHERE t_max < ?1 ORDER BY t_max LIMIT 1",
                 )?
                 .query_row([t_ms], Row::read)
                 .optional()?;
             let Some(row) = expired else { break };
             self.delete(&row)?;
-            self.transaction.expired_segment_count += 1;
+            self.transaction.expired.add(&row);
         }
         Ok(())
     }
@@ -294,7 +317,8 @@ impl Segments {
     fn oldest_segment(&self) -> rusqlite::Result<Option<Row>> {
         self.connection
             .prepare_cached(
-                "SELECT sequence, timeline, layout, t_min, t_max, length(bytes) FROM segments ORDER BY sequence LIMIT 1",
+                "SELECT sequence, timeline, layout, t_min, t_max, length(bytes), row_count * column_count \
+                 FROM segments ORDER BY sequence LIMIT 1",
             )?
             .query_row([], Row::read)
             .optional()
@@ -385,6 +409,7 @@ impl Segments {
     fn account(&mut self, dropped: Dropped, why: &str) {
         let Some((t_min_ms, t_max_ms)) = dropped.range_ms else { return };
         self.dropped.merge(&dropped);
+        self.lose(Reason::Quota, &dropped);
         log::warn!(
             "{why}: {} oldest segments ({} bytes) with samples from {} to {} were dropped",
             dropped.segment_count,
@@ -392,6 +417,22 @@ impl Segments {
             Rfc3339Ms(t_min_ms),
             Rfc3339Ms(t_max_ms)
         );
+    }
+
+    /// Keeps a loss until it is taken.
+    fn lose(&mut self, reason: Reason, gone: &Dropped) {
+        match self.losses.iter_mut().find(|loss| loss.reason == reason) {
+            Some(loss) => {
+                let before = Dropped { samples: loss.samples, range_ms: loss.span_ms, ..Dropped::default() };
+                let mut all = *gone;
+                all.merge(&before);
+                (loss.samples, loss.span_ms) = (all.samples, all.range_ms);
+            }
+            None => {
+                let subject = DATABASE.to_owned();
+                self.losses.push(DiskLoss { reason, subject, span_ms: gone.range_ms, samples: gone.samples });
+            }
+        }
     }
 
     fn fail(&mut self, error: &PutError) {
@@ -455,6 +496,7 @@ impl Dropped {
         self.merge(&Self {
             segment_count: 1,
             bytes: row.bytes.max(0) as u64,
+            samples: row.samples.max(0) as u64,
             range_ms: Some((row.t_min_ms, row.t_max_ms)),
         });
     }
@@ -462,6 +504,7 @@ impl Dropped {
     fn merge(&mut self, other: &Self) {
         self.segment_count += other.segment_count;
         self.bytes += other.bytes;
+        self.samples += other.samples;
         self.range_ms = match (self.range_ms, other.range_ms) {
             (Some((a_min, a_max)), Some((b_min, b_max))) => Some((a_min.min(b_min), a_max.max(b_max))),
             (one, other) => one.or(other),
@@ -477,6 +520,7 @@ struct Row {
     t_min_ms: i64,
     t_max_ms: i64,
     bytes: i64,
+    samples: i64,
 }
 
 impl Row {
@@ -488,6 +532,7 @@ impl Row {
             t_min_ms: row.get(3)?,
             t_max_ms: row.get(4)?,
             bytes: row.get(5)?,
+            samples: row.get(6)?,
         })
     }
 }
@@ -524,6 +569,12 @@ fn set_aside(directory: &Directory, path: &Path) -> Result<PathBuf, DiskError> {
         _ => {}
     }
     Ok(aside)
+}
+
+/// Nobody knows what was in it.
+fn set_aside_loss(aside: &Path) -> DiskLoss {
+    let subject = aside.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    DiskLoss { reason: Reason::DatabaseSetAside, subject, span_ms: None, samples: 0 }
 }
 
 /// Looks at the version before anything is written beside the database.

@@ -1,9 +1,10 @@
 //! What every [`Disk`] promises, checked on SQLite and files and on the fake.
 
 use crate::fake_stored::FakeDisk;
-use holdfast::disk::{Disk, DiskSettings, flash::Flash};
+use holdfast::disk::{Disk, DiskLoss, DiskSettings, flash::Flash};
 use holdfast_core::{
     daemon::output::Put,
+    ledger::Reason,
     prng::Prng,
     store::{
         TimelineKey,
@@ -264,8 +265,12 @@ fn what_ended_before_the_instant_goes_and_what_ended_at_it_stays() {
         disk.put(Put::DropBefore { t_ms: 1_999 });
         disk.commit().expect("committed");
         assert_eq!(rows(disk, 7, 0), [1, 2]);
+        assert_eq!(disk.take_loss(), None);
         disk.put(Put::DropBefore { t_ms: 2_000 });
         disk.commit().expect("committed");
+        let (reason, subject) = (Reason::Retention, "holdfast.db".to_owned());
+        let loss = DiskLoss { reason, subject, span_ms: Some((1_000, 1_999)), samples: 10 };
+        assert_eq!((disk.take_loss(), disk.take_loss()), (Some(loss), None), "told once");
         assert_eq!(rows(disk, 7, 0), [2]);
         assert!(layout(disk, 70).is_empty(), "no segment names it any more");
         assert_eq!(disk.stored().oldest_ms().expect("readable"), Some(1_500));

@@ -2,9 +2,10 @@
 //!
 //! It keeps what is on the medium apart from what was only asked for, so a power cut is one call.
 
-use holdfast::disk::{Disk, DiskError, DiskUsage};
+use holdfast::disk::{Disk, DiskError, DiskLoss, DiskUsage};
 use holdfast_core::{
     daemon::output::Put,
+    ledger::Reason,
     store::{
         TimelineKey,
         stored::{LayoutPart, SegmentBytes, SegmentMeta, SegmentVisit, Stored, StoredError},
@@ -19,6 +20,8 @@ struct Tables {
     layouts: BTreeMap<(u64, u32), Part>,
     part_next: u64,
     state: BTreeMap<String, Vec<u8>>,
+    /// Samples dropped by retention that nobody was told of, with their range.
+    expired: Option<(u64, (i64, i64))>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +49,7 @@ pub struct FakeDisk {
     position: Option<(u64, usize, usize)>,
     /// The next commits and syncs fail, and nothing of them is kept.
     pub failing: bool,
+    losses: Vec<DiskLoss>,
 }
 
 impl FakeDisk {
@@ -53,6 +57,7 @@ impl FakeDisk {
     /// taken.
     pub fn cut_power(&mut self, unsynced_bytes_kept: usize) {
         self.open = self.committed.clone();
+        self.losses.clear();
         for log in &mut self.logs {
             let mut kept = log.synced.clone();
             let differing: Vec<usize> =
@@ -157,6 +162,10 @@ impl Disk for FakeDisk {
             self.open = self.committed.clone();
             return Err("the fake disk fails".to_owned());
         }
+        if let Some((samples, span_ms)) = self.open.expired.take() {
+            let (subject, reason) = ("holdfast.db".to_owned(), Reason::Retention);
+            self.losses.push(DiskLoss { reason, subject, span_ms: Some(span_ms), samples });
+        }
         self.committed = self.open.clone();
         Ok(())
     }
@@ -173,6 +182,10 @@ impl Disk for FakeDisk {
         let disk_bytes = self.committed.segments.values().map(|(_, bytes)| bytes.len() as u64).sum();
         DiskUsage { disk_bytes, ..DiskUsage::default() }
     }
+
+    fn take_loss(&mut self) -> Option<DiskLoss> {
+        (!self.losses.is_empty()).then(|| self.losses.remove(0))
+    }
 }
 
 impl Tables {
@@ -187,6 +200,9 @@ impl Tables {
                 .map(|(meta, _)| *meta);
             let Some(meta) = expired else { return };
             self.segments.remove(&meta.sequence);
+            let (samples, (t_min_ms, t_max_ms)) = self.expired.unwrap_or((0, (meta.t_min_ms, meta.t_max_ms)));
+            let samples = samples + u64::from(meta.row_count) * u64::from(meta.column_count);
+            self.expired = Some((samples, (t_min_ms.min(meta.t_min_ms), t_max_ms.max(meta.t_max_ms))));
             let newest = self.layouts.iter().filter(|(_, part)| part.timeline == meta.timeline);
             let newest = newest.max_by_key(|(_, part)| part.part).map(|((layout, _), _)| *layout);
             let is_used = self.segments.values().any(|(other, _)| other.layout == meta.layout);

@@ -61,6 +61,14 @@ fn a_disk_that_is_away_for_long_costs_only_the_oldest_rows_and_they_are_named() 
     World::disk_away(0);
 }
 
+#[test]
+fn what_was_lost_is_still_known_after_kills_and_power_cuts() {
+    let _others_may_run_too = HEAP.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+    for seed in 0..3 {
+        World::losses(seed);
+    }
+}
+
 /// Nothing in the daemon or on its disk grows with its age, and what it tells stays right.
 #[test]
 fn a_day_ends_as_it_began() {

@@ -198,6 +198,15 @@ impl World {
         let _ = world.daemon.take().map(Daemon::into_slab);
     }
 
+    /// Losses while the disk is away, a killed process, and power cuts before and after the next flush.
+    pub fn losses(seed: u64) {
+        let scale = Scale { is_tight: true, ..Self::short(seed) };
+        let mut world = Self::new(seed, scale);
+        world.start();
+        world.losses_survive();
+        let _ = world.daemon.take().map(Daemon::into_slab);
+    }
+
     fn live(seed: u64, scale: Scale) -> End {
         let mut world = Self::new(seed, scale);
         world.start();
@@ -467,6 +476,9 @@ impl World {
             }
             Output::Commit { token } => {
                 let result = self.disk.commit();
+                while let Some(loss) = self.disk.take_loss() {
+                    self.handle(Input::Lost(loss.loss()));
+                }
                 if result.is_err() {
                     self.sync_failed_up_ms = Some(self.up_ms);
                 }

@@ -20,6 +20,8 @@ pub(super) struct Alertmanager {
     pub outbox: Outbox,
     pub in_flight: Option<PostId>,
     pub last_error: String,
+    /// Alerts dropped or refused that are in the ledger.
+    pub lost_told: u64,
 }
 
 impl Alertmanager {
@@ -48,6 +50,7 @@ impl Daemon<'_> {
                     outbox,
                     in_flight: None,
                     last_error: String::new(),
+                    lost_told: 0,
                 }
             });
             peer.timeout_ms = one.timeout_ms;
@@ -113,6 +116,7 @@ impl Daemon<'_> {
         } else if changed {
             self.log(Level::Warn, "alertmanager-down", format_args!("{url}: {error}; alerts wait and are told later"));
         }
+        self.alerts_lost();
         self.save_outboxes();
         true
     }

@@ -13,12 +13,13 @@ use super::{
     output::{Level, Output, Put},
 };
 use crate::{
+    ledger::{Loss, Reason},
     prng,
     spill::SealReason,
-    store::{TimelineId, TimelineKey, stored::Stored},
+    store::{RowsLost, TimelineId, TimelineKey, stored::Stored},
     time::{Now, Rfc3339},
 };
-use alloc::{format, string::String, vec::Vec};
+use alloc::vec::Vec;
 use core::ops::Range;
 
 /// Alerts that changed wait at most this long for the medium, which also bounds how often a flush can be hurried.
@@ -182,21 +183,22 @@ impl Daemon<'_> {
     fn tell_evicted(&mut self) {
         let timelines: Vec<TimelineId> = self.store.timelines().collect();
         for timeline in timelines {
-            let rows = self.store.rows_lost(timeline);
-            if rows.is_empty() {
-                continue;
-            }
-            self.store.rows_lost_clear(timeline);
+            let Some(RowsLost { rows, samples, span_ms }) = self.store.rows_lost(timeline) else { continue };
             let key = self.store.timeline_key(timeline);
-            let left_ms = self.store.row_instant(timeline, self.store.rows(timeline).start);
-            let before = left_ms.map_or(String::new(), |left_ms| format!(", before {}", Rfc3339(left_ms)));
+            let name = self.timeline_name(key);
+            // Before it is cleared: a process that is killed in between counts twice rather than not at all.
+            self.lose(&Loss::new(Reason::Evicted, &name, samples).over(Some(span_ms)).of_rows(rows.clone()));
+            self.store.rows_lost_clear(timeline);
             self.log_cause(
                 Level::Error,
                 prng::mix(key.0 ^ rows.start),
                 format_args!(
-                    "rows {}..{} of timeline {:016x}{before} left memory before they were stored; look at the disk, or give \
-                     the daemon more memory",
-                    rows.start, rows.end, key.0
+                    "rows {}..{} of {name}, {} to {}, left memory before they were stored; look at the disk, or give the \
+                     daemon more memory",
+                    rows.start,
+                    rows.end,
+                    Rfc3339(span_ms.0),
+                    Rfc3339(span_ms.1)
                 ),
             );
         }

@@ -1,6 +1,7 @@
 //! Everything that can happen.
 
 use super::settings::Settings;
+use crate::ledger::Loss;
 use alloc::boxed::Box;
 
 /// A scrape in flight. Never reused while the process lives.
@@ -73,6 +74,9 @@ pub enum Input<'a> {
 
     /// Memory and disk as the platform sees them, once in a few seconds.
     Usage(Usage),
+
+    /// The platform had to drop something that was stored, or found it damaged, and has logged it.
+    Lost(Loss<'a>),
 
     /// SIGTERM or SIGINT: flush and end. Answered by `Output::Stopped`.
     Stop,

@@ -7,7 +7,12 @@ use super::{
     settings::Opened,
     status::HOLDFAST_VERSION,
 };
-use crate::{rules::Group, store::stored::Stored, time::Now};
+use crate::{
+    ledger::{Ledger, Reason},
+    rules::Group,
+    store::stored::Stored,
+    time::Now,
+};
 use alloc::vec::Vec;
 
 /// What the daemon counts itself. Totals since the process started.
@@ -37,6 +42,9 @@ pub struct Counters {
 
 /// Name, kind, help, value of each of several things.
 type Family<T> = (&'static str, Kind, &'static str, fn(&T) -> f64);
+
+/// Name, help, value of each reason.
+type LossFamily = (&'static str, &'static str, fn(&Ledger, Reason) -> u64);
 
 /// Name, kind, help, value.
 type Row = (&'static str, Kind, &'static str, fn(&Daemon<'_>) -> f64);
@@ -179,6 +187,20 @@ impl Daemon<'_> {
         out.family("holdfast_memory_region_size", Kind::Gauge, "Entries or bytes each region of the store has.");
         for region in usage.regions {
             out.labelled(&[("region", region.region.name())], region.total as f64);
+        }
+        let loss_families: [LossFamily; 2] = [
+            ("holdfast_losses_total", "What was ever lost, by reason, since the store was made.", Ledger::count),
+            (
+                "holdfast_loss_events_total",
+                "How often something was lost, by reason, since the store was made.",
+                Ledger::events,
+            ),
+        ];
+        for (name, help, value) in loss_families {
+            out.family(name, Kind::Counter, help);
+            for reason in Reason::all() {
+                out.labelled(&[("reason", reason.name())], value(&self.ledger, reason) as f64);
+            }
         }
         self.forward_metrics(now, stored, &mut out);
         let peer_families: [Family<Alertmanager>; 4] = [

@@ -11,6 +11,7 @@ mod alertmanagers;
 mod answer;
 mod exposition;
 mod flush;
+mod losses;
 mod metrics;
 mod reader;
 mod requests;
@@ -32,6 +33,7 @@ pub use {
 };
 
 use crate::{
+    ledger::{Ledger, Loss, Reason},
     prng,
     promql::source::Source,
     rules::{self, RuleOptions},
@@ -51,6 +53,7 @@ use alloc::{
 use answer::{Answer, Answers, Step};
 use flush::Flush;
 use input::{FetchId, RequestId, Usage};
+use losses::KnownDamage;
 use metrics::Counters;
 use output::{FetchWhat, Level, OUTPUT_BYTES_MAX, PostKind};
 use reader::Reader;
@@ -80,6 +83,8 @@ pub struct Daemon<'m> {
     reload_errors: Option<String>,
     configured_wall_ms: i64,
     counters: Counters,
+    ledger: Ledger,
+    known_damage: KnownDamage,
     usage: Usage,
     oldest_ms: Option<i64>,
     /// The rules took the last bite: requests have the next one.
@@ -113,6 +118,7 @@ impl<'m> Daemon<'m> {
         let answers = Answers::new(half_of_queries(&options), options.query_count_max);
         let rules = rules::Engine::new(settings.rule_groups.clone(), rule_options(&options, &settings), now)?;
         let flush = Flush::new(options.flush_interval_ms, now);
+        let (ledger, ledger_errors) = losses::restore(&store);
         let mut daemon = Self {
             options,
             settings: Settings::default(),
@@ -131,6 +137,8 @@ impl<'m> Daemon<'m> {
             reload_errors: None,
             configured_wall_ms: now.wall_ms,
             counters: Counters::default(),
+            ledger,
+            known_damage: KnownDamage::default(),
             usage: Usage::default(),
             oldest_ms: stored.oldest_ms().ok().flatten(),
             rules_wait: false,
@@ -140,6 +148,10 @@ impl<'m> Daemon<'m> {
             next_target: 0,
             stopping: false,
         };
+        for error in ledger_errors {
+            daemon.lose(&Loss::new(Reason::StateSetAside, "the ledger of losses", 0));
+            daemon.log(Level::Error, "ledger-restore", format_args!("{error}"));
+        }
         if let Some(bytes) = daemon.store.state_get(rules_run::RULES_STATE)
             && let Err(error) = daemon.rules.restore(bytes, daemon.store.state_get(rules_run::RULES_ALIVE), now)
         {
@@ -185,6 +197,7 @@ impl<'m> Daemon<'m> {
             Input::Settings(settings) => self.reload(now, *settings, stored),
             Input::SettingsRefused { errors } => self.reload_refused(errors),
             Input::Usage(usage) => self.used(usage, stored),
+            Input::Lost(loss) => self.platform_lost(&loss),
             Input::Stop => {
                 self.stopping = true;
                 self.save_rules(now);
@@ -233,7 +246,10 @@ impl<'m> Daemon<'m> {
         }
         let mut reader = Reader::new(&self.store, stored);
         let source: &mut dyn Source = &mut reader;
-        match self.answers.step(now, source, buf) {
+        let step = self.answers.step(now, source, buf);
+        let damage = reader.into_damage();
+        self.damage_found(damage);
+        match step {
             Step::Head { request, status, headers } => return Output::Respond { request, status, headers },
             Step::Piece { request, bytes, last, broken } => {
                 return Output::RespondBody { request, bytes, last, broken };
@@ -248,6 +264,11 @@ impl<'m> Daemon<'m> {
     /// Ends at once, as a killed process does, and gives the slab back as it is.
     pub fn into_slab(self) -> &'m mut [u8] {
         self.store.into_slab()
+    }
+
+    /// What was ever lost.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     fn next_due_mono_ms(&self, now: Now) -> u64 {
@@ -446,6 +467,9 @@ fn text(bytes: &[u8]) -> &str {
     }
 }
 
+#[cfg(test)]
+#[path = "losses_tests.rs"]
+mod losses_tests;
 #[cfg(test)]
 #[path = "daemon_tests.rs"]
 mod tests;

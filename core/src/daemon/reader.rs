@@ -18,25 +18,51 @@ use core::ops::Range;
 use hashbrown::{HashTable, hash_table::Entry};
 
 /// Stored units that were left out since the reader was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Damage {
-    pub segments: u64,
-    pub layouts: u64,
-    /// Segment last left out, and why.
-    pub segment_last: Option<(u64, FormatError)>,
-    /// Layout last left out, and why.
-    pub layout_last: Option<(u64, FormatError)>,
+    /// The first of them; the others are met again when these are known.
+    pub units: heapless::Vec<DamagedUnit, DAMAGED_UNITS_MAX>,
+}
+
+const DAMAGED_UNITS_MAX: usize = 8;
+
+/// A segment or a layout part that could not be read, in whole or in part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DamagedUnit {
+    /// `None`: it is the layout.
+    pub sequence: Option<u64>,
+    pub layout: u64,
+    pub timeline: TimelineKey,
+    pub rows: Option<Range<u64>>,
+    pub span_ms: Option<(i64, i64)>,
+    /// At most so many, absent ones counted; 0: nobody knows.
+    pub samples: u64,
+    pub error: FormatError,
 }
 
 impl Damage {
     fn segment(&mut self, meta: &SegmentMeta, error: FormatError) {
-        self.segments += 1;
-        self.segment_last = Some((meta.sequence, error));
+        self.unit(DamagedUnit {
+            sequence: Some(meta.sequence),
+            layout: meta.layout,
+            timeline: meta.timeline,
+            rows: Some(meta.row_from..meta.row_from + u64::from(meta.row_count)),
+            span_ms: Some((meta.t_min_ms, meta.t_max_ms)),
+            samples: u64::from(meta.row_count) * u64::from(meta.column_count),
+            error,
+        });
     }
 
-    fn layout(&mut self, layout: u64, error: FormatError) {
-        self.layouts += 1;
-        self.layout_last = Some((layout, error));
+    fn layout(&mut self, layout: u64, timeline: TimelineKey, error: FormatError) {
+        self.unit(DamagedUnit { sequence: None, layout, timeline, rows: None, span_ms: None, samples: 0, error });
+    }
+
+    fn unit(&mut self, unit: DamagedUnit) {
+        let is_known = self.units.iter().any(|known| (known.sequence, known.layout) == (unit.sequence, unit.layout));
+        if !is_known {
+            // A full list is no loss: see above.
+            let _ = self.units.push(unit);
+        }
     }
 }
 
@@ -67,8 +93,8 @@ impl<'a, 'm> Reader<'a, 'm> {
         Self { store, stored, segments: SegmentReader::default(), damage: Damage::default() }
     }
 
-    /// What had to be left out so far.
-    pub fn damage(&self) -> Damage {
+    /// What had to be left out.
+    pub fn into_damage(self) -> Damage {
         self.damage
     }
 
@@ -226,7 +252,7 @@ impl<'a, 'm> Reader<'a, 'm> {
             if let Err(error) = read
                 && part.column_from >= column_from
             {
-                damage.layout(layout, error);
+                damage.layout(layout, part.timeline, error);
             }
             bytes < LABELS_PASS_BYTES
         })?;
@@ -265,7 +291,7 @@ impl Source for Reader<'_, '_> {
                     fits
                 });
                 if let Err(error) = read {
-                    damage.layout(part.layout, error);
+                    damage.layout(part.layout, part.timeline, error);
                 }
                 fits
             })

@@ -99,7 +99,7 @@ fn ram_and_segments_read_as_one_whatever_the_range() {
             .collect();
         assert_eq!(read_all(&mut reader, start_ms, end_ms), expected, "{from}..={to}");
     }
-    assert_eq!(reader.damage(), Damage::default());
+    assert_eq!(reader.into_damage(), Damage::default());
 }
 
 #[test]
@@ -170,7 +170,6 @@ fn damaged_units_are_left_out_and_counted_and_the_rest_is_answered() {
     let found = read_all(&mut reader, 0, i64::MAX);
     assert!(found.len() < fixture.model.len() && found.len() >= fixture.model.len() - 3 * rows);
     assert!(found.iter().all(|(key, bits)| fixture.model[key] == *bits));
-    assert_eq!(reader.damage().segment_last.unwrap().0, sequence);
     let mut given = 0;
     reader
         .rows_read(timeline, 0..30, &mut |column| {
@@ -179,11 +178,15 @@ fn damaged_units_are_left_out_and_counted_and_the_rest_is_answered() {
         })
         .unwrap();
     assert_eq!(given, 20 * 3, "the rows that are in RAM");
+    let units = reader.into_damage().units;
+    assert_eq!(units.iter().map(|unit| unit.sequence).collect::<Vec<_>>(), [Some(sequence)], "named once");
+    assert_eq!(units[0].rows, Some(0..rows as u64));
     let (layout, _) = *fixture.stored_only.database.layouts.keys().next().unwrap();
     fixture.disk.database.layouts.get_mut(&(layout, 0)).unwrap().2[60] ^= 1;
     let mut reader = Reader::new(&store, &mut fixture.disk.database);
     select(&mut reader, &[], 0, i64::MAX);
-    assert_eq!((reader.damage().layouts, reader.damage().layout_last.unwrap().0), (1, layout));
+    let units = reader.into_damage().units;
+    assert_eq!(units.iter().map(|unit| (unit.sequence, unit.layout)).collect::<Vec<_>>(), [(None, layout)]);
 }
 
 #[test]

@@ -140,6 +140,7 @@ impl Daemon<'_> {
             }),
             Route::Version => Answer::whole(request, 200, TEXT, self.version()),
             Route::StatusHoldfast => self.holdfast_status(now, request, stored),
+            Route::StatusLosses => self.losses_status(request),
             Route::Federate => self.federate(now, request, params)?,
             Route::Metrics => Answer::whole(request, 200, EXPOSITION, self.metrics(now, stored)),
             Route::Healthy => Answer::text(request, 200, "Holdfast is healthy.\n"),

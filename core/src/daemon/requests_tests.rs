@@ -437,7 +437,7 @@ fn the_status_pages_tell_about_this_process() {
         r#""memory":{"limit_bytes":16777216,"resident_bytes":0,"resident_peak_bytes":0,"regions":[{"name":"series","#,
         r#""disk":{"used_bytes":0,"quota_bytes":536870912,"oldest_ms":null}"#,
         r#""store":{"series":9,"series_max":"#,
-        r#""forward":[],"notices":[]}"#,
+        r#""forward":[],"losses":[],"notices":[]}"#,
     ] {
         assert!(holdfast.contains(field), "{field}: {holdfast}");
     }

@@ -1,6 +1,6 @@
 //! The store as the forwarders' queue: rows by number, in RAM or in stored segments.
 
-use super::reader::Reader;
+use super::reader::{Damage, Reader};
 use crate::{
     forward::{ColumnVisit, RowSample, RowSource, RowsUnreadable, Run},
     store::{Store, TimelineKey, stored::Stored},
@@ -74,9 +74,8 @@ impl<'a, 'm> HeldRows<'a, 'm> {
     }
 
     /// Stored units that had to be left out.
-    pub fn damaged_units(&self) -> u64 {
-        let damage = self.reader.damage();
-        damage.segments + damage.layouts
+    pub fn damage(self) -> Damage {
+        self.reader.into_damage()
     }
 }
 

@@ -3,11 +3,13 @@
 use super::{Daemon, Source, alertmanagers::Alertmanager, output::Level, reader::Reader};
 use crate::{
     labels::LabelSet,
+    ledger::{Loss, Reason},
     prng,
     rules::Advance,
     store::{Missing, Refused, TimelineKey, stored::Stored},
     time::Now,
 };
+use alloc::string::String;
 
 /// Samples one bite of a rule may read: about a millisecond on a slow core.
 const BITE_SAMPLES: usize = 20_000;
@@ -24,16 +26,24 @@ impl Daemon<'_> {
         }
         let mut reader = Reader::new(&self.store, stored);
         let source: &mut dyn Source = &mut reader;
-        let (refused, committed) = match self.rules.advance(now, source, BITE_SAMPLES) {
+        let mut lost = None;
+        let advance = self.rules.advance(now, source, BITE_SAMPLES);
+        let damage = reader.into_damage();
+        let (refused, committed) = match advance {
             Advance::Idle => return false,
-            Advance::More => return true,
+            Advance::More => {
+                self.damage_found(damage);
+                return true;
+            }
             Advance::Write { timeline_name, t_ms, samples } => {
-                drop(reader);
                 let key = TimelineKey(prng::stable_hash(timeline_name.as_bytes()));
                 self.held.number_rows(&mut self.store, key);
                 match write_row(&mut self.store, key, t_ms, samples) {
                     Ok(count) => (None, count),
-                    Err(refused) => (Some(refused), 0),
+                    Err((refused, count)) => {
+                        lost = Some((String::from(timeline_name), t_ms, count));
+                        (Some(refused), 0)
+                    }
                 }
             }
             Advance::GroupDone => {
@@ -41,11 +51,17 @@ impl Daemon<'_> {
                 for peer in &mut self.alertmanagers {
                     peer.outbox.push(&alerts);
                 }
+                self.damage_found(damage);
+                self.alerts_lost();
                 self.save_rules(now);
                 self.save_outboxes();
                 return true;
             }
         };
+        self.damage_found(damage);
+        if let Some((name, t_ms, count)) = lost {
+            self.lose(&Loss::new(Reason::SeriesRefused, &name, count).over(Some((t_ms, t_ms))));
+        }
         self.counters.rule_samples += u64::from(committed);
         if let Some(refused) = refused {
             self.counters.rule_rows_refused += 1;
@@ -88,19 +104,20 @@ impl Daemon<'_> {
 }
 
 /// One row; series that the row before had and this one lacks end with a stale marker. A series the store has no room
-/// for is left out, and said at the end.
+/// for is left out; the error counts them.
 fn write_row(
     store: &mut crate::store::Store<'_>,
     key: TimelineKey,
     t_ms: i64,
     samples: &[(LabelSet, u64)],
-) -> Result<u32, Refused> {
-    let timeline = store.timeline_open(key)?;
-    store.row_begin(timeline, t_ms)?;
-    let mut refused = None;
+) -> Result<u32, (Refused, u64)> {
+    let all = |refused| (refused, samples.len() as u64);
+    let timeline = store.timeline_open(key).map_err(all)?;
+    store.row_begin(timeline, t_ms).map_err(all)?;
+    let mut refused: Option<(Refused, u64)> = None;
     for (labels, bits) in samples {
         if let Err(error) = store.row_put(timeline, labels.as_ref(), *bits, None) {
-            refused = Some(error);
+            refused = Some((error, refused.map_or(1, |(_, count)| count + 1)));
         }
     }
     let committed = store.row_commit(timeline, Missing::Stale);

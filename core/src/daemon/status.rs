@@ -276,6 +276,7 @@ impl Daemon<'_> {
                         });
                     }
                 });
+                json.key("losses").array(|json| self.write_losses_newest(json));
                 json.key("notices").array(|json| {
                     for notice in self.notices() {
                         json.text(&notice);

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     api::{ApiError, Json, Params},
     promql,
-    scrape::{Health, Progress, Target, TargetSpec},
+    scrape::{Health, Progress, Target, TargetCounters, TargetSpec},
     time::Now,
 };
 use alloc::{
@@ -29,6 +29,8 @@ pub(super) struct TargetSlot {
     pub number: u32,
     pub target: Target,
     pub fetch: Option<FetchId>,
+    /// What of its losses is in the ledger.
+    pub lost_told: TargetCounters,
 }
 
 impl Daemon<'_> {
@@ -53,7 +55,7 @@ impl Daemon<'_> {
                 }
                 let number = self.next_target;
                 self.next_target += 1;
-                self.targets.push(TargetSlot { number, target, fetch: None });
+                self.targets.push(TargetSlot { number, target, fetch: None, lost_told: TargetCounters::default() });
             }
         }
         for slot in before {
@@ -138,6 +140,7 @@ impl Daemon<'_> {
                 format_args!("new series of {url} are not stored, the known ones go on: {refused}"),
             );
         }
+        self.target_lost(index);
         self.rows_written();
     }
 
@@ -302,7 +305,7 @@ pub(super) enum FetchEvent<'a> {
 }
 
 /// The URL, or what stands for it where the target is this host.
-fn target_name(target: &Target) -> String {
+pub(super) fn target_name(target: &Target) -> String {
     match target.spec().kind {
         JobKind::Http => target.spec().url.to_string(),
         JobKind::Host => "host:".to_string() + target.spec().discovered_labels.get("__address__").unwrap_or(""),

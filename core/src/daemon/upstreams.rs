@@ -12,7 +12,7 @@ use crate::{
     forward::{ForwardSettings, Forwarder, Lag},
     prng,
     store::stored::Stored,
-    time::{Now, Rfc3339},
+    time::Now,
 };
 use alloc::{format, string::String, vec::Vec};
 
@@ -41,6 +41,7 @@ pub fn state_keys(settings: &Settings) -> Vec<String> {
     upstreams
         .chain(peers)
         .chain([super::rules_run::RULES_STATE, super::rules_run::RULES_ALIVE].map(String::from))
+        .chain(crate::ledger::LEDGER_KEYS.map(String::from))
         .collect()
 }
 
@@ -104,7 +105,9 @@ impl Daemon<'_> {
         let (body_room, url_room) = buf.split_at_mut(buf.len() - URL_BYTES_MAX);
         let mut rows = HeldRows::new(&self.store, stored, &self.held);
         let batch = upstream.forwarder.next_batch(now, &mut rows, body_room);
-        self.counters.damaged_units += rows.damaged_units();
+        let (damage, lost, name) = (rows.damage(), upstream.forwarder.take_lost(), upstream.settings.name.clone());
+        self.damage_found(damage);
+        self.upstream_lost(&name, lost);
         let Some(batch) = batch else {
             self.save_forward(index);
             return Output::Again;
@@ -143,21 +146,7 @@ impl Daemon<'_> {
         } else if changed {
             self.log(Level::Warn, "upstream-down", format_args!("upstream {name}: {error}; samples wait in the store"));
         }
-        for one in lost {
-            let span = match one.span_ms {
-                Some((from_ms, to_ms)) => format!("{} to {}", Rfc3339(from_ms), Rfc3339(to_ms)),
-                None => "an unknown time".into(),
-            };
-            let cause = prng::mix(one.timeline.0 ^ one.rows.start);
-            self.log_cause(
-                Level::Error,
-                cause,
-                format_args!(
-                    "upstream {name} will never have rows {}..{} of timeline {:016x} ({span}): {}",
-                    one.rows.start, one.rows.end, one.timeline.0, one.reason
-                ),
-            );
-        }
+        self.upstream_lost(&name, lost);
         self.save_forward(index);
     }
 

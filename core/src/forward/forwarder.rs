@@ -302,7 +302,7 @@ impl Forwarder {
             timeline.looked = *looks;
             timeline.cursor.set_back(held.end);
             timeline.cursor.clip_before(held.start, &mut |region| {
-                note_lost(lost, status, key.0, region, None, LostReason::Retention);
+                note_lost(lost, status, key.0, region, Known::default(), LostReason::Retention);
             });
             timeline.held = held;
             let is_waiting = timeline.held.end > timeline.cursor.row_next.max(timeline.ripe_before);
@@ -313,7 +313,7 @@ impl Forwarder {
             if timeline.looked != *looks {
                 let end = timeline.held.end.max(timeline.cursor.row_next);
                 timeline.cursor.clip_before(end, &mut |region| {
-                    note_lost(lost, status, *key, region, None, LostReason::Retention);
+                    note_lost(lost, status, *key, region, Known::default(), LostReason::Retention);
                 });
             }
             timeline.looked == *looks
@@ -375,7 +375,7 @@ impl Forwarder {
             let readable = run.as_ref().map_or(timeline.held.end, |run| run.rows.start);
             if readable > cursor.row_next {
                 let gap = Region::whole(cursor.row_next..readable);
-                note_lost(lost, status, key, gap, None, LostReason::Unreadable);
+                note_lost(lost, status, key, gap, Known::default(), LostReason::Unreadable);
                 cursor.row_next = readable;
             }
             let run = run?;
@@ -391,12 +391,12 @@ impl Forwarder {
         };
         let mut region = cursor.open.pop()?;
         let Some(run) = run.filter(|run| run.rows.start < region.rows.end) else {
-            note_lost(lost, status, key, region, None, LostReason::Unreadable);
+            note_lost(lost, status, key, region, Known::default(), LostReason::Unreadable);
             return None;
         };
         if run.rows.start > region.rows.start {
             let (gone, kept) = region.split_rows(run.rows.start);
-            note_lost(lost, status, key, gone, None, LostReason::Unreadable);
+            note_lost(lost, status, key, gone, Known::default(), LostReason::Unreadable);
             region = kept;
         }
         let end = run.rows.end.min(region.rows.start.saturating_add(ROWS_PER_MESSAGE_MAX));
@@ -488,7 +488,7 @@ impl Forwarder {
             }
             timeline.unreadable_count = 0;
             timeline.cursor.open.pop();
-            note_lost(&mut self.lost, &mut self.status, key, region, None, LostReason::Unreadable);
+            note_lost(&mut self.lost, &mut self.status, key, region, Known::default(), LostReason::Unreadable);
             return None;
         }
         timeline.unreadable_count = 0;
@@ -528,7 +528,8 @@ impl Forwarder {
             cursor.open_push(later);
             cursor.open_push(earlier);
         } else {
-            note_lost(&mut self.lost, &mut self.status, key, alone, None, LostReason::TooLarge);
+            let known = Known { span_ms: None, samples: 1 };
+            note_lost(&mut self.lost, &mut self.status, key, alone, known, LostReason::TooLarge);
         }
     }
 
@@ -588,8 +589,8 @@ impl Forwarder {
             timeline.cursor.open_push(earlier);
             return;
         }
-        let span_ms = Some(flight.span_ms);
-        note_lost(&mut self.lost, &mut self.status, flight.key, flight.region, span_ms, LostReason::TooLarge);
+        let known = Known { span_ms: Some(flight.span_ms), samples: flight.samples };
+        note_lost(&mut self.lost, &mut self.status, flight.key, flight.region, known, LostReason::TooLarge);
     }
 
     fn out_of_bounds(&mut self, now: Now, flight: InFlight) {
@@ -688,8 +689,8 @@ impl Forwarder {
         self.refused_alone_count += 1;
         self.alive = self.refused_alone_count < REFUSED_ALONE_COUNT_MAX;
         self.status.samples_refused += flight.samples;
-        let (span_ms, reason) = (Some(flight.span_ms), LostReason::Refused { status });
-        note_lost(&mut self.lost, &mut self.status, flight.key, region, span_ms, reason);
+        let known = Known { span_ms: Some(flight.span_ms), samples: flight.samples };
+        note_lost(&mut self.lost, &mut self.status, flight.key, region, known, LostReason::Refused { status });
     }
 
     /// Nothing was accepted for long: it may be the upstream (a wrong path, a proxy) and not `region`, which stays. Other
@@ -749,20 +750,28 @@ fn row_after(t_ms: i64, key: u64, rows: &Range<u64>, source: &mut dyn RowSource)
     low
 }
 
+/// What is known of samples that are given up.
+#[derive(Default)]
+struct Known {
+    span_ms: Option<(i64, i64)>,
+    samples: u64,
+}
+
 fn note_lost(
     lost: &mut Vec<Lost>,
     status: &mut ForwardStatus,
     key: u64,
     region: Region,
-    span_ms: Option<(i64, i64)>,
+    known: Known,
     reason: LostReason,
 ) {
     status.rows_lost += region.row_count();
-    let timeline = TimelineKey(key);
-    let entry = Lost { timeline, rows: region.rows, columns: region.columns, span_ms, reason };
+    let Known { span_ms, samples } = known;
+    let entry =
+        Lost { timeline: TimelineKey(key), rows: region.rows, columns: region.columns, span_ms, samples, reason };
     if lost.len() < LOST_COUNT_MAX {
         lost.push(entry);
     } else if let Some(last) = lost.last_mut() {
-        *last = entry;
+        *last = Lost { samples: last.samples + entry.samples, ..entry };
     }
 }

@@ -49,6 +49,8 @@ pub struct Lost {
     pub columns: Range<u32>,
     /// Smallest and largest timestamp, where they were ever read.
     pub span_ms: Option<(i64, i64)>,
+    /// Samples among them, where they were ever counted.
+    pub samples: u64,
     pub reason: LostReason,
 }
 

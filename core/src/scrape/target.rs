@@ -135,6 +135,8 @@ pub struct TargetCounters {
     pub samples_out_of_bounds: u64,
     /// Samples of new series for which the store had no room.
     pub samples_refused: u64,
+    /// Samples of scrapes that failed for the target's sample limit.
+    pub samples_over_limit: u64,
 }
 
 /// Why a scrape failed; becomes `lastError`.
@@ -265,6 +267,7 @@ impl Target {
             return Progress::Idle;
         };
         if reading.over_sample_limit {
+            self.status.counters.samples_over_limit += reading.counts.kept;
             return self.fail(now, scrape, reading.counts, ScrapeError::SampleLimit, rows, all);
         }
         self.meta.end(true, all);

@@ -20,6 +20,8 @@ mod symbols;
 mod timelines;
 
 #[cfg(all(test, feature = "alloc"))]
+mod crash_tests;
+#[cfg(all(test, feature = "alloc"))]
 mod select_tests;
 #[cfg(all(test, feature = "alloc"))]
 mod store_tests;
@@ -235,6 +237,16 @@ pub struct Counters {
     pub committed_rows: u64,
     pub committed_samples: u64,
     pub released_series: u64,
+}
+
+/// What of a timeline left RAM before it was spilled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowsLost {
+    /// Hull of the rows.
+    pub rows: Range<u64>,
+    pub samples: u64,
+    /// Hull of their times; of a chunk that was spilled in part, the whole chunk's.
+    pub span_ms: (i64, i64),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

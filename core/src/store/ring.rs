@@ -10,7 +10,7 @@
 //! from the chunk's start u32, and the columns one after the other. A stripe is decoded from its first column on.
 
 use super::{
-    ColumnKind, Counter, Presence, RingPressure, SeriesId, Store, TimelineId,
+    ColumnKind, Counter, Presence, RingPressure, RowsLost, SeriesId, Store, TimelineId,
     codec::{self, StripeDecoder, StripeEncoder, column_bytes_max, instants_bytes_max},
     layouts::Column,
     pools::Pool,
@@ -78,7 +78,8 @@ impl Store<'_> {
         let measured = self.chunk_measure(timeline, layout, rows);
         let length = measured.length() as u64;
         if length > u64::from(self.map.plan.ring_bytes) {
-            self.rows_evicted(timeline, self.row_first(timeline)..self.row_next(timeline), measured.samples);
+            let rows = self.row_first(timeline)..self.row_next(timeline);
+            self.rows_evicted(timeline, rows, measured.samples, (measured.t_min_ms, measured.t_max_ms));
         } else {
             self.ring_make_piece(length);
             let position = self.ring_head();
@@ -286,7 +287,7 @@ impl Store<'_> {
 
     /// Takes a timeline's oldest chunk out of RAM by one write, and what only it kept there.
     fn chunk_forget(&mut self, chunk: &Chunk, publish: impl FnOnce(&mut Self)) {
-        self.rows_evicted(chunk.timeline, chunk.row_range(), chunk.samples);
+        self.rows_evicted(chunk.timeline, chunk.row_range(), chunk.samples, (chunk.t_min_ms, chunk.t_max_ms));
         self.timeline_remove_chunk(chunk.timeline, chunk.next);
         publish(self);
         self.layout_count_chunk(chunk.layout, -1);
@@ -323,7 +324,7 @@ impl Store<'_> {
     }
 
     /// Counts rows that leave RAM. Of a chunk that is spilled in part, the samples are counted by the share of its rows.
-    fn rows_evicted(&mut self, timeline: u32, rows: Range<u64>, samples: u32) {
+    fn rows_evicted(&mut self, timeline: u32, rows: Range<u64>, samples: u32, span_ms: (i64, i64)) {
         let count = rows.end - rows.start;
         self.count(Counter::EvictedRows, count);
         self.count(Counter::EvictedSamples, u64::from(samples));
@@ -333,7 +334,7 @@ impl Store<'_> {
             self.count(Counter::EvictedUnspilledRows, unspilled_count);
             let share = (u64::from(samples) * unspilled_count).div_ceil(count);
             self.count(Counter::EvictedUnspilledSamples, share);
-            self.rows_lose(timeline, unspilled);
+            self.rows_lose(timeline, RowsLost { rows: unspilled, samples: share, span_ms });
         }
     }
 

@@ -15,7 +15,19 @@ pub(super) const NONE: u32 = u32::MAX;
 pub(super) const NOWHERE: u64 = u64::MAX;
 
 #[cfg(test)]
-pub(super) type AfterWrite<'m> = &'m mut dyn FnMut(&[u8]);
+pub(super) type AfterWrite<'m> = &'m mut dyn FnMut(&Written<'_>);
+
+/// One write, as tests see it.
+#[cfg(test)]
+pub(super) struct Written<'a> {
+    /// The slab with it.
+    pub bytes: &'a [u8],
+    pub at: usize,
+    /// What was there before.
+    pub before: Vec<u8>,
+    /// No earlier write can come after it, and no later one before.
+    pub is_published: bool,
+}
 
 pub(super) struct Slab<'m> {
     bytes: &'m mut [u8],
@@ -72,20 +84,18 @@ impl<'m> Slab<'m> {
     }
 
     pub(super) fn put_bytes(&mut self, at: usize, bytes: &[u8]) {
-        self.bytes[at..at + bytes.len()].copy_from_slice(bytes);
-        self.written();
+        self.write(at..at + bytes.len(), false, |target| target.copy_from_slice(bytes));
     }
 
     pub(super) fn fill(&mut self, range: Range<usize>, byte: u8) {
-        self.bytes[range].fill(byte);
-        self.written();
+        self.write(range, false, |target| target.fill(byte));
     }
 
     /// A write that makes earlier ones count: the compiler may move neither those behind it nor later ones before it.
     /// A process that is killed leaves its memory as its instructions did, so that is enough.
     pub(super) fn publish_u32(&mut self, at: usize, value: u32) {
         compiler_fence(Ordering::SeqCst);
-        self.put_u32(at, value);
+        self.write(at..at + 4, true, |target| target.copy_from_slice(&value.to_le_bytes()));
         compiler_fence(Ordering::SeqCst);
     }
 
@@ -93,18 +103,21 @@ impl<'m> Slab<'m> {
     /// their upper halves change once in 2³².
     pub(super) fn publish_u64(&mut self, at: usize, value: u64) {
         compiler_fence(Ordering::SeqCst);
-        self.put_u64(at, value);
+        self.write(at..at + 8, true, |target| target.copy_from_slice(&value.to_le_bytes()));
         compiler_fence(Ordering::SeqCst);
     }
 
     #[cfg(not(test))]
-    fn written(&mut self) {}
+    fn write(&mut self, range: Range<usize>, _is_published: bool, write: impl FnOnce(&mut [u8])) {
+        write(&mut self.bytes[range]);
+    }
 
     #[cfg(test)]
-    fn written(&mut self) {
-        if let Some(after_write) = &mut self.after_write {
-            after_write(self.bytes);
-        }
+    fn write(&mut self, range: Range<usize>, is_published: bool, write: impl FnOnce(&mut [u8])) {
+        let Some(after_write) = &mut self.after_write else { return write(&mut self.bytes[range]) };
+        let before = self.bytes[range.clone()].to_vec();
+        write(&mut self.bytes[range.clone()]);
+        after_write(&Written { bytes: self.bytes, at: range.start, before, is_published });
     }
 }
 
@@ -115,7 +128,7 @@ pub(crate) mod sizes {
     pub const HEADER_BYTES: usize = 256;
     pub const SERIES_BYTES: usize = 24;
     pub const CELL_BYTES: usize = 16;
-    pub const TIMELINE_BYTES: usize = 96 + 8 * CHUNK_ROWS_MAX;
+    pub const TIMELINE_BYTES: usize = 120 + 8 * CHUNK_ROWS_MAX;
     pub const LAYOUT_BYTES: usize = 32;
     /// Columns in one node of a layout: one bit each in a word.
     pub const NODE_COLUMNS: usize = 32;

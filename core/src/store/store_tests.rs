@@ -306,14 +306,14 @@ fn a_successor_goes_on_where_its_predecessor_was_after_any_number_of_steps() {
 #[test]
 fn a_slab_copied_after_any_write_gives_exactly_the_committed_rows() {
     let copies: RefCell<Vec<Vec<u8>>> = RefCell::default();
-    let mut after_write = |bytes: &[u8]| copies.borrow_mut().push(bytes.to_vec());
+    let mut after_write = |written: &slab::Written<'_>| copies.borrow_mut().push(written.bytes.to_vec());
     let mut bytes = slab(&TINY);
     let mut store = Store::create(&mut bytes, &TINY, IDENTITY).unwrap();
     store.slab.after_write = Some(&mut after_write);
     let (mut model, mut prng, mut clock_ms) = (Model::default(), Prng::new(3), 1_700_000_000_000);
     let mut firsts = check(&store, &model);
     let mut attached = 0;
-    for index in 0..1_000 {
+    for index in 0..250 {
         let before = model.clone();
         step(&mut store, &mut model, &mut prng, &mut clock_ms);
         let firsts_after = check(&store, &model);
@@ -327,7 +327,7 @@ fn a_slab_copied_after_any_write_gives_exactly_the_committed_rows() {
         }
         firsts = firsts_after;
     }
-    assert!(attached > 2_000, "{attached}");
+    assert!(attached > 400, "{attached}");
 }
 
 fn check_copy(
@@ -382,7 +382,7 @@ fn attach_may_itself_end_after_any_write() {
     }
     let firsts = check(&store, &model);
     let copies: RefCell<Vec<Vec<u8>>> = RefCell::default();
-    let mut after_write = |bytes: &[u8]| copies.borrow_mut().push(bytes.to_vec());
+    let mut after_write = |written: &slab::Written<'_>| copies.borrow_mut().push(written.bytes.to_vec());
     let map = store.map;
     let mut successor = Store::over(store.slab.into_bytes(), map, &IDENTITY);
     successor.slab.after_write = Some(&mut after_write);
@@ -723,13 +723,34 @@ fn rows_lost_before_they_were_spilled_are_counted_with_their_range() {
     let counters = store.usage().counters;
     assert_eq!((counters.evicted_rows, counters.evicted_samples), (48, 192));
     assert_eq!((counters.evicted_unspilled_rows, counters.evicted_unspilled_samples), (24, 96));
-    assert_eq!(store.rows_lost(id), 24..48);
+    // The chunk that was half spilled had its instants from row 16 on.
+    assert_eq!(store.rows_lost(id), Some(RowsLost { rows: 24..48, samples: 96, span_ms: (16, 47) }));
     store.rows_lost_clear(id);
-    assert!(store.rows_lost(id).is_empty());
+    assert_eq!(store.rows_lost(id), None);
     let pressure = store.ring_pressure();
     assert!(pressure.bytes_unspilled > 0 && pressure.bytes_unspilled + pressure.bytes_free <= pressure.bytes);
     store.set_rows_spilled(id, store.rows(id).end);
     assert_eq!(store.ring_pressure().bytes_unspilled, 0);
+}
+
+/// Its record went with its last rows, and what had been lost of it was never told.
+#[test]
+fn a_released_timeline_stays_until_its_losses_are_told() {
+    let mut bytes = slab(&TINY);
+    let mut store = Store::create(&mut bytes, &TINY, IDENTITY).unwrap();
+    let (released, other) = (TimelineKey(1), store.timeline_open(TimelineKey(2)).unwrap());
+    let id = store.timeline_open(released).unwrap();
+    put_row(&mut store, id, 0, 0..4);
+    store.timeline_release(id);
+    let mut row = 0;
+    while store.rows_lost(id).is_none() {
+        row += 1;
+        put_row(&mut store, other, row, 4..8);
+    }
+    assert_eq!(store.timeline_find(released), Some(id));
+    assert_eq!(store.rows_lost(id), Some(RowsLost { rows: 0..1, samples: 4, span_ms: (0, 0) }));
+    store.rows_lost_clear(id);
+    assert_eq!(store.timeline_find(released), None);
 }
 
 #[test]
@@ -747,7 +768,8 @@ fn rows_too_wide_for_the_ring_are_counted_as_lost_and_the_next_go_on() {
         store.row_commit(id, Missing::Stale);
     }
     assert_eq!(store.rows(id), 16..17);
-    assert_eq!((store.rows_lost(id), store.usage().counters.evicted_unspilled_samples), (0..16, 128));
+    let lost = RowsLost { rows: 0..16, samples: 128, span_ms: (0, 15) };
+    assert_eq!((store.rows_lost(id), store.usage().counters.evicted_unspilled_samples), (Some(lost), 128));
 }
 
 #[test]
@@ -760,6 +782,7 @@ fn a_released_timeline_goes_when_its_rows_are_gone() {
     assert_eq!(store.row_begin(released, 1), Err(Refused::NoTimeline));
     assert_eq!(store.rows(released), 0..1, "its rows can still be read");
     assert_eq!(store.usage().regions[5].used, 0, "its pages are free");
+    store.set_rows_spilled(released, 1);
     let id = store.timeline_open(TimelineKey(2)).unwrap();
     while store.timeline_find(TimelineKey(1)).is_some() {
         let row = store.rows(id).end;
@@ -792,7 +815,7 @@ fn small_state_is_replaced_in_one_step_and_survives() {
     let mut bytes = slab(&TINY);
     let mut store = Store::create(&mut bytes, &TINY, IDENTITY).unwrap();
     let copies: RefCell<Vec<Vec<u8>>> = RefCell::default();
-    let mut after_write = |bytes: &[u8]| copies.borrow_mut().push(bytes.to_vec());
+    let mut after_write = |written: &slab::Written<'_>| copies.borrow_mut().push(written.bytes.to_vec());
     store.slab.after_write = Some(&mut after_write);
     let values: [&[u8]; 7] = [&[1; 64], &[2; 10], &[3; 65], &[4; 256], &[5; 1], &[], &[6; 2]];
     let mut before: &[u8] = &[];

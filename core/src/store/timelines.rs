@@ -11,8 +11,8 @@
 //! and counts for nothing. One write of `row_next` commits it, one write of `row_first` hands the rows to the ring.
 
 use super::{
-    ColumnKind, Counter, Missing, Presence, PutOutcome, Refused, RegionName, RowCommitted, STALE_NAN_BITS, SeriesId,
-    Store, TimelineId, TimelineKey,
+    ColumnKind, Counter, Missing, Presence, PutOutcome, Refused, RegionName, RowCommitted, RowsLost, STALE_NAN_BITS,
+    SeriesId, Store, TimelineId, TimelineKey,
     layouts::{Column, RawColumn},
     sizes,
     slab::{NONE, NOWHERE},
@@ -21,7 +21,6 @@ use crate::{
     labels::{LABELS_BYTES_MAX, LabelsRef},
     limits::CHUNK_ROWS_MAX,
 };
-use core::ops::Range;
 
 const KEY: usize = 0;
 const FLAGS: usize = 8;
@@ -41,7 +40,11 @@ const CHUNK_NEWEST: usize = 72;
 const STAGED: usize = 80;
 const STAGED_NEW: usize = 84;
 const CHUNKS: usize = 88;
-const INSTANTS: usize = 96;
+const LOST_SAMPLES: usize = 96;
+const LOST_T_MIN: usize = 104;
+const LOST_T_MAX: usize = 112;
+const INSTANTS: usize = 120;
+const _: () = assert!(INSTANTS + 8 * CHUNK_ROWS_MAX == sizes::TIMELINE_BYTES);
 
 impl Store<'_> {
     /// Finds or makes the timeline. A released one is taken back.
@@ -314,28 +317,38 @@ impl Store<'_> {
         self.slab.put_u64(self.map.timeline(timeline.0) + LOGGED, row);
     }
 
-    /// Hull of the rows that left RAM before they were spilled, since [`Store::rows_lost_clear`].
-    pub fn rows_lost(&self, timeline: TimelineId) -> Range<u64> {
+    /// What left RAM before it was spilled, since [`Store::rows_lost_clear`].
+    pub fn rows_lost(&self, timeline: TimelineId) -> Option<RowsLost> {
         let at = self.map.timeline(timeline.0);
-        match self.slab.u64(at + LOST_FROM) {
-            NOWHERE => 0..0,
-            from => from..self.slab.u64(at + LOST_TO),
-        }
+        let from = self.slab.u64(at + LOST_FROM);
+        (from != NOWHERE).then(|| RowsLost {
+            rows: from..self.slab.u64(at + LOST_TO),
+            samples: self.slab.u64(at + LOST_SAMPLES),
+            span_ms: (self.slab.i64(at + LOST_T_MIN), self.slab.i64(at + LOST_T_MAX)),
+        })
     }
 
+    /// They have been told of. A released timeline that waited for that goes.
     pub fn rows_lost_clear(&mut self, timeline: TimelineId) {
         self.slab.put_u64(self.map.timeline(timeline.0) + LOST_FROM, NOWHERE);
+        self.timeline_drop_unused(timeline.0);
     }
 
-    pub(super) fn rows_lose(&mut self, timeline: u32, rows: Range<u64>) {
+    pub(super) fn rows_lose(&mut self, timeline: u32, more: RowsLost) {
         let at = self.map.timeline(timeline);
-        let lost = self.rows_lost(TimelineId(timeline));
-        let (from, to) = match lost.is_empty() {
-            true => (rows.start, rows.end),
-            false => (lost.start.min(rows.start), lost.end.max(rows.end)),
+        let all = match self.rows_lost(TimelineId(timeline)) {
+            None => more,
+            Some(before) => RowsLost {
+                rows: before.rows.start.min(more.rows.start)..before.rows.end.max(more.rows.end),
+                samples: before.samples + more.samples,
+                span_ms: (before.span_ms.0.min(more.span_ms.0), before.span_ms.1.max(more.span_ms.1)),
+            },
         };
-        self.slab.put_u64(at + LOST_TO, to);
-        self.slab.put_u64(at + LOST_FROM, from);
+        self.slab.put_u64(at + LOST_SAMPLES, all.samples);
+        self.slab.put_u64(at + LOST_T_MIN, all.span_ms.0 as u64);
+        self.slab.put_u64(at + LOST_T_MAX, all.span_ms.1 as u64);
+        self.slab.put_u64(at + LOST_TO, all.rows.end);
+        self.slab.put_u64(at + LOST_FROM, all.rows.start);
     }
 
     // What the other parts of the store ask.
@@ -434,8 +447,9 @@ impl Store<'_> {
     /// Frees a released timeline without rows.
     pub(super) fn timeline_drop_unused(&mut self, timeline: u32) {
         let at = self.map.timeline(timeline);
+        let is_told = self.slab.u64(at + LOST_FROM) == NOWHERE;
         let empty = self.slab.u32(at + CHUNKS) == 0 && self.rows_open(timeline) == 0;
-        if empty && self.timeline_released(timeline) && self.timeline_layout(timeline) == NONE {
+        if is_told && empty && self.timeline_released(timeline) && self.timeline_layout(timeline) == NONE {
             self.slab.publish_u32(at + FLAGS, 0);
         }
     }

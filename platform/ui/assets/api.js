@@ -15,6 +15,8 @@
  * @property {{ used_bytes: number, quota_bytes: number, oldest_ms: number | null }} disk
  * @property {{ series: number, series_max?: number, samples_appended: number, rows_in_ram: number }} store
  * @property {{ name: string, url: string, lag_rows: number, lag_ms: number, last_error: string | null, sent_samples: number }[]} forward
+ * @property {{ reason: string, help: string, unit: string, count: number, events: number,
+ *   newest: { subject: string, from: string | null, to: string | null, noted_last: string } }[]} [losses] whatever was ever dropped
  * @property {string[]} notices what the operator should know, in words
  */
 

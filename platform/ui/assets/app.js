@@ -6,7 +6,7 @@ import { byId } from "./dom.js";
 import { clock, parseDuration } from "./format.js";
 import { Machine } from "./machine.js";
 import { Query } from "./query.js";
-import { showAlerts, showBudget, showForward, showNotices, showTargets } from "./status.js";
+import { showAlerts, showBudget, showForward, showLosses, showNotices, showTargets } from "./status.js";
 
 const REFRESH_MS = 5000;
 const THEMES = ["Auto", "Light", "Dark"];
@@ -52,6 +52,7 @@ async function refreshState() {
   const own = status.data;
   showBudget(own, now);
   const failing = showForward(own.forward);
+  showLosses(own.losses ?? [], now);
   showNotices(own.notices);
 
   byId("version").textContent = own.version;

@@ -135,6 +135,18 @@ export function showForward(forward) {
   return failing;
 }
 
+/** @param {NonNullable<Status["losses"]>} losses @param {number} nowMs */
+export function showLosses(losses, nowMs) {
+  byId("losses-about").textContent = losses.length ? "since the store was made" : "";
+  const rows = losses.map(({ reason, help, unit, count: lost, events, newest }) => h("div", null,
+    h("div", { class: "pair" },
+      h("b", null, reason.replaceAll("_", " ")),
+      h("span", null, lost > 0 ? `${count(lost)} ${unit}` : `${count(events)} times`)),
+    h("div", { class: "small" }, help),
+    h("div", { class: "small" }, `last: ${[newest.subject, newest.from && (newest.from === newest.to ? newest.from : `${newest.from} to ${newest.to}`)].filter(Boolean).join(", ")}, noted ${ago(Date.parse(newest.noted_last), nowMs)}`)));
+  patch(byId("losses"), rows.length ? rows : [h("div", { class: "empty" }, "Nothing was ever dropped.")]);
+}
+
 /** @param {string[]} notices */
 export function showNotices(notices) {
   patch(byId("notices"), notices.map((text) => h("div", { class: "banner warn" }, text)));

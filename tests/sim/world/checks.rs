@@ -13,6 +13,7 @@ use holdfast_core::{
         Input,
         input::{Method, RequestId},
     },
+    ledger::Reason,
     store::STALE_NAN_BITS,
     time::Rfc3339Ms,
 };
@@ -106,6 +107,42 @@ impl World {
             rows_in_ram < self.model.rows.len() as u64,
             "seed {seed}: {rows_in_ram} rows in RAM, this ring is not tight"
         );
+    }
+
+    /// A killed process leaves the whole ledger; a power cut takes at most what came since the last flush.
+    pub(super) fn losses_survive(&mut self) {
+        let seed = self.seed;
+        let evicted = |world: &Self| world.daemon.as_ref().map(|daemon| daemon.ledger().count(Reason::Evicted));
+        let disk_away = |world: &mut Self| {
+            (world.disk.failing, world.disk_failing_until_ms) = (true, u64::MAX);
+            world.run_until(world.now.mono_ms + 15 * 60_000);
+        };
+        self.run_until(self.now.mono_ms + 60_000);
+        disk_away(self);
+        let of_store = self.store_status("evicted_unspilled_samples");
+        let first = evicted(self).filter(|count| *count > 0);
+        assert!(first.is_some_and(|first| first <= of_store), "seed {seed}: {first:?} of {of_store}");
+        self.kill();
+        assert_eq!(evicted(self), first, "seed {seed}");
+        // The killed process' last losses are told by its successor, and a flush brings all to the medium.
+        self.run_until(self.now.mono_ms + 2 * FLUSH_INTERVAL_MS);
+        let flushed = evicted(self);
+        assert_eq!(flushed, Some(of_store), "seed {seed}: each sample that was evicted is counted once");
+        self.cut_power();
+        assert_eq!(evicted(self), flushed, "seed {seed}");
+        disk_away(self);
+        assert!(evicted(self) > flushed, "seed {seed}");
+        self.cut_power();
+        let left = evicted(self);
+        assert!(left >= flushed, "seed {seed}: {left:?} of {flushed:?} that were flushed");
+        let answer = self.ask("status/losses", "");
+        let reasons = answer["data"]["reasons"].as_array().cloned().unwrap_or_default();
+        let told = reasons.iter().find(|one| one["reason"] == "evicted_unspilled");
+        let told = told.unwrap_or_else(|| panic!("seed {seed}: {answer}"));
+        assert_eq!(told["count"].as_u64(), left, "seed {seed}: {answer}");
+        for loss in told["losses"].as_array().into_iter().flatten() {
+            assert!(loss["from"].as_str() <= loss["to"].as_str(), "seed {seed}: {answer}");
+        }
     }
 
     fn store_status(&mut self, field: &str) -> u64 {

@@ -13,6 +13,7 @@ use holdfast::disk::{Disk, for_start::ForStart};
 use holdfast_core::{
     daemon::{Daemon, Input, start},
     forward::PARKED_RETRY_MS,
+    ledger::Reason,
     prng,
     store::AttachError,
 };
@@ -187,15 +188,25 @@ impl World {
         self.disk.failing = false;
     }
 
-    fn kill(&mut self) {
+    pub(super) fn kill(&mut self) {
         self.note("kill");
+        let lost = self.lost();
         self.end_process();
         self.disk.kill();
         self.pass(self.prng.clone().below(20_000));
         self.start();
+        let found = self.lost();
+        let is_kept = lost.iter().zip(&found).all(|(before, after)| before <= after);
+        assert!(is_kept, "seed {}: the ledger had {lost:?} before a kill and {found:?} after it", self.seed);
     }
 
-    fn cut_power(&mut self) {
+    /// Counts and events of the ledger, reason by reason.
+    pub(super) fn lost(&self) -> Vec<(u64, u64)> {
+        let Some(daemon) = &self.daemon else { return Vec::new() };
+        Reason::all().map(|reason| (daemon.ledger().count(reason), daemon.ledger().events(reason))).collect()
+    }
+
+    pub(super) fn cut_power(&mut self) {
         self.note("power cut");
         // How far the upstream has come is saved with the flush: what it took since may come again.
         self.repeats_max += self.upstream.1.taken - self.taken_at_sync;
