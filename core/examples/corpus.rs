@@ -1,9 +1,12 @@
 //! Measures the codecs, the labels and the state of series on recorded scrapes, and checks that nothing is lost.
 //!
 //!     cargo run --release -p holdfast-core --example corpus [FOLDER] [--write]
+//!     cargo run --release -p holdfast-core --example corpus [FOLDER] --learn [--write]
 //!
 //! FOLDER holds `NAME.rec.xz` files and `corner.jsonl`; it is `$HOLDFAST_CORPUS` or `../shared/corpus` unless given. Prints
-//! the page; with `--write` keeps it as docs/CODEC.md. Ends with 1 when a sample does not come back to the bit, with 2
+//! the page; with `--write` keeps it as docs/CODEC.md. `--learn` learns where the contexts of aged stripes start instead, and
+//! tells what that is worth; with `--write` it keeps that as core/src/store/codec/aged/start.rs, which changes the format
+//! (docs/SPILL_FORMAT.md, "Aged stripes"). Ends with 1 when a sample does not come back to the bit, with 2
 //! when there is no corpus.
 
 #[path = "corpus/corner.rs"]
@@ -22,6 +25,8 @@ mod series;
 mod speed;
 #[path = "corpus/state.rs"]
 mod state;
+#[path = "corpus/training.rs"]
+mod training;
 
 use page::Figures;
 use series::Target;
@@ -32,18 +37,21 @@ use std::{
 };
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/CODEC.md");
+const START: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/store/codec/aged/start.rs");
 const SERIES_MAX: usize = 10_000;
 const STATE_ROWS: usize = 240;
 
 fn main() -> ExitCode {
-    let (mut folder, mut is_to_write) = (None, false);
+    let (mut folder, mut is_to_write, mut is_to_learn) = (None, false, false);
     for argument in env::args_os().skip(1) {
         if argument == "--write" {
             is_to_write = true;
+        } else if argument == "--learn" {
+            is_to_learn = true;
         } else if folder.is_none() && !argument.as_encoded_bytes().starts_with(b"-") {
             folder = Some(argument);
         } else {
-            eprintln!("{}: not understood; give a folder, --write, or both", argument.display());
+            eprintln!("{}: not understood; give a folder, --learn, --write", argument.display());
             return ExitCode::from(2);
         }
     }
@@ -60,16 +68,19 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let page = match measure(&paths, &folder.join("corner.jsonl")) {
-        Ok(figures) => page::render(&figures),
+    let made = if is_to_learn { learn(&paths) } else { measure(&paths, &folder.join("corner.jsonl")) };
+    let (page, path) = match made {
+        Ok(page) => (page, if is_to_learn { START } else { PAGE }),
         Err(error) => {
             eprintln!("{error}");
             return ExitCode::from(1);
         }
     };
-    print!("{page}");
-    if is_to_write && let Err(error) = fs::write(PAGE, page) {
-        eprintln!("docs/CODEC.md: {error}");
+    if !is_to_learn {
+        print!("{page}");
+    }
+    if is_to_write && let Err(error) = fs::write(path, page) {
+        eprintln!("{path}: {error}");
         return ExitCode::from(1);
     }
     ExitCode::SUCCESS
@@ -87,18 +98,30 @@ fn recordings(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-fn measure(paths: &[PathBuf], corner: &Path) -> Result<Figures, String> {
-    let mut targets = Vec::new();
-    for path in paths {
-        targets.push(Target::parse(&recording::read(path)?)?);
+fn read_all(paths: &[PathBuf]) -> Result<Vec<Target>, String> {
+    paths.iter().map(|path| Target::parse(&recording::read(path)?)).collect()
+}
+
+/// The start that the recordings teach, as source.
+fn learn(paths: &[PathBuf]) -> Result<String, String> {
+    let targets = read_all(paths)?;
+    let start = training::start_of(&targets);
+    for pace in training::PACES {
+        println!("{pace}: {}", training::worth(&targets, pace, &start));
     }
+    Ok(training::render(&start))
+}
+
+/// The page.
+fn measure(paths: &[PathBuf], corner: &Path) -> Result<String, String> {
+    let targets = read_all(paths)?;
     let corner_text = fs::read_to_string(corner).map_err(|error| format!("{}: {error}", corner.display()))?;
     let corner = corner::read(&corner_text)?;
     // One by one, so that each has its own clock.
     for target in &corner {
         replay::replay(core::slice::from_ref(target), 1)?;
     }
-    Ok(Figures {
+    Ok(page::render(&Figures {
         at_5_s: replay::replay(&targets, 1)?,
         at_15_s: replay::replay(&targets, 3)?,
         labels: state::label_bytes(&targets)?,
@@ -106,5 +129,5 @@ fn measure(paths: &[PathBuf], corner: &Path) -> Result<Figures, String> {
         speeds: speed::speeds(&targets)?,
         corner_series: corner.len(),
         fixture: fixture::measure()?,
-    })
+    }))
 }

@@ -8,7 +8,7 @@ use holdfast_core::{
     prng::Prng,
     store::{
         TimelineKey,
-        stored::{LayoutPart, SegmentMeta},
+        stored::{LayoutPart, PartPlace, SegmentMeta},
     },
 };
 use std::path::Path;
@@ -51,11 +51,14 @@ fn part(timeline: u64, layout: u64, column_from: u32, column_count: u32, bytes: 
     Put::Layout(LayoutPart { timeline: TimelineKey(timeline), layout, column_from, column_count, bytes })
 }
 
+/// The segments of a layout that hold a column, in the order in which they come.
 fn column(disk: &mut dyn Disk, layout: u64, column: u32, start_ms: i64, end_ms: i64) -> Vec<u64> {
     let mut found = Vec::new();
     disk.stored()
-        .column(layout, column, start_ms, end_ms, &mut |meta, _| {
-            found.push(meta.sequence);
+        .segments(layout, start_ms, end_ms, &mut |meta, _| {
+            if (meta.column_from..meta.column_from + meta.column_count).contains(&column) {
+                found.push(meta.sequence);
+            }
             true
         })
         .expect("readable");
@@ -73,15 +76,22 @@ fn rows(disk: &mut dyn Disk, timeline: u64, row_from: u64) -> Vec<u64> {
     found
 }
 
-fn layouts(disk: &mut dyn Disk, start_ms: i64, end_ms: i64) -> Vec<(u64, u32, Vec<u8>)> {
-    let mut found = Vec::new();
-    disk.stored()
-        .layouts(start_ms, end_ms, &mut |part| {
-            found.push((part.layout, part.column_from, part.bytes.to_vec()));
+/// The parts in this time, in order. From behind each one on, those behind it come.
+fn layouts(disk: &mut dyn Disk, start_ms: i64, end_ms: i64) -> Vec<(u64, u32)> {
+    let mut behind = |after| {
+        let mut found = Vec::new();
+        let visit = &mut |place: PartPlace| {
+            found.push(place);
             true
-        })
-        .expect("readable");
-    found
+        };
+        disk.stored().layouts(start_ms, end_ms, after, visit).expect("readable");
+        found
+    };
+    let all = behind(None);
+    for (index, place) in all.iter().enumerate() {
+        assert_eq!(behind(Some(*place)), all[index + 1..]);
+    }
+    all.iter().map(|place| (place.layout, place.column_from)).collect()
 }
 
 fn layout(disk: &mut dyn Disk, layout: u64) -> Vec<(u32, u32, Vec<u8>)> {
@@ -162,8 +172,8 @@ fn a_layout_part_is_found_only_by_segments_of_its_own_columns() {
         disk.put(Put::Segment { meta: segment(1, 0, (0, 4), (1_000, 2_000)), bytes: b"x" });
         disk.put(Put::Segment { meta: segment(2, 10, (0, 5), (3_000, 4_000)), bytes: b"x" });
         disk.commit().expect("committed");
-        assert_eq!(layouts(disk, 0, 2_999), [(70, 0, b"first".to_vec())]);
-        let all = [(70, 0, b"first".to_vec()), (70, 4, b"second, longer".to_vec())];
+        assert_eq!(layouts(disk, 0, 2_999), [(70, 0)]);
+        let all = [(70, 0), (70, 4)];
         assert_eq!(layouts(disk, 0, 3_000), all);
         assert_eq!(layouts(disk, 4_000, 4_000), all);
         assert!(layouts(disk, 4_001, i64::MAX).is_empty());
@@ -200,7 +210,7 @@ fn bytes_are_read_piece_by_piece_and_never_past_the_end() {
             assert!(bytes.read_at(bytes.len(), &mut [0]).is_err());
             true
         };
-        disk.stored().column(70, 0, i64::MIN, i64::MAX, visit).expect("readable");
+        disk.stored().segments(70, i64::MIN, i64::MAX, visit).expect("readable");
         assert_eq!(seen, [(1, 100_000), (2, 0), (3, 5)]);
     });
 }
@@ -222,7 +232,7 @@ fn a_visitor_that_has_seen_enough_is_not_called_again() {
             })
             .expect("readable");
         stored
-            .layouts(0, 1, &mut |_| {
+            .layouts(0, 1, None, &mut |_| {
                 calls += 1;
                 false
             })
@@ -293,7 +303,8 @@ fn the_newest_layout_of_a_timeline_outlives_its_segments() {
             disk.commit().expect("committed");
             disk.put(Put::Segment { meta: segment(2, 10, (0, 1), (20, 30)), bytes: b"y" });
             disk.commit().expect("committed");
-            assert_eq!(layouts(disk, 20, 30), [(70, 0, b"in use".to_vec())]);
+            assert_eq!(layouts(disk, 20, 30), [(70, 0)]);
+            assert_eq!(layout(disk, 70), [(0, 1, b"in use".to_vec())]);
         });
     });
 }

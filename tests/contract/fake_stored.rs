@@ -8,7 +8,7 @@ use holdfast_core::{
     ledger::Reason,
     store::{
         TimelineKey,
-        stored::{LayoutPart, SegmentBytes, SegmentMeta, SegmentVisit, Stored, StoredError},
+        stored::{LayoutPart, PartPlace, SegmentBytes, SegmentMeta, SegmentVisit, Stored, StoredError},
     },
 };
 use std::{collections::BTreeMap, rc::Rc};
@@ -246,7 +246,8 @@ impl Stored for FakeDisk {
         &mut self,
         start_ms: i64,
         end_ms: i64,
-        visit: &mut dyn FnMut(LayoutPart<'_>) -> bool,
+        after: Option<PartPlace>,
+        visit: &mut dyn FnMut(PartPlace) -> bool,
     ) -> Result<(), StoredError> {
         let segments = self.open.segments.values();
         let segments = segments.filter(|(meta, _)| meta.t_max_ms >= start_ms && meta.t_min_ms <= end_ms);
@@ -258,10 +259,15 @@ impl Stored for FakeDisk {
                     && meta.column_from + meta.column_count > *column_from
             })
         });
-        // SQLite orders layouts as signed numbers.
-        let mut overlapping: Vec<_> = overlapping.collect();
-        overlapping.sort_by_key(|((layout, column_from), _)| (*layout as i64, *column_from));
-        Tables::visit_parts(overlapping.into_iter(), visit);
+        let mut places: Vec<PartPlace> =
+            overlapping.map(|(&(layout, column_from), _)| PartPlace { layout, column_from }).collect();
+        let order = |place: &PartPlace| (place.layout as i64, place.column_from);
+        places.sort_by_key(order);
+        for place in places.iter().filter(|place| after.is_none_or(|after| order(place) > order(&after))) {
+            if !visit(*place) {
+                break;
+            }
+        }
         Ok(())
     }
 
@@ -270,20 +276,14 @@ impl Stored for FakeDisk {
         Ok(())
     }
 
-    fn column(
+    fn segments(
         &mut self,
         layout: u64,
-        column: u32,
         start_ms: i64,
         end_ms: i64,
         visit: &mut SegmentVisit<'_>,
     ) -> Result<(), StoredError> {
-        let holds = |meta: &SegmentMeta| {
-            meta.layout == layout
-                && (meta.column_from..meta.column_from + meta.column_count).contains(&column)
-                && meta.t_max_ms >= start_ms
-                && meta.t_min_ms <= end_ms
-        };
+        let holds = |meta: &SegmentMeta| meta.layout == layout && meta.t_max_ms >= start_ms && meta.t_min_ms <= end_ms;
         Tables::visit_segments(self.open.segments.values().filter(|(meta, _)| holds(meta)).collect(), visit, false);
         Ok(())
     }

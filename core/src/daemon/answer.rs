@@ -22,8 +22,8 @@ pub use {
 use super::input::RequestId;
 use crate::{
     api::{ApiError, ErrorType, Json},
-    labels::{LabelSet, Matcher},
-    promql::source::{Selected, Source},
+    labels::LabelsRef,
+    promql::source::{LABELS_COST, LabelSort, Progress, Selection, Source, SourceError},
     time::Now,
 };
 use alloc::{boxed::Box, collections::VecDeque, format, vec::Vec};
@@ -320,22 +320,35 @@ impl Bite<'_> {
         ApiError::new(ErrorType::Execution, text)
     }
 
-    /// Appends the series that match, charging them to `bytes`.
+    /// Goes on with a selection, and then with putting it in order; true when both are done. `bytes`: heap of the work
+    /// besides these two.
     fn select(
         &mut self,
-        matchers: &[Matcher],
-        start_ms: i64,
-        end_ms: i64,
-        selection: &mut Vec<Selected>,
-        bytes: &mut usize,
-    ) -> Result<(), ApiError> {
-        let (before, left) = (selection.len(), self.bytes_max.saturating_sub(*bytes));
-        self.source.select(matchers, start_ms, end_ms, left, selection).map_err(|error| {
-            let hint = if self.is_shared { "; other queries use some of it now, so trying again may help" } else { "" };
-            ApiError::new(ErrorType::Execution, format!("{error}{hint}"))
-        })?;
-        *bytes += selection[before..].iter().map(selected_bytes).sum::<usize>();
-        Ok(())
+        selection: &mut Selection,
+        sort: &mut Option<LabelSort>,
+        bytes: usize,
+    ) -> Result<bool, ApiError> {
+        let mut bite_left = query::BITE_SAMPLES as i64;
+        let bytes_max = self.bytes_max.saturating_sub(bytes);
+        if selection.progress != Progress::Done {
+            selection.bytes_max = bytes_max;
+            let count_max = query::BITE_SAMPLES / LABELS_COST;
+            self.source.select(selection, count_max).map_err(|error| self.failed(&error))?;
+            return Ok(selection.progress == Progress::Done && sort.is_none());
+        }
+        let Some(sorting) = sort else { return Ok(true) };
+        let bytes_max = bytes_max.saturating_sub(selection.bytes());
+        let is_sorted = sorting.step(self.source, selection, bytes_max, &mut bite_left);
+        let is_sorted = is_sorted.map_err(|error| self.failed(&error))?;
+        if is_sorted {
+            *sort = None;
+        }
+        Ok(is_sorted)
+    }
+
+    fn failed(&self, error: &SourceError) -> ApiError {
+        let hint = if self.is_shared { "; other queries use some of it now, so trying again may help" } else { "" };
+        ApiError::new(ErrorType::Execution, format!("{error}{hint}"))
     }
 }
 
@@ -344,12 +357,7 @@ fn busy() -> ApiError {
     ApiError::new(ErrorType::Unavailable, "other queries are using the memory for queries; try again")
 }
 
-/// Heap of one selected series, in a list that may have doubled.
-fn selected_bytes(selected: &Selected) -> usize {
-    2 * size_of::<Selected>() + selected.labels.heap_bytes() + size_of_val::<[_]>(&selected.parts)
-}
-
-pub fn write_labels(json: &mut Json, labels: &LabelSet) {
+pub fn write_labels(json: &mut Json, labels: LabelsRef<'_>) {
     json.object(|json| {
         for (name, value) in labels.iter() {
             json.key(name).text(value);

@@ -5,7 +5,7 @@ use crate::{
         input::Method,
         test_world::{World, job, options, settings},
     },
-    promql::source::Source,
+    promql::source::{Selection, Source, SourceError},
 };
 use alloc::{format, string::String, vec};
 
@@ -198,24 +198,21 @@ fn a_source_that_fails_in_the_middle_cuts_the_answer() {
     // Covered for queries by time running out; `Source` is what a disk's failure comes through.
     struct Failing;
     impl Source for Failing {
-        fn select(
-            &mut self,
-            _: &[crate::labels::Matcher],
-            _: i64,
-            _: i64,
-            _: usize,
-            _: &mut vec::Vec<crate::promql::source::Selected>,
-        ) -> Result<(), crate::promql::source::SourceError> {
-            Err(crate::promql::source::SourceError("the disk does not answer".into()))
+        fn select(&mut self, _: &mut Selection, _: usize) -> Result<bool, SourceError> {
+            Err(SourceError("the disk does not answer".into()))
+        }
+        fn labels(&mut self, _: &Selection, _: usize, _: &mut crate::labels::LabelsBuf) -> Result<(), SourceError> {
+            Err(SourceError("the disk does not answer".into()))
         }
         fn read(
             &mut self,
-            _: &crate::promql::source::Selected,
+            _: &Selection,
+            _: usize,
             _: i64,
             _: i64,
             _: &mut vec::Vec<crate::store::Sample>,
-        ) -> Result<(), crate::promql::source::SourceError> {
-            Err(crate::promql::source::SourceError("the disk does not answer".into()))
+        ) -> Result<(), SourceError> {
+            Err(SourceError("the disk does not answer".into()))
         }
     }
     let mut answers = super::Answers::new(1 << 20, 20);

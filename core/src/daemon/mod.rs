@@ -17,6 +17,7 @@ mod reader;
 mod requests;
 mod rows;
 mod rules_run;
+mod series;
 pub mod start;
 mod status;
 mod targets;
@@ -56,9 +57,9 @@ use input::{FetchId, RequestId, Usage};
 use losses::KnownDamage;
 use metrics::Counters;
 use output::{FetchWhat, Level, OUTPUT_BYTES_MAX, PostKind};
-use reader::Reader;
 use requests::Incoming;
 use rows::StoredRows;
+use series::{ReadCache, SeriesSource};
 use targets::{ACCEPT, FetchEvent, TargetSlot};
 use upstreams::Upstream;
 
@@ -75,6 +76,8 @@ pub struct Daemon<'m> {
     held: StoredRows,
     alertmanagers: Vec<Alertmanager>,
     answers: Answers,
+    /// What answers and rules keep of the segments that they read.
+    cache: ReadCache,
     flush: Flush,
     /// Small things to ask for, oldest first.
     effects: VecDeque<Effect>,
@@ -131,6 +134,7 @@ impl<'m> Daemon<'m> {
             held: StoredRows::default(),
             alertmanagers: Vec::new(),
             answers,
+            cache: ReadCache::default(),
             flush,
             effects: VecDeque::new(),
             reloads_waiting: Vec::new(),
@@ -244,7 +248,7 @@ impl<'m> Daemon<'m> {
             self.rules_wait = true;
             return Output::Again;
         }
-        let mut reader = Reader::new(&self.store, stored);
+        let mut reader = SeriesSource::new(&self.store, stored, &mut self.cache);
         let source: &mut dyn Source = &mut reader;
         let step = self.answers.step(now, source, buf);
         let damage = reader.into_damage();

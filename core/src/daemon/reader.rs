@@ -1,21 +1,19 @@
-//! What queries and forwarding read from: RAM and stored segments as one.
+//! What forwarding reads from: the rows of a timeline, in RAM and in stored segments as one.
 //!
-//! Between being spilled and leaving RAM a row is in both, so samples are merged by time and of two at one instant one
-//! stays. A stored unit that cannot be read is left out and counted; the answer is made of the rest.
+//! Between being spilled and leaving RAM a row is in both, and is given once. A stored unit that cannot be read is left out
+//! and counted.
 
 use crate::{
     forward::Run,
-    labels::{LabelSet, LabelsRef, Matcher},
-    promql::source::{Part, Selected, Source, SourceError},
+    labels::{LabelSet, LabelsRef},
     spill::{FormatError, SegmentReader, layout_part_read},
     store::{
-        ColumnKind, STALE_NAN_BITS, Sample, SeriesId, Store, TimelineKey,
+        ColumnKind, Store, TimelineKey,
         stored::{SegmentMeta, Stored, StoredError},
     },
 };
-use alloc::{format, vec, vec::Vec};
+use alloc::vec::Vec;
 use core::ops::Range;
-use hashbrown::{HashTable, hash_table::Entry};
 
 /// Stored units that were left out since the reader was made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,7 +39,7 @@ pub struct DamagedUnit {
 }
 
 impl Damage {
-    fn segment(&mut self, meta: &SegmentMeta, error: FormatError) {
+    pub(super) fn segment(&mut self, meta: &SegmentMeta, error: FormatError) {
         self.unit(DamagedUnit {
             sequence: Some(meta.sequence),
             layout: meta.layout,
@@ -53,7 +51,7 @@ impl Damage {
         });
     }
 
-    fn layout(&mut self, layout: u64, timeline: TimelineKey, error: FormatError) {
+    pub(super) fn layout(&mut self, layout: u64, timeline: TimelineKey, error: FormatError) {
         self.unit(DamagedUnit { sequence: None, layout, timeline, rows: None, span_ms: None, samples: 0, error });
     }
 
@@ -260,200 +258,6 @@ impl<'a, 'm> Reader<'a, 'm> {
     }
 }
 
-impl Source for Reader<'_, '_> {
-    fn select(
-        &mut self,
-        matchers: &[Matcher],
-        start_ms: i64,
-        end_ms: i64,
-        bytes_max: usize,
-        selection: &mut Vec<Selected>,
-    ) -> Result<(), SourceError> {
-        let mut select = Select { found: Vec::new(), by_labels: HashTable::new(), bytes: 0, bytes_max };
-        let matches = |labels: LabelsRef<'_>| matchers.iter().all(|matcher| matcher.matches_labels(labels));
-        let mut fits = true;
-        self.store.series_visit(&mut |series, labels| {
-            let in_range =
-                self.store.series_time_range(series).is_some_and(|(t_min, t_max)| t_min <= end_ms && t_max >= start_ms);
-            if in_range && matches(labels) {
-                let labels_hash = labels.stable_hash();
-                fits = select.add(labels, labels_hash, Part::Hot { series: series.0, labels_hash });
-            }
-            fits
-        });
-        let damage = &mut self.damage;
-        self.stored
-            .layouts(start_ms, end_ms, &mut |part| {
-                let read = layout_part_read(part.bytes, &mut |column, kind, labels| {
-                    if kind == ColumnKind::Float && matches(labels) {
-                        fits = select.add(labels, labels.stable_hash(), Part::Stored { layout: part.layout, column });
-                    }
-                    fits
-                });
-                if let Err(error) = read {
-                    damage.layout(part.layout, part.timeline, error);
-                }
-                fits
-            })
-            .map_err(stored_error)?;
-        if !fits {
-            return Err(SourceError(
-                format!(
-                    "the series selected need more than {bytes_max} bytes of query memory; narrow the selector or the \
-                     time range, or raise --memory.limit"
-                )
-                .into(),
-            ));
-        }
-        selection
-            .extend(select.found.into_iter().map(|found| Selected { labels: found.labels, parts: found.parts.into() }));
-        Ok(())
-    }
-
-    fn read(
-        &mut self,
-        selected: &Selected,
-        start_ms: i64,
-        end_ms: i64,
-        samples: &mut Vec<Sample>,
-    ) -> Result<(), SourceError> {
-        let mut merge = Merge::new(samples);
-        for part in &selected.parts {
-            match *part {
-                Part::Stored { layout, column } => {
-                    let (segments, damage) = (&mut self.segments, &mut self.damage);
-                    self.stored
-                        .column(layout, column, start_ms, end_ms, &mut |meta, bytes| {
-                            let read = segments.series(bytes, column, &mut |t_ms, bits| {
-                                if start_ms <= t_ms && t_ms <= end_ms {
-                                    merge.push(t_ms, bits);
-                                }
-                            });
-                            if let Err(error) = read {
-                                damage.segment(meta, error);
-                            }
-                            true
-                        })
-                        .map_err(stored_error)?;
-                }
-                Part::Hot { .. } => {}
-                Part::Index(_) => return Err(SourceError("a part of a test's source was read from the store".into())),
-            }
-        }
-        for part in &selected.parts {
-            // The series may have left RAM, and another taken its place, since it was selected.
-            if let Part::Hot { series, labels_hash } = *part
-                && self.store.series_labels_hash(SeriesId(series)) == Some(labels_hash)
-            {
-                self.store.series_read(SeriesId(series), start_ms, end_ms, &mut |t_ms, bits| merge.push(t_ms, bits));
-            }
-        }
-        merge.finish();
-        Ok(())
-    }
-}
-
-/// Samples of one series that come part by part, older places first: of two at one instant the one that comes later
-/// stays (after the clock went back that is the newer row), but a stale marker never takes a value's place, so that two
-/// timelines of one series do not end each other.
-struct Merge<'s> {
-    samples: &'s mut Vec<Sample>,
-    from: usize,
-    is_sorted: bool,
-}
-
-impl<'s> Merge<'s> {
-    fn new(samples: &'s mut Vec<Sample>) -> Self {
-        let from = samples.len();
-        Self { samples, from, is_sorted: true }
-    }
-
-    fn push(&mut self, t_ms: i64, bits: u64) {
-        let sample = Sample { t_ms, value: f64::from_bits(bits) };
-        let added = &mut self.samples[self.from..];
-        if self.is_sorted && added.last().is_some_and(|last| last.t_ms >= t_ms) {
-            // What is stored and still in RAM comes twice: no need to sort for that.
-            match added.binary_search_by_key(&t_ms, |known| known.t_ms) {
-                Ok(at) => return added[at] = later(added[at], sample),
-                Err(_) => self.is_sorted = false,
-            }
-        }
-        self.samples.push(sample);
-    }
-
-    fn finish(self) {
-        if self.is_sorted {
-            return;
-        }
-        self.samples[self.from..].sort_by_key(|sample| sample.t_ms);
-        let mut kept = self.from;
-        for index in self.from..self.samples.len() {
-            let sample = self.samples[index];
-            if kept > self.from && self.samples[kept - 1].t_ms == sample.t_ms {
-                self.samples[kept - 1] = later(self.samples[kept - 1], sample);
-            } else {
-                self.samples[kept] = sample;
-                kept += 1;
-            }
-        }
-        self.samples.truncate(kept);
-    }
-}
-
-fn later(known: Sample, sample: Sample) -> Sample {
-    if sample.value.to_bits() == STALE_NAN_BITS { known } else { sample }
-}
-
-fn stored_error(error: StoredError) -> SourceError {
-    SourceError(format!("reading stored segments: {error}").into())
-}
-
-/// A selection that grows under a bound.
-struct Select {
-    found: Vec<Found>,
-    by_labels: HashTable<u32>,
-    bytes: usize,
-    bytes_max: usize,
-}
-
-struct Found {
-    labels: LabelSet,
-    hash: u64,
-    parts: Vec<Part>,
-}
-
-impl Select {
-    /// `false`: that would take more heap than allowed.
-    fn add(&mut self, labels: LabelsRef<'_>, hash: u64, part: Part) -> bool {
-        // Growing vectors hold up to twice what is in them, and while they grow three times.
-        const SERIES_BYTES: usize = 3 * core::mem::size_of::<Found>() + 3 * core::mem::size_of::<u64>() + 16;
-        const PART_BYTES: usize = 3 * core::mem::size_of::<Part>();
-        let found = &self.found;
-        let known = self.by_labels.find(hash, |index| found[*index as usize].labels.as_ref() == labels).copied();
-        let cost = PART_BYTES + if known.is_none() { SERIES_BYTES + labels.as_bytes().len() } else { 0 };
-        if self.bytes + cost > self.bytes_max {
-            return false;
-        }
-        if let Some(index) = known {
-            let parts = &mut self.found[index as usize].parts;
-            if !parts.contains(&part) {
-                parts.push(part);
-                self.bytes += PART_BYTES;
-            }
-            return true;
-        }
-        self.bytes += cost;
-        let index = self.found.len() as u32;
-        let found = &self.found;
-        let same = |other: &u32| found[*other as usize].labels.as_ref() == labels;
-        if let Entry::Vacant(vacant) = self.by_labels.entry(hash, same, |other| found[*other as usize].hash) {
-            vacant.insert(index);
-        }
-        self.found.push(Found { labels: LabelSet::from(labels), hash, parts: vec![part] });
-        true
-    }
-}
-
 #[cfg(test)]
 #[path = "reader_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -1,6 +1,6 @@
 //! Runs rules in bites, stores what they give, and tells the Alertmanagers.
 
-use super::{Daemon, Source, alertmanagers::Alertmanager, output::Level, reader::Reader};
+use super::{Daemon, Source, alertmanagers::Alertmanager, output::Level, series::SeriesSource};
 use crate::{
     labels::LabelSet,
     ledger::{Loss, Reason},
@@ -24,7 +24,7 @@ impl Daemon<'_> {
         if self.rules.next_due_mono_ms().is_none_or(|due_ms| due_ms > now.mono_ms) {
             return false;
         }
-        let mut reader = Reader::new(&self.store, stored);
+        let mut reader = SeriesSource::new(&self.store, stored, &mut self.cache);
         let source: &mut dyn Source = &mut reader;
         let mut lost = None;
         let advance = self.rules.advance(now, source, BITE_SAMPLES);

@@ -390,7 +390,7 @@ fn write_rule(json: &mut Json, rule: &Rule, exclude_alerts: bool) {
 fn write_alert(json: &mut Json, alert: &Alert) {
     json.object(|json| {
         json.key("labels");
-        write_labels(json, &alert.labels);
+        write_labels(json, alert.labels.as_ref());
         json.key("annotations");
         write_pairs(json, &alert.annotations);
         json.key("state").text(alert.state.text());

@@ -180,9 +180,9 @@ impl Daemon<'_> {
         let (spec, status) = (target.spec(), target.status());
         json.object(|json| {
             json.key("discoveredLabels");
-            write_labels(json, &spec.discovered_labels);
+            write_labels(json, spec.discovered_labels.as_ref());
             json.key("labels");
-            write_labels(json, &spec.labels);
+            write_labels(json, spec.labels.as_ref());
             json.key("scrapePool").text(&spec.job_name);
             let url = target_name(target);
             json.key("scrapeUrl").text(&url);
@@ -245,7 +245,7 @@ impl Daemon<'_> {
                 for (target, entry) in rows.take(limit) {
                     json.object(|json| {
                         json.key("target");
-                        write_labels(json, &target.spec().labels);
+                        write_labels(json, target.spec().labels.as_ref());
                         if wanted.is_empty() {
                             json.key("metric").text(entry.metric);
                         }

@@ -13,7 +13,7 @@ pub(crate) use pattern::search_regex;
 pub use {
     matcher::{MatchOp, Matcher},
     pattern::{Pattern, PatternError},
-    set::{LabelSet, LabelsBuilder},
+    set::{LabelSet, LabelsBuf, LabelsBuilder},
 };
 
 /// The label that holds the metric's name.

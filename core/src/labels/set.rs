@@ -48,6 +48,12 @@ impl<'a> LabelsRef<'a> {
         Ok(Self { bytes })
     }
 
+    /// The set of bytes that [`Self::as_bytes`] gave.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn of_bytes(bytes: &'a [u8]) -> Self {
+        Self { bytes }
+    }
+
     pub fn as_bytes(self) -> &'a [u8] {
         self.bytes
     }
@@ -289,6 +295,46 @@ impl fmt::Debug for LabelSet {
     }
 }
 
+/// Room for one label set after another, for who looks at many and keeps none.
+#[cfg(feature = "alloc")]
+#[derive(Default)]
+pub struct LabelsBuf {
+    bytes: Vec<u8>,
+    used: usize,
+}
+
+#[cfg(feature = "alloc")]
+impl LabelsBuf {
+    pub fn as_ref(&self) -> LabelsRef<'_> {
+        LabelsRef { bytes: &self.bytes[..self.used] }
+    }
+
+    pub fn set(&mut self, labels: LabelsRef<'_>) {
+        if self.bytes.len() < labels.bytes.len() {
+            self.bytes.resize(labels.bytes.len(), 0);
+        }
+        self.bytes[..labels.bytes.len()].copy_from_slice(labels.bytes);
+        self.used = labels.bytes.len();
+    }
+
+    /// Takes the label set that `write` puts at the start of [`LABELS_BYTES_MAX`] bytes; false, and none, when it puts none.
+    pub fn fill(&mut self, write: impl for<'b> FnOnce(&'b mut [u8]) -> Option<LabelsRef<'b>>) -> bool {
+        if self.bytes.len() < LABELS_BYTES_MAX {
+            self.bytes.resize(LABELS_BYTES_MAX, 0);
+        }
+        let written = write(&mut self.bytes[..LABELS_BYTES_MAX]).map(|labels| labels.bytes.len());
+        self.used = written.unwrap_or(0);
+        written.is_some()
+    }
+
+    pub fn remove(&mut self, name: &str) {
+        if let (at, Some(end)) = find(&self.bytes[..self.used], name) {
+            self.bytes.copy_within(end..self.used, at);
+            self.used -= end - at;
+        }
+    }
+}
+
 /// Changes a label set pair by pair.
 #[cfg(feature = "alloc")]
 #[derive(Clone, Default)]
@@ -397,6 +443,28 @@ mod tests {
             assert_eq!(LabelsRef::decode(bytes), Err(LabelsError::Broken), "{bytes:?}");
         }
         assert_eq!(LabelsRef::decode(&[]), Ok(LabelsRef::EMPTY));
+    }
+
+    #[test]
+    fn a_buffer_holds_one_set_after_another_and_takes_names_off() {
+        let (long, short) = (LabelSet::from_pairs([("a", "1"), ("b", "22"), ("c", "3")]), LabelSet::default());
+        let mut buf = LabelsBuf::default();
+        assert!(buf.as_ref().is_empty());
+        buf.set(long.as_ref());
+        for (name, left) in
+            [("x", "{a=\"1\", b=\"22\", c=\"3\"}"), ("b", "{a=\"1\", c=\"3\"}"), ("c", "{a=\"1\"}"), ("a", "{}")]
+        {
+            buf.remove(name);
+            assert_eq!(alloc::format!("{}", buf.as_ref()), left, "without {name}");
+        }
+        assert!(buf.fill(|room| {
+            let mut writer = LabelsWriter::new(room);
+            writer.push("job", "node").unwrap();
+            Some(writer.finish())
+        }));
+        assert_eq!(buf.as_ref().get("job"), Some("node"));
+        assert!(!buf.fill(|_| None));
+        assert_eq!(buf.as_ref(), short.as_ref());
     }
 
     #[test]

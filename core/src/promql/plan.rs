@@ -4,18 +4,22 @@
 //! arguments, patterns. A new expression kind gets its operator in `eval/` and its arm here.
 
 use super::{
-    ast::{Aggregate, AggregateOp, At, Binary, Call, Expr, ExprKind, Modifiers, Selector, Span, ValueType},
+    ast::{
+        Aggregate, AggregateOp, At, Binary, BinaryOp, Call, Cardinality, Expr, ExprKind, Modifiers, Selector, Span,
+        ValueType,
+    },
     eval::{
         Grid, Operator,
         absent::AbsentOperator,
-        aggregate::{AggregateOperator, Grouping},
+        aggregate::AggregateOperator,
         execution,
+        groups::Grouping,
         histogram::BucketsOperator,
         labels::{Relabel, RelabelOperator},
         map::{Leaf, MapOperator},
         over_time::OverTimeOperator,
         scalar::{Computed, Scalars, ToScalar},
-        selector::{InstantSelector, Selection, SeriesReader, Windows},
+        selector::{InstantSelector, Order, Selection, SeriesReader, Windows},
         set::SetOperator,
         sort::SortOperator,
         subquery::Subquery,
@@ -31,15 +35,22 @@ use alloc::{boxed::Box, format, vec::Vec};
 /// The step of `expr[1h:]`: Prometheus takes its global evaluation interval, whose default is this.
 pub const SUBQUERY_STEP_MS_DEFAULT: i64 = 60_000;
 
-/// What holds for the whole query.
+/// What holds for the whole query, and in which order the series of the expression at hand are wanted.
+#[derive(Clone, Copy)]
 pub struct Planner {
     pub start_ms: i64,
     pub end_ms: i64,
     pub lookback_delta_ms: i64,
     pub is_range: bool,
+    pub order: Order,
 }
 
 impl Planner {
+    /// For what is read to its end before anything is made of it.
+    fn in_any_order(&self) -> Self {
+        Self { order: Order::Any, ..*self }
+    }
+
     /// The operator of an expression whose type is scalar or instant vector.
     pub fn operator(&self, expr: &Expr, grid: Grid) -> Result<Box<dyn Operator>, QueryError> {
         Ok(match &expr.kind {
@@ -93,6 +104,7 @@ impl Planner {
             range_ms,
             offset_ms: selector.modifiers.offset_ms,
             at_ms: self.at_ms(&selector.modifiers),
+            order: self.order,
         }
     }
 
@@ -101,7 +113,7 @@ impl Planner {
     }
 
     fn scalars<'e>(&self, exprs: impl Iterator<Item = &'e Expr>, grid: Grid) -> Result<Scalars, QueryError> {
-        let operators: Result<Vec<_>, _> = exprs.map(|expr| self.operator(expr, grid)).collect();
+        let operators: Result<Vec<_>, _> = exprs.map(|expr| self.in_any_order().operator(expr, grid)).collect();
         Ok(Scalars::new(operators?, grid))
     }
 
@@ -118,15 +130,23 @@ impl Planner {
             let scalars = self.scalars([scalar].into_iter(), grid)?;
             return Ok(Box::new(MapOperator::new(self.operator(vector, grid)?, leaf, scalars, drops_name, grid)));
         }
-        let (left, right) = (self.operator(left, grid)?, self.operator(right, grid)?);
         if op.is_set() {
+            let planner = if op == BinaryOp::Or { *self } else { self.in_any_order() };
+            let (left, right) = (self.operator(left, grid)?, planner.operator(right, grid)?);
             return Ok(Box::new(SetOperator::new(op, matching.clone(), left, right, grid)));
         }
+        // The side that has one series per group is read first.
+        let keeps_left = matching.cardinality == Cardinality::OneToMany;
+        let of = |expr, is_kept: bool| if is_kept { self.in_any_order() } else { *self }.operator(expr, grid);
+        let (left, right) = (of(left, keeps_left)?, of(right, !keeps_left)?);
         Ok(Box::new(VectorOperator::new(op, return_bool, matching.clone(), left, right, grid)))
     }
 
     fn aggregate(&self, aggregate: &Aggregate, grid: Grid) -> Result<Box<dyn Operator>, QueryError> {
-        let child = self.operator(&aggregate.operand, grid)?;
+        // Of equals the first ones are the top ones.
+        let is_topk = matches!(aggregate.op, AggregateOp::Topk | AggregateOp::Bottomk);
+        let planner = if is_topk { *self } else { self.in_any_order() };
+        let child = planner.operator(&aggregate.operand, grid)?;
         let grouping = Grouping { labels: aggregate.grouping.clone(), without: aggregate.without, keeps_name: false };
         let parameter = aggregate.parameter.as_ref();
         if aggregate.op == AggregateOp::CountValues {
@@ -137,7 +157,7 @@ impl Planner {
             return Ok(Box::new(CountValuesOperator::new(child, grouping, label, grid)));
         }
         let scalars = self.scalars(parameter.into_iter(), grid)?;
-        if matches!(aggregate.op, AggregateOp::Topk | AggregateOp::Bottomk) {
+        if is_topk {
             let smallest = aggregate.op == AggregateOp::Bottomk;
             return Ok(Box::new(TopkOperator::new(child, grouping, scalars, smallest, grid)));
         }
@@ -171,15 +191,15 @@ impl Planner {
             }
             Shape::Absent => {
                 let vector = vector()?;
-                let child = self.operator(vector, grid)?;
+                let child = self.in_any_order().operator(vector, grid)?;
                 Box::new(AbsentOperator::of_vector(child, absent_labels(vector), grid))
             }
             Shape::AbsentOverTime => {
                 let range = range()?;
-                let windows = self.windows(range, grid)?;
+                let windows = self.in_any_order().windows(range, grid)?;
                 Box::new(AbsentOperator::of_range(windows, absent_labels(range), grid))
             }
-            Shape::ToScalar => Box::new(ToScalar::new(self.operator(vector()?, grid)?, grid)),
+            Shape::ToScalar => Box::new(ToScalar::new(self.in_any_order().operator(vector()?, grid)?, grid)),
             Shape::ToVector => {
                 let scalar = of_type(ValueType::Scalar).next().ok_or_else(|| missing(call))?;
                 self.operator(scalar, grid)?

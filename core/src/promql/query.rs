@@ -2,12 +2,12 @@
 
 use super::{
     ast::{Expr, ExprKind, Span, ValueType},
-    eval::{self, Annotations, Context, Grid, Meter, Next, Opened, Operator, Values, selector::Windows},
+    eval::{self, Annotations, Context, Grid, Meter, Next, Opened, Operator, Series, Values, selector::Windows},
     functions::Shape,
     plan::Planner,
     source::Source,
 };
-use crate::labels::LabelSet;
+use crate::labels::{LabelSet, LabelsBuf};
 use alloc::{boxed::Box, format, string::String, vec, vec::Vec};
 
 /// The instants a query is evaluated at, wall milliseconds.
@@ -101,9 +101,8 @@ pub struct Query {
     meter: Meter,
     annotations: Annotations,
     useless_sorts: Vec<Span>,
-    labels: Option<Vec<LabelSet>>,
-    /// Those labels ascend.
-    is_in_order: bool,
+    opened: Option<Series>,
+    labels: LabelsBuf,
     buffer: Values,
     /// A range vector's series whose window is being read.
     reading: Option<usize>,
@@ -129,8 +128,13 @@ impl Query {
             )));
         }
         let end_ms = if let Window::Range { end_ms, .. } = window { end_ms } else { grid.start_ms };
-        let planner =
-            Planner { start_ms: grid.start_ms, end_ms, lookback_delta_ms: options.lookback_delta_ms, is_range };
+        let planner = Planner {
+            start_ms: grid.start_ms,
+            end_ms,
+            lookback_delta_ms: options.lookback_delta_ms,
+            is_range,
+            order: eval::selector::Order::Labels,
+        };
         let root = match found {
             ValueType::Scalar | ValueType::Vector => Root::Series(planner.operator(expr, grid)?),
             ValueType::Matrix => Root::Samples(planner.windows(expr, grid)?),
@@ -146,8 +150,8 @@ impl Query {
             meter: Meter::new(options.bytes_max, options.samples_max),
             annotations: Annotations::new(vec![0]),
             useless_sorts: if is_range { sorts_of(expr) } else { Vec::new() },
-            labels: None,
-            is_in_order: true,
+            opened: None,
+            labels: LabelsBuf::default(),
             buffer: Values::new(),
             reading: None,
             result: None,
@@ -187,15 +191,14 @@ impl Query {
             let text = "sort is ineffective for range queries since results are always ordered by labels";
             context.annotations.warn(span, text);
         }
-        if self.labels.is_none() {
+        if self.opened.is_none() {
             let opened = match &mut self.root {
                 Root::Series(operator) => operator.open(&mut context)?,
                 Root::Samples(windows) => windows.open(&mut context)?,
-                Root::Text(_) => Opened::Ready(Vec::new()),
+                Root::Text(_) => Opened::Ready(Series::ONE),
             };
-            let Opened::Ready(labels) = opened else { return Ok(Progress::More) };
-            self.is_in_order = self.value_type != ValueType::Matrix || labels.is_sorted();
-            self.labels = Some(labels);
+            let Opened::Ready(series) = opened else { return Ok(Progress::More) };
+            self.opened = Some(series);
             if context.bite_left <= 0 {
                 return Ok(Progress::More);
             }
@@ -247,19 +250,31 @@ impl Query {
                 if samples.is_empty() {
                     return Ok(Progress::More);
                 }
-                charge_result(&mut self.meter, &mut self.result_bytes_charged, samples.len())?;
+                charge_result(&mut self.meter, &mut self.result_bytes_charged, samples.len(), 0)?;
                 points.extend(samples.iter().map(|sample| Point { t_ms: sample.t_ms, value: sample.value }));
             }
             Root::Series(_) | Root::Text(_) => {
                 let present = || self.buffer.iter().enumerate().filter(|(_, value)| !eval::is_absent(**value));
                 let count = present().count();
-                charge_result(&mut self.meter, &mut self.result_bytes_charged, count)?;
+                charge_result(&mut self.meter, &mut self.result_bytes_charged, count, 0)?;
                 points.reserve_exact(count);
                 points.extend(present().map(|(step, value)| Point { t_ms: grid.at_ms(step), value: *value }));
             }
         }
-        let labels = self.labels.as_mut().and_then(|labels| labels.get_mut(series)).map(core::mem::take);
-        self.result = Some(ResultSeries { labels: labels.unwrap_or_default(), points, text: None });
+        let mut context = Context {
+            source,
+            bite_left: i64::try_from(bite_samples).unwrap_or(i64::MAX).max(1),
+            meter: &mut self.meter,
+            annotations: &mut self.annotations,
+        };
+        match &mut self.root {
+            Root::Samples(windows) => windows.labels(&mut context, series, &mut self.labels)?,
+            Root::Series(operator) => operator.labels(&mut context, series, &mut self.labels)?,
+            Root::Text(_) => {}
+        }
+        let labels = LabelSet::from(self.labels.as_ref());
+        charge_result(&mut self.meter, &mut self.result_bytes_charged, points.len(), labels.heap_bytes())?;
+        self.result = Some(ResultSeries { labels, points, text: None });
         Ok(Progress::Series)
     }
 
@@ -276,7 +291,7 @@ impl Query {
     /// Whether series come as Prometheus' API gives them, known when the first has come: a matrix by labels, a vector in
     /// whatever order the expression makes.
     pub fn is_in_order(&self) -> bool {
-        self.is_in_order
+        self.value_type != ValueType::Matrix || self.opened.is_none_or(|series| series.is_sorted)
     }
 
     /// Charges a series that its taker keeps while the query goes on; `false` when it does not fit, a quarter being left to
@@ -326,8 +341,13 @@ fn held_bytes(series: &ResultSeries) -> usize {
 }
 
 /// Results are freed one by one, so only the largest counts.
-fn charge_result(meter: &mut Meter, charged: &mut usize, point_count: usize) -> Result<(), QueryError> {
-    let bytes = point_count * size_of::<Point>();
+fn charge_result(
+    meter: &mut Meter,
+    charged: &mut usize,
+    point_count: usize,
+    labels_bytes: usize,
+) -> Result<(), QueryError> {
+    let bytes = point_count * size_of::<Point>() + labels_bytes;
     meter.charge(bytes.saturating_sub(*charged))?;
     *charged = bytes.max(*charged);
     Ok(())

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
-    labels::Matcher,
-    promql::source::{Part, Selected, SourceError},
+    labels::LabelsBuf,
+    promql::source::{Selection, SourceError},
     rules::{RuleKind, RuleSpec},
     store::{STALE_NAN_BITS, Sample},
 };
@@ -53,33 +53,34 @@ impl Memory {
 }
 
 impl Source for Memory {
-    fn select(
-        &mut self,
-        matchers: &[Matcher],
-        _start_ms: i64,
-        _end_ms: i64,
-        _bytes_max: usize,
-        selection: &mut Vec<Selected>,
-    ) -> Result<(), SourceError> {
+    fn select(&mut self, selection: &mut Selection, _: usize) -> Result<bool, SourceError> {
         if self.fails {
             return Err(SourceError("the disk is on fire".into()));
         }
         for (index, labels) in self.series.keys().enumerate() {
-            if matchers.iter().all(|matcher| matcher.matches_labels(labels.as_ref())) {
-                selection.push(Selected { labels: labels.clone(), parts: [Part::Index(index)].into() });
+            if selection.matches(labels.as_ref()) {
+                selection.add_index(index)?;
             }
         }
+        selection.finish();
+        Ok(true)
+    }
+
+    fn labels(&mut self, selection: &Selection, index: usize, labels: &mut LabelsBuf) -> Result<(), SourceError> {
+        let found = self.series.keys().nth(selection.series[index].series as usize);
+        labels.set(found.expect("series are not taken away").as_ref());
         Ok(())
     }
 
     fn read(
         &mut self,
-        selected: &Selected,
+        selection: &Selection,
+        index: usize,
         start_ms: i64,
         end_ms: i64,
         samples: &mut Vec<Sample>,
     ) -> Result<(), SourceError> {
-        let found = self.series.get(&selected.labels).into_iter().flatten();
+        let found = self.series.values().nth(selection.series[index].series as usize).into_iter().flatten();
         samples.extend(found.filter(|sample| (start_ms..=end_ms).contains(&sample.t_ms)));
         Ok(())
     }
@@ -724,13 +725,13 @@ fn alerts_that_come_and_go_under_new_labels_do_not_pile_up() {
 #[test]
 fn a_result_larger_than_the_querys_memory_fails_the_rule() {
     let mut small = options();
-    small.query.bytes_max = 16 * 1024;
+    small.query.bytes_max = 48 * 1024;
     let specs = alloc::vec![group("g", alloc::vec![record("r", "x")])];
     let mut engine = Engine::new(specs, small, START).unwrap();
     let mut memory = Memory::default();
     let now = due(&engine, START);
     for index in 0..1_000 {
-        memory.put(&[("__name__", "x"), ("id", &format!("{index}"))], now.wall_ms, 1.0);
+        memory.put(&[("__name__", "x"), ("id", &format!("{index:060}"))], now.wall_ms, 1.0);
     }
     assert_eq!(run(&mut engine, &mut memory, now), []);
     let error = engine.groups()[0].rules()[0].last_error();

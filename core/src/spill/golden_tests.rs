@@ -16,6 +16,7 @@ const SEGMENT_V1: &[u8] = include_bytes!("../../../tests/fixtures/spill/segment-
 const LAYOUT_V1: &[u8] = include_bytes!("../../../tests/fixtures/spill/layout-v1.bin");
 const LOG_V1: &[u8] = include_bytes!("../../../tests/fixtures/spill/log-v1.bin");
 const SEGMENT: &[u8] = include_bytes!("../../../tests/fixtures/spill/segment-v2.bin");
+const SEGMENT_AGED: &[u8] = include_bytes!("../../../tests/fixtures/spill/segment-v2-aged.bin");
 const LAYOUT: &[u8] = include_bytes!("../../../tests/fixtures/spill/layout-v2.bin");
 const LOG: &[u8] = include_bytes!("../../../tests/fixtures/spill/log-v2.bin");
 
@@ -144,7 +145,20 @@ fn todays_writer_makes_the_golden_segment_and_the_reader_reads_it() {
 }
 
 #[test]
-fn a_segment_of_version_1_is_read() {
+fn todays_ager_makes_the_golden_aged_segment_and_the_reader_reads_it() {
+    let mut out = vec![0; SEGMENT_BYTES_MAX];
+    let aged = Ager::default().age(&mut SliceBytes(SEGMENT), &mut out);
+    let Ok(Aging::Aged { bytes }) = aged else { panic!("{aged:?}") };
+    check(&out[..bytes], SEGMENT_AGED);
+    check_segment(SEGMENT_AGED, &grid());
+}
+
+#[test]
+fn a_segment_of_version_1_is_read_and_ages() {
+    let mut out = vec![0; SEGMENT_BYTES_MAX];
+    let aged = Ager::default().age(&mut SliceBytes(SEGMENT_V1), &mut out);
+    let Ok(Aging::Aged { bytes }) = aged else { panic!("{aged:?}") };
+    check_segment(&out[..bytes], &grid_v1());
     check_segment(SEGMENT_V1, &grid_v1());
 }
 

@@ -114,35 +114,84 @@ pub fn layout_part_read(
     bytes: &[u8],
     visit: &mut dyn FnMut(u32, ColumnKind, LabelsRef<'_>) -> bool,
 ) -> Result<LayoutHead, FormatError> {
-    let (head, mut rest) = open(bytes)?;
-    let damaged = |field| FormatError::Damaged { what: WHAT, field };
-    let mut labels = [0; LABELS_BYTES_MAX];
-    let mut labels_bytes = 0;
-    for column in head.column_from..head.column_from + head.column_count {
+    let mut cursor = LayoutCursor::new(bytes)?;
+    while let Some((column, kind)) = cursor.next(bytes)? {
+        let labels = if kind == ColumnKind::Age { LabelsRef::EMPTY } else { cursor.labels()? };
+        if !visit(column, kind, labels) {
+            return Ok(cursor.head);
+        }
+    }
+    if cursor.at == bytes.len() { Ok(cursor.head) } else { Err(damaged("body length")) }
+}
+
+/// A place in a part that is read column by column. Does not hold the part, which is given to each call.
+pub struct LayoutCursor {
+    pub head: LayoutHead,
+    /// The column that comes next.
+    pub column: u32,
+    at: usize,
+    labels: [u8; LABELS_BYTES_MAX],
+    labels_bytes: usize,
+}
+
+impl LayoutCursor {
+    /// Checks the part as a whole and stands before its first column.
+    ///
+    /// # Errors
+    ///
+    /// Bytes that are no such part.
+    pub fn new(bytes: &[u8]) -> Result<Self, FormatError> {
+        let (head, _) = open(bytes)?;
+        Ok(Self { head, column: head.column_from, at: HEADER_BYTES, labels: [0; LABELS_BYTES_MAX], labels_bytes: 0 })
+    }
+
+    /// Goes back to the first column.
+    pub fn restart(&mut self) {
+        (self.column, self.at, self.labels_bytes) = (self.head.column_from, HEADER_BYTES, 0);
+    }
+
+    /// Reads the next column's number and kind; `None` behind the last one.
+    ///
+    /// # Errors
+    ///
+    /// See [`layout_part_read`].
+    pub fn next(&mut self, bytes: &[u8]) -> Result<Option<(u32, ColumnKind)>, FormatError> {
+        let column = self.column;
+        if column == self.head.column_from + self.head.column_count {
+            return Ok(None);
+        }
+        let mut rest = bytes.get(self.at..).ok_or(damaged("column kind"))?;
         let (kind, tail) = rest.split_first().ok_or(damaged("column kind"))?;
         rest = tail;
         let kind = ColumnKind::from_byte(*kind).ok_or(damaged("column kind"))?;
-        if kind == ColumnKind::Age {
-            if !visit(column, kind, LabelsRef::EMPTY) {
-                return Ok(head);
+        if kind != ColumnKind::Age {
+            let shared = take_length(&mut rest).ok_or(damaged("shared length"))?;
+            let length = take_length(&mut rest).ok_or(damaged("length"))?;
+            let (own, tail) = rest.split_at_checked(length).ok_or(damaged("length"))?;
+            rest = tail;
+            if shared > self.labels_bytes || shared + length > LABELS_BYTES_MAX {
+                return Err(damaged("shared length"));
             }
-            continue;
+            self.labels_bytes = shared + length;
+            self.labels[shared..self.labels_bytes].copy_from_slice(own);
         }
-        let shared = take_length(&mut rest).ok_or(damaged("shared length"))?;
-        let length = take_length(&mut rest).ok_or(damaged("length"))?;
-        let (own, tail) = rest.split_at_checked(length).ok_or(damaged("length"))?;
-        rest = tail;
-        if shared > labels_bytes || shared + length > LABELS_BYTES_MAX {
-            return Err(damaged("shared length"));
-        }
-        labels_bytes = shared + length;
-        labels[shared..labels_bytes].copy_from_slice(own);
-        let found = LabelsRef::decode(&labels[..labels_bytes]).map_err(|_| damaged("labels"))?;
-        if !visit(column, kind, found) {
-            return Ok(head);
-        }
+        self.at = bytes.len() - rest.len();
+        self.column += 1;
+        Ok(Some((column, kind)))
     }
-    if rest.is_empty() { Ok(head) } else { Err(damaged("body length")) }
+
+    /// The labels of the column read last, unless that was an age column.
+    ///
+    /// # Errors
+    ///
+    /// See [`layout_part_read`].
+    pub fn labels(&self) -> Result<LabelsRef<'_>, FormatError> {
+        LabelsRef::decode(&self.labels[..self.labels_bytes]).map_err(|_| damaged("labels"))
+    }
+}
+
+fn damaged(field: &'static str) -> FormatError {
+    FormatError::Damaged { what: WHAT, field }
 }
 
 /// Header and body, both checked.

@@ -4,6 +4,7 @@
 //! interval; later they are sealed, many at a time, into segments in the database, and the log is forgotten. Only
 //! what a segment holds counts as spilled. No allocation here grows with the number of samples.
 
+mod ager;
 mod crc;
 mod format;
 mod frame;
@@ -14,16 +15,18 @@ mod segment;
 mod state;
 mod writer;
 
+pub use ager::{Ager, Aging};
 pub use crc::crc32;
 pub use format::{ClockEpoch, FormatError, SEGMENT_BYTES_MAX, TIER_RAW};
 pub use frame::{FRAME_BYTES_MAX, FRAME_HEAD_BYTES, Frame, FrameKind, GenerationStart};
-pub use layout::{LayoutHead, LayoutWriter, layout_part_read};
+pub use layout::{LayoutCursor, LayoutHead, LayoutWriter, layout_part_read};
 pub use recover::{Flash, RecoverError, Recovered, recover, replay_order};
 pub use recovery::{
     Recovery, RecoveryReport, Replay, ReplayReport, TimelineOpenError, mark_stored, rows_stored, timeline_open,
 };
 pub use segment::{
-    ColumnUnit, ColumnVisit, Columns, Encoded, SegmentHead, SegmentReader, SegmentSpec, SliceBytes, encode_segment,
+    ColumnUnit, ColumnVisit, Columns, Encoded, SegmentForm, SegmentHead, SegmentReader, SegmentSpec, SliceBytes,
+    encode_segment,
 };
 pub use state::{SPILL_STATE_KEY, SpillOptions, SpillState};
 pub use writer::{SealReason, Spill};

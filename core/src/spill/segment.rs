@@ -13,10 +13,10 @@ use super::{
 };
 use crate::store::{
     ColumnKind, Presence, STALE_NAN_BITS, TimelineKey,
-    codec::{self, CodecError, ROWS_MAX, StripeDecoder, StripeEncoder, StripeWalk},
+    codec::{self, CodecError, ROWS_MAX, StripeDecoder, StripeEncoder, StripeWalk, aged},
     stored::{SegmentBytes, StoredError},
 };
-use alloc::vec::Vec;
+use alloc::{boxed::Box, vec::Vec};
 use core::ops::Range;
 
 pub const HEADER_BYTES: usize = 96;
@@ -24,6 +24,29 @@ const ENTRY_BYTES: usize = 16;
 /// Columns per stripe of a stored segment: what reading one series has to fetch and step over.
 pub const STRIPE_COLUMNS: u32 = 32;
 const WHAT: &str = "segment";
+
+/// How a segment's columns are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum SegmentForm {
+    /// By the bit, each column by itself or as a difference to one before: what is queried now and then is read fast.
+    Packed = 0,
+    /// Behind a range coder, a stripe at a time: what has aged is small.
+    Aged = 1,
+}
+
+/// Bits 1 to 3 of the flags; bit 0 is the clock's trust.
+const FORM_SHIFT: u8 = 1;
+
+impl SegmentForm {
+    fn from_flags(flags: u8) -> Option<Self> {
+        match flags >> FORM_SHIFT & 7 {
+            0 => Some(Self::Packed),
+            1 => Some(Self::Aged),
+            _ => None,
+        }
+    }
+}
 
 /// What a segment is made of; its cells come from [`Columns`].
 #[derive(Clone, Debug)]
@@ -72,24 +95,20 @@ pub fn encode_segment(spec: &SegmentSpec<'_>, source: &dyn Columns, out: &mut [u
     assert!((1..=ROWS_MAX).contains(&rows), "a segment of {rows} rows");
     assert!(!spec.columns.is_empty(), "a segment without columns");
     let wanted = (spec.columns.end - spec.columns.start) as usize;
-    let capacity = out.len().min(SEGMENT_BYTES_MAX);
-    let out = &mut out[..capacity];
-    let instants_bytes = codec::encode_instants(spec.instants_ms, out.get_mut(HEADER_BYTES..)?).ok()?;
-    let directory_at = HEADER_BYTES + instants_bytes;
-    let stripes_at = directory_at + ENTRY_BYTES * wanted.div_ceil(spec.stripe_columns as usize);
+    let mut assembly = Assembly::new(spec.instants_ms, wanted.div_ceil(spec.stripe_columns as usize), out)?;
     let mut t_min_ms = spec.instants_ms.iter().copied().min().unwrap_or(0);
     let mut t_max_ms = spec.instants_ms.iter().copied().max().unwrap_or(0);
-    let (mut at, mut column, mut stripe_count) = (stripes_at, spec.columns.start, 0);
+    let mut column = spec.columns.start;
     let mut encoder = StripeEncoder::new();
     while column < spec.columns.end {
         let end = spec.columns.end.min(column.saturating_add(spec.stripe_columns));
-        let from = at;
-        let (mut fits, mut here) = (true, column);
+        let (mut used, mut fits, mut here) = (0, true, column);
         encoder.begin();
         source.read(column..end, &mut |kind, cells, presence| {
             let ages = source.age(here).filter(|_| kind == ColumnKind::Float);
-            match put_column(&mut encoder, &mut out[at..], kind, cells, presence, ages.map(|ages| (source, ages))) {
-                Some(bytes) => at += bytes,
+            let room = &mut assembly.room()[used..];
+            match put_column(&mut encoder, room, kind, cells, presence, ages.map(|ages| (source, ages))) {
+                Some(bytes) => used += bytes,
                 None => fits = false,
             }
             if let Some(ages) = ages {
@@ -108,31 +127,15 @@ pub fn encode_segment(spec: &SegmentSpec<'_>, source: &dyn Columns, out: &mut [u
             fits
         });
         if !fits {
-            at = from;
             break;
         }
-        let entry = directory_at + ENTRY_BYTES * stripe_count;
-        let crc = crc32(&out[from..at]);
-        for (field, value) in [column, from as u32, (at - from) as u32, crc].into_iter().enumerate() {
-            put(out, entry + 4 * field, &value.to_le_bytes());
-        }
-        stripe_count += 1;
+        assembly.stripe(column, used);
         column = end;
     }
-    if stripe_count == 0 {
+    if column == spec.columns.start {
         return None;
     }
-    // Fewer stripes than room was left for: they move down to the directory's end.
-    let moved = stripes_at - (directory_at + ENTRY_BYTES * stripe_count);
-    out.copy_within(stripes_at..at, stripes_at - moved);
-    for stripe in 0..stripe_count {
-        let offset_at = directory_at + ENTRY_BYTES * stripe + 4;
-        let offset = u32_at(out, offset_at) - moved as u32;
-        put(out, offset_at, &offset.to_le_bytes());
-    }
-    let bytes = at - moved;
-    let index_crc = crc32(&out[HEADER_BYTES..directory_at + ENTRY_BYTES * stripe_count]);
-    let head = SegmentHead {
+    let bytes = assembly.finish(SegmentHead {
         timeline: spec.timeline,
         layout: spec.layout,
         row_from: spec.row_from,
@@ -140,15 +143,78 @@ pub fn encode_segment(spec: &SegmentSpec<'_>, source: &dyn Columns, out: &mut [u
         column_from: spec.columns.start,
         column_count: column - spec.columns.start,
         epoch: spec.epoch,
+        form: SegmentForm::Packed,
         t_min_ms,
         t_max_ms,
-        bytes: bytes as u32,
-        instants_bytes: instants_bytes as u32,
-        stripe_count: stripe_count as u32,
-        index_crc,
-    };
-    head.put(out);
+        bytes: 0,
+        instants_bytes: 0,
+        stripe_count: 0,
+        index_crc: 0,
+    });
     Some(Encoded { bytes, column_end: column, t_min_ms, t_max_ms })
+}
+
+/// A segment that is being put together: instants, then stripes as they come, then directory and header.
+pub(super) struct Assembly<'b> {
+    out: &'b mut [u8],
+    instants_bytes: usize,
+    /// Where the stripes begin, and where the next one does.
+    stripes_at: usize,
+    at: usize,
+    stripe_count: usize,
+}
+
+impl<'b> Assembly<'b> {
+    /// `None`: not even what comes before the stripes fits.
+    pub(super) fn new(instants_ms: &[i64], stripes_max: usize, out: &'b mut [u8]) -> Option<Self> {
+        let capacity = out.len().min(SEGMENT_BYTES_MAX);
+        let out = &mut out[..capacity];
+        let instants_bytes = codec::encode_instants(instants_ms, out.get_mut(HEADER_BYTES..)?).ok()?;
+        let stripes_at = HEADER_BYTES + instants_bytes + ENTRY_BYTES * stripes_max;
+        (stripes_at <= capacity).then_some(Self { out, instants_bytes, stripes_at, at: stripes_at, stripe_count: 0 })
+    }
+
+    /// Where the next stripe's bytes go.
+    pub(super) fn room(&mut self) -> &mut [u8] {
+        &mut self.out[self.at..]
+    }
+
+    /// The next stripe is there, from this column on.
+    pub(super) fn stripe(&mut self, column: u32, bytes: usize) {
+        let entry = HEADER_BYTES + self.instants_bytes + ENTRY_BYTES * self.stripe_count;
+        let crc = crc32(&self.out[self.at..self.at + bytes]);
+        for (field, value) in [column, self.at as u32, bytes as u32, crc].into_iter().enumerate() {
+            put(self.out, entry + 4 * field, &value.to_le_bytes());
+        }
+        self.at += bytes;
+        self.stripe_count += 1;
+    }
+
+    /// Completes the segment and the fields of `head` that tell how long its parts are. Returns the length.
+    pub(super) fn finish(self, head: SegmentHead) -> usize {
+        let Self { out, instants_bytes, stripes_at, at, stripe_count } = self;
+        let directory_at = HEADER_BYTES + instants_bytes;
+        let directory_end = directory_at + ENTRY_BYTES * stripe_count;
+        // Fewer stripes than room was left for: they move down to the directory's end.
+        let moved = stripes_at - directory_end;
+        out.copy_within(stripes_at..at, directory_end);
+        for stripe in 0..stripe_count {
+            let offset_at = directory_at + ENTRY_BYTES * stripe + 4;
+            let offset = u32_at(out, offset_at) - moved as u32;
+            put(out, offset_at, &offset.to_le_bytes());
+        }
+        let bytes = at - moved;
+        let index_crc = crc32(&out[HEADER_BYTES..directory_end]);
+        let head = SegmentHead {
+            bytes: bytes as u32,
+            instants_bytes: instants_bytes as u32,
+            stripe_count: stripe_count as u32,
+            index_crc,
+            ..head
+        };
+        head.put(out);
+        bytes
+    }
 }
 
 /// Length, then the column, then its ages; `None` when that does not fit.
@@ -195,6 +261,7 @@ pub struct SegmentHead {
     pub column_from: u32,
     pub column_count: u32,
     pub epoch: ClockEpoch,
+    pub form: SegmentForm,
     /// Hull of the instants and of the samples' own timestamps.
     pub t_min_ms: i64,
     pub t_max_ms: i64,
@@ -210,7 +277,7 @@ impl SegmentHead {
         put(out, 0, &SEGMENT_MAGIC.to_le_bytes());
         put(out, 4, &VERSION.to_le_bytes());
         out[6] = TIER_RAW;
-        out[7] = u8::from(self.epoch.trusted);
+        out[7] = u8::from(self.epoch.trusted) | (self.form as u8) << FORM_SHIFT;
         put(out, 8, &self.timeline.0.to_le_bytes());
         put(out, 16, &self.layout.to_le_bytes());
         put(out, 24, &self.row_from.to_le_bytes());
@@ -245,6 +312,7 @@ impl SegmentHead {
         if header[6] != TIER_RAW {
             return damaged("tier");
         }
+        let Some(form) = SegmentForm::from_flags(header[7]) else { return damaged("form") };
         let head = Self {
             timeline: TimelineKey(u64_at(header, 8)),
             layout: u64_at(header, 16),
@@ -258,6 +326,7 @@ impl SegmentHead {
                 wall_offset_ms: i64_at(header, 56),
                 trusted: header[7] & 1 == 1,
             },
+            form,
             t_min_ms: i64_at(header, 64),
             t_max_ms: i64_at(header, 72),
             instants_bytes: u32_at(header, 80),
@@ -319,8 +388,7 @@ pub struct SegmentReader {
     /// `(column_from, offset, length, crc)` as the directory has it.
     directory: Vec<u8>,
     stripe: Vec<u8>,
-    decoder: StripeDecoder<ROWS_MAX>,
-    unit: ColumnUnit,
+    decoding: Decoding,
 }
 
 /// One column's samples: slices of one length, without the rows that have nothing.
@@ -385,30 +453,29 @@ impl SegmentReader {
         let stripe = (0..head.stripe_count as usize).rev().find(|stripe| self.entry(*stripe).0 <= column);
         let stripe = stripe.ok_or(FormatError::Damaged { what: WHAT, field: "directory" })?;
         let columns = self.stripe_read(bytes, &head, stripe)?;
-        let rows = head.row_count as usize;
-        // Columns before this one are stepped over, but for those that it refers to.
-        let mut rest = &self.stripe[..];
-        let mut walk = StripeWalk::new(rows)?;
-        let (mut begin, mut end) = (0, 0);
-        for _ in columns.start..=column {
-            let offset = self.stripe.len() - rest.len();
-            begin = offset;
-            let mut encoded = take_column(&mut rest)?;
-            while !encoded.is_empty() {
-                let stepped = walk.column(encoded, offset)?;
-                begin = begin.min(stepped.begin);
-                encoded = &encoded[stepped.bytes..];
+        let (instants_ms, rows) = (&self.instants_ms, head.row_count as usize);
+        let mut give = |unit: &ColumnUnit| {
+            for (row, instant_ms) in instants_ms.iter().enumerate() {
+                if let Some((t_ms, bits)) = unit.sample(row, *instant_ms) {
+                    visit(t_ms, bits);
+                }
             }
-            end = self.stripe.len() - rest.len();
-        }
-        let mut wanted = &self.stripe[begin..end];
-        self.decoder.begin();
-        while !wanted.is_empty() {
-            self.unit.decode(&mut self.decoder, take_column(&mut wanted)?, rows)?;
-        }
-        for row in 0..rows {
-            if let Some((t_ms, bits)) = self.unit.sample(row, self.instants_ms[row]) {
-                visit(t_ms, bits);
+        };
+        match head.form {
+            SegmentForm::Packed => give(self.decoding.packed_column(&self.stripe, rows, columns, column)?),
+            SegmentForm::Aged => {
+                self.decoding.columns(
+                    head.form,
+                    &self.stripe,
+                    rows,
+                    columns.start..column + 1,
+                    &mut |here, unit, _| {
+                        if here == column {
+                            give(unit);
+                        }
+                        true
+                    },
+                )?;
             }
         }
         Ok(())
@@ -430,24 +497,24 @@ impl SegmentReader {
         let (mut row_numbers, mut t_ms, mut bits) = (Vec::new(), Vec::new(), Vec::new());
         for stripe in 0..head.stripe_count as usize {
             let columns = self.stripe_read(bytes, &head, stripe)?;
-            let mut rest = &self.stripe[..];
-            self.decoder.begin();
-            for column in columns {
-                self.unit.decode(&mut self.decoder, take_column(&mut rest)?, head.row_count as usize)?;
+            let (instants_ms, mut go_on) = (&self.instants_ms, true);
+            self.decoding.columns(head.form, &self.stripe, instants_ms.len(), columns, &mut |column, unit, _| {
                 row_numbers.clear();
                 t_ms.clear();
                 bits.clear();
                 for row in wanted.clone() {
-                    if let Some((found_ms, found)) = self.unit.sample(row, self.instants_ms[row]) {
+                    if let Some((found_ms, found)) = unit.sample(row, instants_ms[row]) {
                         row_numbers.push(head.row_from + row as u64);
                         t_ms.push(found_ms);
                         bits.push(found);
                     }
                 }
                 let samples = ColumnSamples { column, rows: &row_numbers, t_ms: &t_ms, bits: &bits };
-                if !bits.is_empty() && !visit(samples) {
-                    return Ok(());
-                }
+                go_on = bits.is_empty() || visit(samples);
+                go_on
+            })?;
+            if !go_on {
+                return Ok(());
             }
         }
         Ok(())
@@ -462,18 +529,22 @@ impl SegmentReader {
         let head = self.open(bytes)?;
         for stripe in 0..head.stripe_count as usize {
             let columns = self.stripe_read(bytes, &head, stripe)?;
-            let mut rest = &self.stripe[..];
-            self.decoder.begin();
-            for column in columns {
-                self.unit.decode(&mut self.decoder, take_column(&mut rest)?, head.row_count as usize)?;
-                visit(column, &self.unit);
-            }
+            self.decoding.columns(
+                head.form,
+                &self.stripe,
+                head.row_count as usize,
+                columns,
+                &mut |column, unit, _| {
+                    visit(column, unit);
+                    true
+                },
+            )?;
         }
         Ok(())
     }
 
     /// Gives each column and its bytes: its length, its values and their ages. What is left of the segment's bytes is
-    /// header, instants and directory.
+    /// header, instants and directory. An aged stripe's bytes belong to the column at which they are first looked at.
     pub fn column_bytes(
         &mut self,
         bytes: &mut dyn SegmentBytes,
@@ -482,14 +553,18 @@ impl SegmentReader {
         let head = self.open(bytes)?;
         for stripe in 0..head.stripe_count as usize {
             let columns = self.stripe_read(bytes, &head, stripe)?;
-            let mut rest = &self.stripe[..];
-            for column in columns {
-                let before = rest.len();
-                take_column(&mut rest)?;
-                visit(column, before - rest.len());
-            }
+            let rows = head.row_count as usize;
+            self.decoding.columns(head.form, &self.stripe, rows, columns, &mut |column, _, column_bytes| {
+                visit(column, column_bytes);
+                true
+            })?;
         }
         Ok(())
+    }
+
+    /// The columns of the packed segment that was opened last, one after the other.
+    pub(super) fn packed_columns<'r>(&'r mut self, head: &'r SegmentHead) -> PackedColumns<'r> {
+        PackedColumns { reader: self, head, stripe: 0, left: 0..0, at: 0 }
     }
 
     /// `(column_from, offset, length, crc)`.
@@ -514,13 +589,45 @@ impl SegmentReader {
         if (stripe == 0 && from != first) || from >= end || from < first || end > head.columns().end {
             return Err(damaged);
         }
-        // Each column takes a byte at least, so that a damaged count cannot send us far.
-        if u64::from(offset) + u64::from(length) > u64::from(head.bytes) || (end - from) > length {
+        // A packed column takes a byte at least, so that a damaged count cannot send us far.
+        let columns_max = match head.form {
+            SegmentForm::Packed => length,
+            SegmentForm::Aged => aged::STRIPE_COLUMNS_MAX,
+        };
+        if u64::from(offset) + u64::from(length) > u64::from(head.bytes) || (end - from) > columns_max {
             return Err(damaged);
         }
         self.stripe.resize(length as usize, 0);
         bytes.read_at(offset as usize, &mut self.stripe)?;
         if crc32(&self.stripe) != crc { Err(FormatError::Checksum { what: "stripe" }) } else { Ok(from..end) }
+    }
+}
+
+/// Goes through a packed segment column by column.
+pub(super) struct PackedColumns<'r> {
+    reader: &'r mut SegmentReader,
+    head: &'r SegmentHead,
+    /// The stripe to be read next; what is left of the one that was read, from this offset on.
+    stripe: usize,
+    left: Range<u32>,
+    at: usize,
+}
+
+impl PackedColumns<'_> {
+    /// The next of the segment's columns, of which one must be left.
+    pub(super) fn next(&mut self, bytes: &mut dyn SegmentBytes) -> Result<&ColumnUnit, FormatError> {
+        if self.left.is_empty() {
+            self.left = self.reader.stripe_read(bytes, self.head, self.stripe)?;
+            self.reader.decoding.packed.begin();
+            self.stripe += 1;
+            self.at = 0;
+        }
+        self.left.start += 1;
+        let SegmentReader { stripe, decoding: Decoding { packed, unit, .. }, .. } = &mut *self.reader;
+        let mut rest = &stripe[self.at..];
+        unit.decode(packed, take_column(&mut rest)?, self.head.row_count as usize)?;
+        self.at = stripe.len() - rest.len();
+        Ok(unit)
     }
 }
 
@@ -535,6 +642,87 @@ fn take_column<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], FormatError> {
     let (column, tail) = rest.split_at_checked(length).ok_or(damaged)?;
     *rest = tail;
     Ok(column)
+}
+
+/// What columns are decoded with, and into.
+#[derive(Default)]
+struct Decoding {
+    packed: StripeDecoder<ROWS_MAX>,
+    /// Made when the first aged segment is read.
+    aged: Option<Box<aged::Workspace>>,
+    unit: ColumnUnit,
+}
+
+/// Given a column, what it holds, and its bytes; returns `false` to stop.
+type UnitVisit<'v> = dyn FnMut(u32, &ColumnUnit, usize) -> bool + 'v;
+
+impl Decoding {
+    /// Gives a stripe's columns, from its first one on.
+    fn columns(
+        &mut self,
+        form: SegmentForm,
+        stripe: &[u8],
+        rows: usize,
+        columns: Range<u32>,
+        visit: &mut UnitVisit<'_>,
+    ) -> Result<(), FormatError> {
+        let unit = &mut self.unit;
+        match form {
+            SegmentForm::Packed => {
+                let mut rest = stripe;
+                self.packed.begin();
+                for column in columns {
+                    let before = rest.len();
+                    unit.decode(&mut self.packed, take_column(&mut rest)?, rows)?;
+                    if !visit(column, unit, before - rest.len()) {
+                        break;
+                    }
+                }
+            }
+            SegmentForm::Aged => {
+                let workspace = self.aged.get_or_insert_default();
+                let mut decoder = aged::StripeDecoder::new(workspace, rows, stripe)?;
+                for column in columns {
+                    let before = decoder.used();
+                    unit.decode_aged(&mut decoder, rows)?;
+                    if !visit(column, unit, decoder.used() - before) {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One column of a packed stripe: those before it are stepped over, but for the ones that it refers to.
+    fn packed_column(
+        &mut self,
+        stripe: &[u8],
+        rows: usize,
+        columns: Range<u32>,
+        column: u32,
+    ) -> Result<&ColumnUnit, FormatError> {
+        let mut rest = stripe;
+        let mut walk = StripeWalk::new(rows)?;
+        let (mut begin, mut end) = (0, 0);
+        for _ in columns.start..=column {
+            let offset = stripe.len() - rest.len();
+            begin = offset;
+            let mut encoded = take_column(&mut rest)?;
+            while !encoded.is_empty() {
+                let stepped = walk.column(encoded, offset)?;
+                begin = begin.min(stepped.begin);
+                encoded = &encoded[stepped.bytes..];
+            }
+            end = stripe.len() - rest.len();
+        }
+        let mut wanted = &stripe[begin..end];
+        self.packed.begin();
+        while !wanted.is_empty() {
+            self.unit.decode(&mut self.packed, take_column(&mut wanted)?, rows)?;
+        }
+        Ok(&self.unit)
+    }
 }
 
 /// One column of a segment, decoded: its values, and their ages where it has some.
@@ -578,6 +766,24 @@ impl ColumnUnit {
         self.ages_presence.resize(rows, Presence::Absent);
         let used = decoder.column(rest, rows, &mut self.ages, &mut self.ages_presence)?;
         if used == rest.len() { Ok(()) } else { Err(FormatError::Codec(CodecError::Damaged)) }
+    }
+
+    fn decode_aged(&mut self, decoder: &mut aged::StripeDecoder<'_>, rows: usize) -> Result<(), FormatError> {
+        self.cells.resize(rows, 0);
+        self.presence.resize(rows, Presence::Absent);
+        self.ages_presence.clear();
+        decoder.column(ColumnKind::Float, &mut self.cells, &mut self.presence)?;
+        if decoder.flag() {
+            self.ages.resize(rows, 0);
+            self.ages_presence.resize(rows, Presence::Absent);
+            decoder.column(ColumnKind::Age, &mut self.ages, &mut self.ages_presence)?;
+        }
+        Ok(())
+    }
+
+    /// Ages and where there are some; `None` when no value has one.
+    pub(super) fn ages(&self) -> Option<(&[u64], &[Presence])> {
+        (!self.ages_presence.is_empty()).then_some((&self.ages[..], &self.ages_presence[..]))
     }
 
     /// Milliseconds by which the row's sample is older than its instant.

@@ -1,4 +1,7 @@
-use super::{super::testing::Grid, *};
+use super::{
+    super::{Ager, Aging, testing::Grid},
+    *,
+};
 use alloc::{vec, vec::Vec};
 
 fn check(grid: &Grid, row_from: u64) -> Vec<u8> {
@@ -147,6 +150,7 @@ fn fields_that_pass_their_checksum_and_make_no_sense_are_refused() {
     let version = VERSION + 1;
     assert_eq!(patched(4, &version.to_le_bytes()), FormatError::FromNewerVersion { what: WHAT, version });
     assert_eq!(patched(6, &[1]), damaged("tier"));
+    assert_eq!(patched(7, &[2 << FORM_SHIFT]), damaged("form"));
     assert_eq!(patched(32, &0_u32.to_le_bytes()), damaged("row count"));
     assert_eq!(patched(32, &257_u32.to_le_bytes()), damaged("row count"));
     assert_eq!(patched(24, &u64::MAX.to_le_bytes()), damaged("row count"));
@@ -196,11 +200,18 @@ mod properties {
             seed: u64,
             patches in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
             column in 0..50_u32,
+            is_aged: bool,
         ) {
             let grid = Grid::random(seed, 5, 40);
             let mut out = vec![0; SEGMENT_BYTES_MAX];
             let used = grid.encode(seed % 10, 0..40, &mut out).unwrap().bytes;
-            let bytes = resealed(out[..used].to_vec(), &patches);
+            let mut bytes = out[..used].to_vec();
+            if is_aged {
+                let aged = Ager::default().age(&mut SliceBytes(&bytes), &mut out).unwrap();
+                let Aging::Aged { bytes: used } = aged else { panic!("{aged:?}") };
+                bytes = out[..used].to_vec();
+            }
+            let bytes = resealed(bytes, &patches);
             let mut reader = SegmentReader::default();
             let mut given = 0;
             let _ = reader.series(&mut SliceBytes(&bytes), column, &mut |_, _| given += 1);

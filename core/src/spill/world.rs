@@ -6,7 +6,7 @@ use crate::{
     labels::LabelSet,
     store::{
         Identity, Missing, Plan, Store, TimelineKey,
-        stored::{LayoutPart, SegmentBytes, SegmentMeta, SegmentVisit, Stored, StoredError},
+        stored::{LayoutPart, PartPlace, SegmentBytes, SegmentMeta, SegmentVisit, Stored, StoredError},
     },
     time::Now,
 };
@@ -102,17 +102,16 @@ impl Stored for Database {
         &mut self,
         start_ms: i64,
         end_ms: i64,
-        visit: &mut dyn FnMut(LayoutPart<'_>) -> bool,
+        after: Option<PartPlace>,
+        visit: &mut dyn FnMut(PartPlace) -> bool,
     ) -> Result<(), StoredError> {
         self.check()?;
-        for ((layout, column_from), (timeline, column_count, bytes)) in &self.layouts {
+        let after = after.map(|place| (place.layout, place.column_from));
+        for &(layout, column_from) in self.layouts.keys().filter(|key| after.is_none_or(|after| **key > after)) {
             let overlaps =
-                |meta: &SegmentMeta| meta.layout == *layout && meta.t_min_ms <= end_ms && meta.t_max_ms >= start_ms;
-            if self.segments.iter().any(|(meta, _)| overlaps(meta)) {
-                let (timeline, layout, column_from, column_count) = (*timeline, *layout, *column_from, *column_count);
-                if !visit(LayoutPart { timeline, layout, column_from, column_count, bytes }) {
-                    break;
-                }
+                |meta: &SegmentMeta| meta.layout == layout && meta.t_min_ms <= end_ms && meta.t_max_ms >= start_ms;
+            if self.segments.iter().any(|(meta, _)| overlaps(meta)) && !visit(PartPlace { layout, column_from }) {
+                break;
             }
         }
         Ok(())
@@ -131,20 +130,16 @@ impl Stored for Database {
         Ok(())
     }
 
-    fn column(
+    fn segments(
         &mut self,
         layout: u64,
-        column: u32,
         start_ms: i64,
         end_ms: i64,
         visit: &mut SegmentVisit<'_>,
     ) -> Result<(), StoredError> {
         let found = (0..self.segments.len()).filter(|index| {
             let meta = &self.segments[*index].0;
-            meta.layout == layout
-                && (meta.column_from..meta.column_from + meta.column_count).contains(&column)
-                && meta.t_min_ms <= end_ms
-                && meta.t_max_ms >= start_ms
+            meta.layout == layout && meta.t_min_ms <= end_ms && meta.t_max_ms >= start_ms
         });
         self.visit(found.collect(), |meta| (meta.row_from, 0), visit)
     }

@@ -221,6 +221,12 @@ impl Store<'_> {
         }
     }
 
+    /// Whether RAM has the layout of this number, with all its columns.
+    pub fn layout_is_here(&self, number: u64) -> bool {
+        let used = |layout: &u32| self.slab.u32(self.map.layout(*layout) + FLAGS) == USED;
+        (0..self.pool_fresh(Pool::Layouts)).filter(used).any(|layout| self.layout_number(layout) == number)
+    }
+
     pub(super) fn layout_number(&self, layout: u32) -> u64 {
         self.slab.u64(self.map.layout(layout) + ID)
     }

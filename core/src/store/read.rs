@@ -37,6 +37,17 @@ impl Store<'_> {
         found
     }
 
+    /// Where the values of a series are or will be stored, newest first: the layout's number and the column's index.
+    pub fn series_places(&self, series: SeriesId, visit: &mut dyn FnMut(u64, u32)) {
+        let mut column = self.series_column(series);
+        while let Some(here) = column {
+            if self.column_kind(here) == ColumnKind::Float {
+                visit(self.layout_number(self.column_layout(here)), self.column_index(here));
+            }
+            column = self.column_next(here);
+        }
+    }
+
     /// Samples and stale markers with `start_ms <= t_ms <= end_ms`, timeline by timeline; ascending within a timeline
     /// unless the clock went back or samples have their own timestamps.
     pub fn series_read(&self, series: SeriesId, start_ms: i64, end_ms: i64, visit: &mut dyn FnMut(i64, u64)) {

@@ -35,6 +35,13 @@ pub struct LayoutPart<'a> {
     pub bytes: &'a [u8],
 }
 
+/// By what the parts of layouts are told apart. They are in order of this, the layouts' numbers as signed ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartPlace {
+    pub layout: u64,
+    pub column_from: u32,
+}
+
 /// The disk would not answer, or what it holds is damaged. The reader leaves the unit out, counts it and names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoredError {
@@ -64,22 +71,23 @@ pub type SegmentVisit<'v> = dyn FnMut(&SegmentMeta, &mut dyn SegmentBytes) -> bo
 /// Stored segments and layouts. Implemented by the platform over SQLite, by the simulator over vectors, and by
 /// [`NothingStored`] on hosts without a disk.
 pub trait Stored {
-    /// Every stored layout part of which a segment overlaps `start_ms ..= end_ms`.
+    /// Every stored layout part of which a segment overlaps `start_ms ..= end_ms`, by layout and first column, from behind
+    /// `after` on. What is in them is not read.
     fn layouts(
         &mut self,
         start_ms: i64,
         end_ms: i64,
-        visit: &mut dyn FnMut(LayoutPart<'_>) -> bool,
+        after: Option<PartPlace>,
+        visit: &mut dyn FnMut(PartPlace) -> bool,
     ) -> Result<(), StoredError>;
 
     /// The parts of one layout, by column.
     fn layout(&mut self, layout: u64, visit: &mut dyn FnMut(LayoutPart<'_>) -> bool) -> Result<(), StoredError>;
 
-    /// The segments of `layout` that hold `column` and overlap `start_ms ..= end_ms`, oldest first.
-    fn column(
+    /// The segments of `layout` that overlap `start_ms ..= end_ms`, oldest first.
+    fn segments(
         &mut self,
         layout: u64,
-        column: u32,
         start_ms: i64,
         end_ms: i64,
         visit: &mut SegmentVisit<'_>,
@@ -99,13 +107,19 @@ pub trait Stored {
 pub struct NothingStored;
 
 impl Stored for NothingStored {
-    fn layouts(&mut self, _: i64, _: i64, _: &mut dyn FnMut(LayoutPart<'_>) -> bool) -> Result<(), StoredError> {
+    fn layouts(
+        &mut self,
+        _: i64,
+        _: i64,
+        _: Option<PartPlace>,
+        _: &mut dyn FnMut(PartPlace) -> bool,
+    ) -> Result<(), StoredError> {
         Ok(())
     }
     fn layout(&mut self, _: u64, _: &mut dyn FnMut(LayoutPart<'_>) -> bool) -> Result<(), StoredError> {
         Ok(())
     }
-    fn column(&mut self, _: u64, _: u32, _: i64, _: i64, _: &mut SegmentVisit<'_>) -> Result<(), StoredError> {
+    fn segments(&mut self, _: u64, _: i64, _: i64, _: &mut SegmentVisit<'_>) -> Result<(), StoredError> {
         Ok(())
     }
     fn rows(&mut self, _: TimelineKey, _: u64, _: &mut SegmentVisit<'_>) -> Result<(), StoredError> {

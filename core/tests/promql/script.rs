@@ -5,10 +5,10 @@
 //! ordered|no_warn|no_info [msg:|regex:] ...`; `clear` forgets what was loaded. A blank line ends a block.
 
 use holdfast_core::{
-    labels::{LabelSet, LabelsBuilder, MatchOp, Matcher, NAME},
+    labels::{LabelSet, LabelsBuf, LabelsBuilder, MatchOp, Matcher, NAME},
     promql::{
         self, AnnotationLevel, Progress, Query, QueryOptions, ResultSeries, ValueType, Window,
-        source::{Part, Selected, Source, SourceError},
+        source::{Selection, Source, SourceError},
     },
     store::{STALE_NAN_BITS, Sample},
 };
@@ -22,32 +22,33 @@ pub struct Memory {
 }
 
 impl Source for Memory {
-    fn select(
-        &mut self,
-        matchers: &[Matcher],
-        start_ms: i64,
-        end_ms: i64,
-        _bytes_max: usize,
-        selection: &mut Vec<Selected>,
-    ) -> Result<(), SourceError> {
+    fn select(&mut self, selection: &mut Selection, _: usize) -> Result<bool, SourceError> {
+        let times = selection.start_ms..=selection.end_ms;
         for (index, (labels, samples)) in self.series.iter().enumerate().rev() {
-            let inside = samples.iter().any(|sample| (start_ms..=end_ms).contains(&sample.t_ms));
-            if inside && matchers.iter().all(|matcher| matcher.matches_labels(labels.as_ref())) {
-                selection.push(Selected { labels: labels.clone(), parts: [Part::Index(index)].into() });
+            let inside = samples.iter().any(|sample| times.contains(&sample.t_ms));
+            if inside && selection.matches(labels.as_ref()) {
+                selection.add_index(index)?;
             }
         }
+        selection.finish();
+        Ok(true)
+    }
+
+    fn labels(&mut self, selection: &Selection, index: usize, labels: &mut LabelsBuf) -> Result<(), SourceError> {
+        labels.set(self.series[selection.series[index].series as usize].0.as_ref());
         Ok(())
     }
 
     fn read(
         &mut self,
-        selected: &Selected,
+        selection: &Selection,
+        index: usize,
         start_ms: i64,
         end_ms: i64,
         samples: &mut Vec<Sample>,
     ) -> Result<(), SourceError> {
         self.read_count += 1;
-        let Part::Index(index) = selected.parts[0] else { return Err(SourceError("not of this memory".into())) };
+        let index = selection.series[index].series as usize;
         samples.extend(self.series[index].1.iter().filter(|sample| (start_ms..=end_ms).contains(&sample.t_ms)));
         Ok(())
     }

@@ -3,7 +3,7 @@
 use super::Segments;
 use holdfast_core::store::{
     TimelineKey,
-    stored::{LayoutPart, SegmentBytes, SegmentMeta, SegmentVisit, Stored, StoredError},
+    stored::{LayoutPart, PartPlace, SegmentBytes, SegmentMeta, SegmentVisit, Stored, StoredError},
 };
 use rusqlite::{Connection, ErrorCode, Params, Row, blob::Blob, params};
 
@@ -17,23 +17,16 @@ macro_rules! segments {
     };
 }
 
-macro_rules! layouts {
-    ($rest:literal) => {
-        concat!("SELECT timeline, layout, column_from, column_count, bytes FROM layouts AS l ", $rest)
-    };
-}
-
 // Each in the order of an index, so that nothing is sorted and nothing is kept; a test looks at the plans.
-const LAYOUTS: &str = layouts!(
-    "WHERE EXISTS (SELECT 1 FROM segments AS s WHERE s.layout = l.layout \
+const LAYOUTS: &str = "SELECT layout, column_from FROM layouts AS l WHERE (layout, column_from) > (?4, ?5) \
+     AND EXISTS (SELECT 1 FROM segments AS s WHERE s.layout = l.layout \
      AND s.t_max >= ?1 AND s.t_max <= ?3 AND s.t_min <= ?2 \
      AND s.column_from < l.column_from + l.column_count AND s.column_from + s.column_count > l.column_from) \
-     ORDER BY layout, column_from"
-);
-const LAYOUT: &str = layouts!("WHERE layout = ?1 ORDER BY column_from");
-const COLUMN: &str = segments!(
-    "WHERE layout = ?1 AND t_max >= ?3 AND t_max <= ?5 AND t_min <= ?4 \
-     AND column_from <= ?2 AND column_from + column_count > ?2 \
+     ORDER BY layout, column_from";
+const LAYOUT: &str = "SELECT timeline, layout, column_from, column_count, bytes FROM layouts \
+     WHERE layout = ?1 ORDER BY column_from";
+const SEGMENTS: &str = segments!(
+    "WHERE layout = ?1 AND t_max >= ?2 AND t_max <= ?4 AND t_min <= ?3 \
      ORDER BY t_max, t_min, column_from, column_count, sequence"
 );
 const ROWS: &str = segments!(
@@ -48,25 +41,37 @@ impl Stored for Segments {
         &mut self,
         start_ms: i64,
         end_ms: i64,
-        visit: &mut dyn FnMut(LayoutPart<'_>) -> bool,
+        after: Option<PartPlace>,
+        visit: &mut dyn FnMut(PartPlace) -> bool,
     ) -> Result<(), StoredError> {
-        self.visit_layouts(LAYOUTS, params![start_ms, end_ms, self.t_max_until(end_ms)], visit)
+        let (layout, column_from) =
+            after.map_or((i64::MIN, -1), |place| (place.layout as i64, i64::from(place.column_from)));
+        self.each(LAYOUTS, params![start_ms, end_ms, self.t_max_until(end_ms), layout, column_from], |row| {
+            Ok(visit(PartPlace { layout: row.get::<_, i64>(0)? as u64, column_from: row.get(1)? }))
+        })
     }
 
     fn layout(&mut self, layout: u64, visit: &mut dyn FnMut(LayoutPart<'_>) -> bool) -> Result<(), StoredError> {
-        self.visit_layouts(LAYOUT, params![layout as i64], visit)
+        self.each(LAYOUT, params![layout as i64], |row| {
+            Ok(visit(LayoutPart {
+                timeline: TimelineKey(row.get::<_, i64>(0)? as u64),
+                layout: row.get::<_, i64>(1)? as u64,
+                column_from: row.get(2)?,
+                column_count: row.get(3)?,
+                bytes: row.get_ref(4)?.as_blob()?,
+            }))
+        })
     }
 
-    fn column(
+    fn segments(
         &mut self,
         layout: u64,
-        column: u32,
         start_ms: i64,
         end_ms: i64,
         visit: &mut SegmentVisit<'_>,
     ) -> Result<(), StoredError> {
         let until = self.t_max_until(end_ms);
-        self.visit_segments(COLUMN, params![layout as i64, column, start_ms, end_ms, until], visit)
+        self.visit_segments(SEGMENTS, params![layout as i64, start_ms, end_ms, until], visit)
     }
 
     fn rows(&mut self, timeline: TimelineKey, row_from: u64, visit: &mut SegmentVisit<'_>) -> Result<(), StoredError> {
@@ -99,23 +104,6 @@ impl Segments {
     /// No segment that begins at or before `end_ms` ends later than this.
     fn t_max_until(&self, end_ms: i64) -> i64 {
         end_ms.saturating_add(self.bounds.span_ms_max)
-    }
-
-    fn visit_layouts(
-        &self,
-        sql: &str,
-        params: impl Params,
-        visit: &mut dyn FnMut(LayoutPart<'_>) -> bool,
-    ) -> Result<(), StoredError> {
-        self.each(sql, params, |row| {
-            Ok(visit(LayoutPart {
-                timeline: TimelineKey(row.get::<_, i64>(0)? as u64),
-                layout: row.get::<_, i64>(1)? as u64,
-                column_from: row.get(2)?,
-                column_count: row.get(3)?,
-                bytes: row.get_ref(4)?.as_blob()?,
-            }))
-        })
     }
 
     fn visit_segments(&self, sql: &str, params: impl Params, visit: &mut SegmentVisit<'_>) -> Result<(), StoredError> {
@@ -234,7 +222,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let directory = Directory::open(directory.path()).expect("locked");
         let segments = Segments::open(&directory, 8 << 20, 4 << 20).expect("opened");
-        for sql in [LAYOUTS, LAYOUT, COLUMN, ROWS, TIMELINES, OLDEST] {
+        for sql in [LAYOUTS, LAYOUT, SEGMENTS, ROWS, TIMELINES, OLDEST] {
             let mut statement = segments.connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).expect("valid");
             let parameter_count = statement.parameter_count();
             let steps: Vec<String> = statement

@@ -135,7 +135,7 @@ fn bounds_that_were_rolled_back_are_written_with_the_next_segment() {
         true
     };
     segments.rows(TimelineKey(1), 999, &mut count).expect("readable");
-    segments.column(10, 0, 0, 5_000, &mut count).expect("readable");
+    segments.segments(10, 0, 5_000, &mut count).expect("readable");
     assert_eq!(found, 2);
 }
 

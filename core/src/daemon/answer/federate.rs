@@ -4,13 +4,13 @@ use super::{Bite, PIECE_BYTES};
 use crate::{
     api::{ApiError, ErrorType},
     daemon::exposition::Escaped,
-    labels::{LabelSet, Matcher, NAME},
+    labels::{LabelSet, LabelsBuf, LabelsRef, Matcher, NAME},
     number::GoFloat,
-    promql::source::Selected,
+    promql::source::{LabelSort, Selection, SourceError},
     store::{STALE_NAN_BITS, Sample},
 };
 use alloc::{format, string::String, vec::Vec};
-use core::fmt::Write;
+use core::{cmp::Ordering, fmt::Write};
 
 /// Series read in one bite at most.
 const BITE_SERIES: usize = 64;
@@ -25,64 +25,66 @@ pub struct Federate {
 
 pub struct FederateWork {
     federate: Federate,
-    next_matchers: usize,
-    selection: Vec<Selected>,
-    bytes: usize,
+    selection: Selection,
+    sort: Option<LabelSort>,
+    is_selected: bool,
     next: usize,
     /// The name whose TYPE line was written last.
     last_name: String,
+    labels: LabelsBuf,
     samples: Vec<Sample>,
 }
 
 impl FederateWork {
     pub fn new(federate: Federate) -> Self {
+        let mut federate = federate;
+        let start_ms = federate.now_ms - federate.lookback_ms + 1;
+        let matcher_lists = core::mem::take(&mut federate.matcher_lists);
         Self {
+            // Without a list nothing is asked for.
+            is_selected: matcher_lists.is_empty(),
+            selection: Selection::new(matcher_lists, start_ms, federate.now_ms),
+            sort: Some(LabelSort::new(by_name)),
             federate,
-            next_matchers: 0,
-            selection: Vec::new(),
-            bytes: 0,
             next: 0,
             last_name: String::new(),
+            labels: LabelsBuf::default(),
             samples: Vec::new(),
         }
     }
 
     pub fn bytes(&self) -> usize {
-        self.bytes + self.samples.capacity() * size_of::<Sample>()
+        self.selection.bytes()
+            + self.sort.as_ref().map_or(0, LabelSort::bytes)
+            + self.samples.capacity() * size_of::<Sample>()
     }
 
-    /// Selects one list per bite, then writes some series per bite (web/federate.go).
+    /// Selects, then writes some series per bite (web/federate.go).
     pub fn bite(&mut self, bite: &mut Bite<'_>) -> Result<bool, ApiError> {
-        let Federate { matcher_lists, now_ms, lookback_ms, .. } = &self.federate;
-        let (start_ms, end_ms) = (now_ms - lookback_ms + 1, *now_ms);
-        if let Some(matchers) = matcher_lists.get(self.next_matchers) {
-            bite.select(matchers, start_ms, end_ms, &mut self.selection, &mut self.bytes)?;
-            self.next_matchers += 1;
-            if self.next_matchers == matcher_lists.len() {
-                self.selection.sort_unstable_by(|a, b| {
-                    let by_name = a.labels.as_ref().metric_name().cmp(b.labels.as_ref().metric_name());
-                    by_name.then_with(|| a.labels.cmp(&b.labels))
-                });
-                self.selection.dedup_by(|a, b| a.labels == b.labels);
-            }
+        if !self.is_selected {
+            self.is_selected = bite.select(&mut self.selection, &mut self.sort, 0)?;
             return Ok(false);
         }
+        let failed = |error: SourceError| ApiError::new(ErrorType::Execution, format!("{error}"));
         for _ in 0..BITE_SERIES {
-            let Some(selected) = self.selection.get(self.next) else { return Ok(true) };
+            if self.next == self.selection.series.len() {
+                return Ok(true);
+            }
+            let (index, Selection { start_ms, end_ms, .. }) = (self.next, &self.selection);
             self.next += 1;
             self.samples.clear();
-            bite.source
-                .read(selected, start_ms, end_ms, &mut self.samples)
-                .map_err(|error| ApiError::new(ErrorType::Execution, format!("{error}")))?;
+            bite.source.read(&self.selection, index, *start_ms, *end_ms, &mut self.samples).map_err(failed)?;
             let newest = self.samples.last().filter(|sample| sample.value.to_bits() != STALE_NAN_BITS);
             let Some(sample) = newest else { continue };
-            let name = selected.labels.as_ref().metric_name();
+            bite.source.labels(&self.selection, index, &mut self.labels).map_err(failed)?;
+            let labels = self.labels.as_ref();
+            let name = labels.metric_name();
             let mut line = String::new();
             if self.last_name != name {
                 self.last_name = name.into();
                 put(&mut line, format_args!("# TYPE {name} untyped\n"));
             }
-            write_line(&mut line, &selected.labels, &self.federate.external_labels, *sample);
+            write_line(&mut line, labels, &self.federate.external_labels, *sample);
             bite.body.extend_from_slice(line.as_bytes());
             if bite.body.len() >= PIECE_BYTES {
                 break;
@@ -92,9 +94,13 @@ impl FederateWork {
     }
 }
 
+fn by_name(a: LabelsRef<'_>, b: LabelsRef<'_>) -> Ordering {
+    a.metric_name().cmp(b.metric_name()).then_with(|| a.cmp(&b))
+}
+
 /// The series' labels, then the external ones it has not, among them `instance=""` where there is no instance at all.
-fn write_line(line: &mut String, labels: &LabelSet, external_labels: &LabelSet, sample: Sample) {
-    put(line, format_args!("{}{{", labels.as_ref().metric_name()));
+fn write_line(line: &mut String, labels: LabelsRef<'_>, external_labels: &LabelSet, sample: Sample) {
+    put(line, format_args!("{}{{", labels.metric_name()));
     let mut separator = "";
     let mut label = |name: &str, value: &str| {
         put(line, format_args!("{separator}{name}=\"{}\"", Escaped(value)));

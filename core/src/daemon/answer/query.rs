@@ -12,7 +12,7 @@ use crate::{
 use alloc::{collections::VecDeque, format, vec::Vec};
 
 /// Samples one bite of a query may read: about a millisecond on a slow core.
-const BITE_SAMPLES: usize = 20_000;
+pub(super) const BITE_SAMPLES: usize = 20_000;
 /// Points written before the size of what is written is looked at.
 const POINTS_AT_ONCE: usize = 64;
 
@@ -172,14 +172,14 @@ impl QueryWork {
             (ValueType::Vector, Some(point)) => {
                 json.object(|json| {
                     json.key("metric");
-                    write_labels(json, &series.labels);
+                    write_labels(json, series.labels.as_ref());
                     json.key("value");
                     write_point(json, point);
                 });
             }
             (ValueType::Matrix, _) => {
                 json.open("{").key("metric");
-                write_labels(json, &series.labels);
+                write_labels(json, series.labels.as_ref());
                 json.key("values").open("[");
                 self.writing = Some((series.points, 0));
                 self.write_points();

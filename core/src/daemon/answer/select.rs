@@ -1,12 +1,15 @@
-//! The answer to `series`, `labels`, label values and `status/tsdb`: what is selected is sorted, then written bite by bite.
+//! The answer to `series`, `labels` and label values: what is selected is sorted, then written, bite by bite.
 
 use super::{Bite, PIECE_BYTES, TRUNCATED, write_labels};
 use crate::{
     api::{ApiError, Json},
-    labels::Matcher,
-    promql::source::Selected,
+    labels::{LabelsBuf, LabelsRef, Matcher},
+    promql::source::{LabelSort, Selection},
 };
 use alloc::{boxed::Box, collections::BTreeSet, vec::Vec};
+
+/// Series whose labels one bite looks at, at most.
+const BITE_SERIES: usize = 1_000;
 
 /// A request for series, label names or label values.
 pub struct Select {
@@ -29,85 +32,97 @@ pub enum SelectKind {
 const TEXT_BYTES: usize = 4 * size_of::<Box<str>>();
 
 pub struct SelectWork {
-    select: Select,
-    /// The next list of matchers.
+    kind: SelectKind,
+    limit: usize,
+    selection: Selection,
+    /// Series are given in the order of their labels.
+    sort: Option<LabelSort>,
+    stage: Stage,
+    /// The next series to look at.
     next: usize,
-    selection: Vec<Selected>,
-    /// Heap of what is selected, and of the texts found in it.
+    /// Heap of the texts found.
     bytes: usize,
     texts: BTreeSet<Box<str>>,
+    labels: LabelsBuf,
     json: Json,
     written: usize,
-    is_selected: bool,
+}
+
+enum Stage {
+    Selecting,
+    /// The texts are taken from the labels of all series.
+    Gathering,
+    Writing,
 }
 
 impl SelectWork {
     pub fn new(select: Select) -> Self {
+        let is_series = matches!(select.kind, SelectKind::Series);
         Self {
-            select,
+            kind: select.kind,
+            limit: if select.limit == 0 { usize::MAX } else { select.limit },
+            selection: Selection::new(select.matcher_lists, select.start_ms, select.end_ms),
+            sort: is_series.then(|| LabelSort::new(|a: LabelsRef<'_>, b| a.cmp(&b))),
+            stage: if select.start_ms <= select.end_ms { Stage::Selecting } else { Stage::Gathering },
             next: 0,
-            selection: Vec::new(),
             bytes: 0,
             texts: BTreeSet::new(),
+            labels: LabelsBuf::default(),
             json: Json::default(),
             written: 0,
-            is_selected: false,
         }
     }
 
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.selection.bytes() + self.sort.as_ref().map_or(0, LabelSort::bytes) + self.bytes
     }
 
-    /// One list of matchers per bite, then a piece of the answer per bite.
     pub fn bite(&mut self, bite: &mut Bite<'_>) -> Result<bool, ApiError> {
-        if !self.is_selected {
-            let Select { matcher_lists, start_ms, end_ms, .. } = &self.select;
-            let matchers = matcher_lists.get(self.next).map_or(&[][..], Vec::as_slice);
-            if start_ms <= end_ms {
-                bite.select(matchers, *start_ms, *end_ms, &mut self.selection, &mut self.bytes)?;
+        match self.stage {
+            Stage::Selecting => {
+                if bite.select(&mut self.selection, &mut self.sort, self.bytes)? {
+                    self.stage = Stage::Gathering;
+                }
+                return Ok(false);
             }
-            self.next += 1;
-            self.is_selected = self.next >= matcher_lists.len();
-            if self.is_selected {
-                self.sort(bite)?;
-                self.json.open("{").key("status").text("success").key("data").open("[");
+            Stage::Gathering => {
+                if self.gather(bite)? {
+                    self.json.open("{").key("status").text("success").key("data").open("[");
+                    self.stage = Stage::Writing;
+                }
+                return Ok(false);
             }
-            return Ok(false);
+            Stage::Writing => {}
         }
-        let limit = if self.select.limit == 0 { usize::MAX } else { self.select.limit };
-        let mut truncated = false;
         while self.json.len() < PIECE_BYTES {
-            if self.is_written() {
-                self.close(truncated);
+            let is_cut = self.written == self.limit;
+            if is_cut || !self.write_one(bite)? {
+                self.close(is_cut && !self.is_written());
                 bite.give(&mut self.json);
                 return Ok(true);
-            }
-            truncated = self.written == limit;
-            if truncated {
-                self.selection.clear();
-                self.texts.clear();
-            } else {
-                self.write_one();
             }
         }
         bite.give(&mut self.json);
         Ok(false)
     }
 
-    fn sort(&mut self, bite: &Bite<'_>) -> Result<(), ApiError> {
-        let name = match &self.select.kind {
-            SelectKind::Series => {
-                // From the end on they are taken, so that each is freed when it is written.
-                self.selection.sort_unstable_by(|a, b| b.labels.cmp(&a.labels));
-                self.selection.dedup_by(|a, b| a.labels == b.labels);
-                return Ok(());
-            }
+    /// Takes names or values from the labels of some series; true when all are looked at.
+    fn gather(&mut self, bite: &mut Bite<'_>) -> Result<bool, ApiError> {
+        let name = match &self.kind {
+            SelectKind::Series => return Ok(true),
             SelectKind::LabelNames => None,
             SelectKind::LabelValues(name) => Some(&**name),
         };
-        for selected in &self.selection {
-            for (label, value) in selected.labels.iter() {
+        for _ in 0..BITE_SERIES {
+            if self.next == self.selection.series.len() {
+                self.selection = Selection::new(Vec::new(), 0, 0);
+                self.next = 0;
+                return Ok(true);
+            }
+            let fetched = bite.source.labels(&self.selection, self.next, &mut self.labels);
+            fetched.map_err(|error| bite.failed(&error))?;
+            self.next += 1;
+            for (label, value) in self.labels.as_ref().iter() {
                 let text = match name {
                     None => label,
                     Some(name) if name == label => value,
@@ -117,27 +132,32 @@ impl SelectWork {
                     continue;
                 }
                 self.bytes += TEXT_BYTES + text.len();
-                if self.bytes > bite.bytes_max {
+                if self.selection.bytes() + self.bytes > bite.bytes_max {
                     return Err(bite.out_of_memory("the list of labels"));
                 }
                 self.texts.insert(text.into());
             }
         }
-        self.selection = Vec::new();
-        Ok(())
+        Ok(false)
     }
 
     fn is_written(&self) -> bool {
-        self.selection.is_empty() && self.texts.is_empty()
+        self.next == self.selection.series.len() && self.texts.is_empty()
     }
 
-    fn write_one(&mut self) {
-        self.written += 1;
-        if let Some(selected) = self.selection.pop() {
-            write_labels(&mut self.json, &selected.labels);
-        } else if let Some(text) = self.texts.pop_first() {
+    /// Writes the next series or text; false when there is none.
+    fn write_one(&mut self, bite: &mut Bite<'_>) -> Result<bool, ApiError> {
+        if self.next < self.selection.series.len() {
+            let fetched = bite.source.labels(&self.selection, self.next, &mut self.labels);
+            fetched.map_err(|error| bite.failed(&error))?;
+            self.next += 1;
+            write_labels(&mut self.json, self.labels.as_ref());
+        } else {
+            let Some(text) = self.texts.pop_first() else { return Ok(false) };
             self.json.text(&text);
         }
+        self.written += 1;
+        Ok(true)
     }
 
     fn close(&mut self, truncated: bool) {

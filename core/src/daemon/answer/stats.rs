@@ -6,7 +6,8 @@
 use super::Bite;
 use crate::{
     api::{ApiError, Json},
-    labels::NAME,
+    labels::{LabelSet, LabelsBuf, NAME},
+    promql::source::Selection,
 };
 use alloc::{string::String, vec::Vec};
 
@@ -62,14 +63,9 @@ impl StatsWork {
     }
 
     fn count(&self, bite: &mut Bite<'_>) -> Option<Lists> {
-        let (mut selection, mut bytes) = (Vec::new(), 0);
-        bite.select(&[], self.stats.start_ms, i64::MAX, &mut selection, &mut bytes).ok()?;
-        let count = selection.iter().map(|selected| selected.labels.iter().count()).sum::<usize>();
-        if bytes + count * size_of::<(&str, &str)>() > bite.bytes_max {
-            return None;
-        }
+        let (sets, count) = self.labels(bite)?;
         let mut pairs: Vec<(&str, &str)> = Vec::with_capacity(count);
-        pairs.extend(selection.iter().flat_map(|selected| selected.labels.iter()));
+        pairs.extend(sets.iter().flat_map(|labels| labels.iter()));
         pairs.sort_unstable();
         let mut lists = Lists::default();
         for label in pairs.chunk_by(|a, b| a.0 == b.0) {
@@ -89,6 +85,29 @@ impl StatsWork {
             top(&mut lists.bytes_by_label, self.stats.limit, value_bytes, &[name]);
         }
         Some(lists)
+    }
+
+    /// The labels of all series, and how many pairs they have; `None` when that does not fit.
+    fn labels(&self, bite: &mut Bite<'_>) -> Option<(Vec<LabelSet>, usize)> {
+        let mut selection = Selection::new(Vec::new(), self.stats.start_ms, i64::MAX);
+        while !bite.select(&mut selection, &mut None, 0).ok()? {}
+        let (mut sets, mut buf, mut pair_count) = (Vec::new(), LabelsBuf::default(), 0);
+        let mut bytes = selection.bytes() + selection.series.len() * size_of::<LabelSet>();
+        if bytes > bite.bytes_max {
+            return None;
+        }
+        sets.reserve_exact(selection.series.len());
+        for index in 0..selection.series.len() {
+            bite.source.labels(&selection, index, &mut buf).ok()?;
+            let labels = buf.as_ref();
+            pair_count += labels.len();
+            bytes += labels.as_bytes().len() + labels.len() * size_of::<(&str, &str)>();
+            if bytes > bite.bytes_max {
+                return None;
+            }
+            sets.push(LabelSet::from(labels));
+        }
+        Some((sets, pair_count))
     }
 
     fn write(&self, json: &mut Json, lists: &Lists) {

@@ -1,8 +1,11 @@
 //! `absent` and `absent_over_time`: a series where there is none.
 
-use super::{ABSENT, Context, Grid, Next, Opened, Operator, Values, is_absent, selector::Windows};
-use crate::{labels::LabelSet, promql::query::QueryError};
-use alloc::{boxed::Box, vec};
+use super::{ABSENT, Context, Grid, Next, Opened, Operator, Series, Values, is_absent, selector::Windows};
+use crate::{
+    labels::{LabelSet, LabelsBuf},
+    promql::query::QueryError,
+};
+use alloc::boxed::Box;
 
 pub struct AbsentOperator {
     child: Child,
@@ -42,7 +45,12 @@ impl Operator for AbsentOperator {
         };
         let Opened::Ready(_) = opened else { return Ok(Opened::More) };
         self.result = context.meter.filled(1.0, self.grid.count)?;
-        Ok(Opened::Ready(vec![self.labels.clone()]))
+        Ok(Opened::Ready(Series::ONE))
+    }
+
+    fn labels(&mut self, _: &mut Context<'_>, _: usize, labels: &mut LabelsBuf) -> Result<(), QueryError> {
+        labels.set(self.labels.as_ref());
+        Ok(())
     }
 
     fn next(&mut self, context: &mut Context<'_>, values: &mut Values) -> Result<Next, QueryError> {

@@ -1,8 +1,13 @@
 //! `sum by (job) (...)` and its kin: many series into one per group. Keeps groups x steps.
 
-use super::{ABSENT, Context, Grid, Next, Opened, Operator, Values, is_absent, merge::LabelMap, scalar::Scalars};
+use super::{
+    ABSENT, Context, Grid, Next, Opened, Operator, Series, Values,
+    groups::{Assignment, Grouping},
+    is_absent,
+    scalar::Scalars,
+};
 use crate::{
-    labels::{LabelSet, NAME},
+    labels::{LabelSet, LabelsBuf},
     math::{KahanSum, RunningMean, quantile},
     promql::{
         ast::{AggregateOp, Span},
@@ -10,50 +15,6 @@ use crate::{
     },
 };
 use alloc::{boxed::Box, vec::Vec};
-
-/// Which labels make a group.
-pub struct Grouping {
-    pub labels: Vec<Box<str>>,
-    pub without: bool,
-    /// `without` leaves the metric's name alone.
-    pub keeps_name: bool,
-}
-
-impl Grouping {
-    pub fn key(&self, labels: &LabelSet) -> LabelSet {
-        let listed = |name: &str| self.labels.iter().any(|label| **label == *name);
-        LabelSet::from_pairs(labels.iter().filter(|(name, _)| {
-            if self.without { (*name != NAME || self.keeps_name) && !listed(name) } else { listed(name) }
-        }))
-    }
-
-    /// Per series its group, and the groups' labels.
-    pub fn assign(
-        &self,
-        context: &mut Context<'_>,
-        labels: &[LabelSet],
-    ) -> Result<(Vec<u32>, Vec<LabelSet>), QueryError> {
-        let (mut groups, mut keys, mut indices) = (LabelMap::default(), Vec::new(), Vec::new());
-        context.meter.reserve(&mut indices, labels.len())?;
-        for set in labels {
-            let key = self.key(set);
-            let next = groups.len();
-            let group = match groups.get(&key) {
-                Some(group) => *group,
-                None => {
-                    context.meter.charge_labels(&key)?;
-                    context.meter.charge_labels(&key)?;
-                    keys.push(key.clone());
-                    groups.insert(key, next);
-                    next
-                }
-            };
-            indices.push(group as u32);
-        }
-        context.spend(labels.len());
-        Ok((indices, keys))
-    }
-}
 
 pub struct AggregateOperator {
     op: AggregateOp,
@@ -63,7 +24,10 @@ pub struct AggregateOperator {
     scalars: Scalars,
     scalar_span: Span,
     grid: Grid,
+    opened: Option<Series>,
+    assignment: Assignment,
     groups: Vec<u32>,
+    keys: Vec<LabelSet>,
     states: Vec<State>,
     is_read: bool,
     emitted: usize,
@@ -122,7 +86,10 @@ impl AggregateOperator {
             scalars,
             scalar_span,
             grid,
+            opened: None,
+            assignment: Assignment::default(),
             groups: Vec::new(),
+            keys: Vec::new(),
             states: Vec::new(),
             is_read: false,
             emitted: 0,
@@ -231,18 +198,31 @@ impl Operator for AggregateOperator {
         if !self.scalars.open(context)? {
             return Ok(Opened::More);
         }
-        let Opened::Ready(labels) = self.child.open(context)? else { return Ok(Opened::More) };
-        if self.op == AggregateOp::Quantile {
-            for step in 0..self.grid.count {
-                super::scalar::warn_quantile(context, self.scalar_span, self.scalars.at(step)[0]);
+        let series = match self.opened {
+            Some(series) => series,
+            None => {
+                let Opened::Ready(series) = self.child.open(context)? else { return Ok(Opened::More) };
+                if self.op == AggregateOp::Quantile {
+                    for step in 0..self.grid.count {
+                        super::scalar::warn_quantile(context, self.scalar_span, self.scalars.at(step)[0]);
+                    }
+                }
+                *self.opened.insert(series)
             }
+        };
+        if !self.assignment.step(context, &mut *self.child, series.count, &self.grouping)? {
+            return Ok(Opened::More);
         }
-        let (mut groups, mut keys) = self.grouping.assign(context, &labels)?;
-        sort_groups(context, &mut groups, &mut keys)?;
-        context.meter.reserve(&mut self.states, keys.len())?;
-        self.states.extend(keys.iter().map(|_| State::Empty));
-        self.groups = groups;
-        Ok(Opened::Ready(keys))
+        (self.groups, self.keys) = core::mem::take(&mut self.assignment).finish();
+        sort_groups(context, &mut self.groups, &mut self.keys)?;
+        context.meter.reserve(&mut self.states, self.keys.len())?;
+        self.states.extend(self.keys.iter().map(|_| State::Empty));
+        Ok(Opened::Ready(Series { count: self.keys.len(), is_sorted: true }))
+    }
+
+    fn labels(&mut self, _: &mut Context<'_>, series: usize, labels: &mut LabelsBuf) -> Result<(), QueryError> {
+        labels.set(self.keys[series].as_ref());
+        Ok(())
     }
 
     fn next(&mut self, context: &mut Context<'_>, values: &mut Values) -> Result<Next, QueryError> {

@@ -1,13 +1,19 @@
 //! `histogram_quantile` and `histogram_fraction` of classic histograms: the buckets are series that differ in their `le` label.
 
 use super::{
-    ABSENT, Context, Grid, Next, Opened, Operator, Values, aggregate::Grouping, is_absent, merge::Merge,
+    ABSENT, Context, Grid, Next, Opened, Operator, Series, Values,
+    groups::{Assignment, Grouping},
+    is_absent,
+    merge::Merge,
     scalar::Scalars,
 };
-use crate::promql::{
-    ast::{Quoted, Span},
-    functions::histogram::Bucket,
-    query::QueryError,
+use crate::{
+    labels::{LabelSet, LabelsBuf, NAME},
+    promql::{
+        ast::{Quoted, Span},
+        functions::histogram::Bucket,
+        query::QueryError,
+    },
 };
 use alloc::{boxed::Box, format, string::String, vec, vec::Vec};
 
@@ -22,14 +28,18 @@ pub struct BucketsOperator {
     quantile_span: Option<Span>,
     span: Span,
     grid: Grid,
-    /// Per series its group and bound; nothing where `le` is missing or no number.
-    places: Vec<Result<(u32, f64), (String, String)>>,
+    grouping: Grouping,
+    opened: Option<Series>,
+    assignment: Assignment,
+    /// Per series its group.
+    places: Vec<u32>,
+    keys: Vec<LabelSet>,
     groups: Vec<Vec<(f64, Values)>>,
-    names: Vec<String>,
     merge: Merge,
     is_read: bool,
     emitted: usize,
     buffer: Values,
+    labels: LabelsBuf,
 }
 
 impl BucketsOperator {
@@ -48,27 +58,34 @@ impl BucketsOperator {
             quantile_span,
             span,
             grid,
+            grouping: Grouping { labels: vec!["le".into()], without: true, keeps_name: true },
+            opened: None,
+            assignment: Assignment::default(),
             places: Vec::new(),
+            keys: Vec::new(),
             groups: Vec::new(),
-            names: Vec::new(),
             merge: Merge::default(),
             is_read: false,
             emitted: 0,
             buffer: Values::new(),
+            labels: LabelsBuf::default(),
         }
     }
 
     fn gather(&mut self, context: &mut Context<'_>, series: usize) -> Result<(), QueryError> {
-        match &self.places[series] {
-            Ok((group, bound)) => {
+        self.child.labels(context, series, &mut self.labels)?;
+        let le = self.labels.as_ref().get("le").unwrap_or("");
+        match parse_bound(le) {
+            Some(bound) => {
                 let mut copy = Values::new();
                 context.meter.reserve_samples(&mut copy, self.buffer.len())?;
                 copy.extend_from_slice(&self.buffer);
-                let group = &mut self.groups[*group as usize];
+                let group = &mut self.groups[self.places[series] as usize];
                 context.meter.reserve(group, 1)?;
-                group.push((*bound, copy));
+                group.push((bound, copy));
             }
-            Err((le, name)) => {
+            None => {
+                let name = self.labels.as_ref().metric_name();
                 let text = format!(
                     "bucket label \"le\" is missing or has a malformed value of {}{}",
                     Quoted(le),
@@ -98,7 +115,7 @@ impl BucketsOperator {
             (*result, any) = (value, true);
         }
         if forced {
-            let name = &self.names[group];
+            let name = self.keys[group].as_ref().metric_name();
             let about = if name.is_empty() { String::new() } else { format!(" for metric name {}", Quoted(name)) };
             let text = format!(
                 "input to histogram_quantile needed to be fixed for monotonicity (see https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile){about}"
@@ -115,33 +132,39 @@ impl Operator for BucketsOperator {
         if !self.scalars.open(context)? {
             return Ok(Opened::More);
         }
-        let Opened::Ready(labels) = self.child.open(context)? else { return Ok(Opened::More) };
-        if let Some(span) = self.quantile_span {
-            for step in 0..self.grid.count {
-                super::scalar::warn_quantile(context, span, self.scalars.at(step)[0]);
-            }
-        }
-        let grouping = Grouping { labels: vec!["le".into()], without: true, keeps_name: true };
-        let (groups, mut keys) = grouping.assign(context, &labels)?;
-        self.groups.resize(keys.len(), Vec::new());
-        self.names.resize(keys.len(), String::new());
-        context.meter.reserve(&mut self.places, labels.len())?;
-        for (set, group) in labels.iter().zip(groups) {
-            let (le, name) = (set.get("le").unwrap_or(""), set.as_ref().metric_name());
-            if self.names[group as usize].is_empty() {
-                context.meter.charge(name.len())?;
-                self.names[group as usize] = name.into();
-            }
-            self.places.push(match parse_bound(le) {
-                Some(bound) => Ok((group, bound)),
-                None => {
-                    context.meter.charge(le.len() + name.len())?;
-                    Err((le.into(), name.into()))
+        let series = match self.opened {
+            Some(series) => series,
+            None => {
+                let Opened::Ready(series) = self.child.open(context)? else { return Ok(Opened::More) };
+                if let Some(span) = self.quantile_span {
+                    for step in 0..self.grid.count {
+                        super::scalar::warn_quantile(context, span, self.scalars.at(step)[0]);
+                    }
                 }
-            });
+                *self.opened.insert(series)
+            }
+        };
+        if self.groups.is_empty() {
+            if !self.assignment.step(context, &mut *self.child, series.count, &self.grouping)? {
+                return Ok(Opened::More);
+            }
+            (self.places, self.keys) = core::mem::take(&mut self.assignment).finish();
+            context.meter.reserve(&mut self.groups, self.keys.len())?;
+            self.groups.resize(self.keys.len(), Vec::new());
         }
-        super::over_time::drop_names(&mut keys);
-        self.merge.open(context, keys).map(Opened::Ready)
+        let keys = &self.keys;
+        let merged = self.merge.open(context, keys.len(), &mut |_, group, labels| {
+            labels.set(keys[group].as_ref());
+            labels.remove(NAME);
+            Ok(())
+        })?;
+        Ok(merged.map_or(Opened::More, Opened::Ready))
+    }
+
+    fn labels(&mut self, _: &mut Context<'_>, series: usize, labels: &mut LabelsBuf) -> Result<(), QueryError> {
+        labels.set(self.keys[self.merge.input(series)].as_ref());
+        labels.remove(NAME);
+        Ok(())
     }
 
     fn next(&mut self, context: &mut Context<'_>, values: &mut Values) -> Result<Next, QueryError> {

@@ -1,8 +1,8 @@
 //! `label_replace` and `label_join`: the same values under other labels.
 
-use super::{Context, Grid, Next, Opened, Operator, Values, merge::Merge};
+use super::{Context, Grid, Next, Opened, Operator, Series, Values, merge::Merge};
 use crate::{
-    labels::{LabelSet, LabelsBuilder, Pattern},
+    labels::{LabelSet, LabelsBuf, LabelsBuilder, LabelsRef, Pattern},
     promql::query::QueryError,
 };
 use alloc::{boxed::Box, string::String, vec::Vec};
@@ -13,7 +13,7 @@ pub enum Relabel {
 }
 
 impl Relabel {
-    fn apply(&self, labels: &LabelSet) -> Option<LabelSet> {
+    fn apply(&self, labels: LabelsRef<'_>) -> Option<LabelSet> {
         let (target, value) = match self {
             Self::Replace { target, template, source, pattern } => {
                 (target, pattern.expand(labels.get(source).unwrap_or(""), template)?)
@@ -24,9 +24,15 @@ impl Relabel {
             }
         };
         let value: String = value;
-        let mut builder = LabelsBuilder::from_labels(labels.as_ref());
+        let mut builder = LabelsBuilder::from_labels(labels);
         builder.set(target, &value);
         Some(builder.build())
+    }
+
+    fn change(&self, labels: &mut LabelsBuf) {
+        if let Some(changed) = self.apply(labels.as_ref()) {
+            labels.set(changed.as_ref());
+        }
     }
 }
 
@@ -35,25 +41,37 @@ pub struct RelabelOperator {
     relabel: Relabel,
     grid: Grid,
     merge: Merge,
+    opened: Option<Series>,
 }
 
 impl RelabelOperator {
     pub fn new(child: Box<dyn Operator>, relabel: Relabel, grid: Grid) -> Self {
-        Self { child, relabel, grid, merge: Merge::default() }
+        Self { child, relabel, grid, merge: Merge::default(), opened: None }
     }
 }
 
 impl Operator for RelabelOperator {
     fn open(&mut self, context: &mut Context<'_>) -> Result<Opened, QueryError> {
-        let Opened::Ready(mut labels) = self.child.open(context)? else { return Ok(Opened::More) };
-        for set in &mut labels {
-            if let Some(changed) = self.relabel.apply(set) {
-                context.meter.charge(changed.heap_bytes().saturating_sub(set.heap_bytes()))?;
-                *set = changed;
+        let series = match self.opened {
+            Some(series) => series,
+            None => {
+                let Opened::Ready(series) = self.child.open(context)? else { return Ok(Opened::More) };
+                *self.opened.insert(series)
             }
-        }
-        context.spend(labels.len());
-        self.merge.open(context, labels).map(Opened::Ready)
+        };
+        let (child, relabel) = (&mut self.child, &self.relabel);
+        let merged = self.merge.open(context, series.count, &mut |context, input, labels| {
+            child.labels(context, input, labels)?;
+            relabel.change(labels);
+            Ok(())
+        })?;
+        Ok(merged.map_or(Opened::More, Opened::Ready))
+    }
+
+    fn labels(&mut self, context: &mut Context<'_>, series: usize, labels: &mut LabelsBuf) -> Result<(), QueryError> {
+        self.child.labels(context, self.merge.input(series), labels)?;
+        self.relabel.change(labels);
+        Ok(())
     }
 
     fn next(&mut self, context: &mut Context<'_>, values: &mut Values) -> Result<Next, QueryError> {

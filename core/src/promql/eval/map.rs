@@ -1,9 +1,12 @@
 //! One series in, one series out, value by value: functions, unary minus, and operators with a scalar on one side.
 
 use super::{
-    ABSENT, Context, Grid, Next, Opened, Operator, Values, arithmetic, is_absent, merge::Merge, scalar::Scalars,
+    ABSENT, Context, Grid, Next, Opened, Operator, Series, Values, arithmetic, is_absent, merge::Merge, scalar::Scalars,
 };
-use crate::promql::{ast::BinaryOp, query::QueryError};
+use crate::{
+    labels::{LabelsBuf, NAME},
+    promql::{ast::BinaryOp, query::QueryError},
+};
 use alloc::boxed::Box;
 
 /// What happens to a value.
@@ -28,11 +31,12 @@ pub struct MapOperator {
     drops_name: bool,
     grid: Grid,
     merge: Merge,
+    opened: Option<Series>,
 }
 
 impl MapOperator {
     pub fn new(child: Box<dyn Operator>, leaf: Leaf, scalars: Scalars, drops_name: bool, grid: Grid) -> Self {
-        Self { child, leaf, scalars, drops_name, grid, merge: Merge::default() }
+        Self { child, leaf, scalars, drops_name, grid, merge: Merge::default(), opened: None }
     }
 
     fn apply(&self, step: usize, value: f64) -> Option<f64> {
@@ -58,11 +62,31 @@ impl Operator for MapOperator {
         if !self.scalars.open(context)? {
             return Ok(Opened::More);
         }
-        let Opened::Ready(mut labels) = self.child.open(context)? else { return Ok(Opened::More) };
-        if self.drops_name {
-            super::over_time::drop_names(&mut labels);
+        let series = match self.opened {
+            Some(series) => series,
+            None => {
+                let Opened::Ready(series) = self.child.open(context)? else { return Ok(Opened::More) };
+                *self.opened.insert(series)
+            }
+        };
+        if !self.drops_name {
+            return Ok(Opened::Ready(series));
         }
-        self.merge.open(context, labels).map(Opened::Ready)
+        let child = &mut self.child;
+        let merged = self.merge.open(context, series.count, &mut |context, input, labels| {
+            child.labels(context, input, labels)?;
+            labels.remove(NAME);
+            Ok(())
+        })?;
+        Ok(merged.map_or(Opened::More, Opened::Ready))
+    }
+
+    fn labels(&mut self, context: &mut Context<'_>, series: usize, labels: &mut LabelsBuf) -> Result<(), QueryError> {
+        self.child.labels(context, self.merge.input(series), labels)?;
+        if self.drops_name {
+            labels.remove(NAME);
+        }
+        Ok(())
     }
 
     fn next(&mut self, context: &mut Context<'_>, values: &mut Values) -> Result<Next, QueryError> {

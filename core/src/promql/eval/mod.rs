@@ -1,15 +1,17 @@
 //! Evaluation: a tree of operators, pulled from the top, each resumable between any two samples.
 //!
-//! An operator first tells the labels of the series it may yield ([`Operator::open`]), then yields them one at a time,
-//! each with all its steps ([`Operator::next`]). Between calls it keeps everything in its own fields: nothing refers
-//! to the source, which may change underneath. `More` means that the bite is used up; the caller returns it upwards
-//! and calls again later. Every call makes some progress, however small the bite.
+//! An operator first tells how many series it may yield ([`Operator::open`]), then yields them one at a time, each with
+//! all its steps ([`Operator::next`]). Their labels are fetched when they are needed, one series at a time
+//! ([`Operator::labels`]): only what an aggregation keeps is held. Between calls an operator keeps everything in its own
+//! fields: nothing refers to the source, which may change underneath. `More` means that the bite is used up; the caller
+//! returns it upwards and calls again later. Every call makes some progress, however small the bite.
 //!
 //! Values of a series are a dense run, one per step, with [`ABSENT`] where there is none.
 
 pub mod absent;
 pub mod aggregate;
 pub mod arithmetic;
+pub mod groups;
 pub mod histogram;
 pub mod labels;
 pub mod map;
@@ -26,9 +28,12 @@ pub mod vectors;
 use super::{
     ast::Span,
     query::{Annotation, AnnotationLevel, QueryError},
-    source::Source,
+    source::{LABELS_COST, Source},
 };
-use crate::{labels::LabelSet, store::STALE_NAN_BITS};
+use crate::{
+    labels::{LabelsBuf, LabelsRef},
+    store::STALE_NAN_BITS,
+};
 use alloc::{format, string::String, vec::Vec};
 
 /// No value at this step. The bits of a stale marker, which no computed value has: arithmetic makes quiet NaNs.
@@ -41,10 +46,22 @@ pub fn is_absent(value: f64) -> bool {
 /// One value per step.
 pub type Values = Vec<f64>;
 
+/// The series that an operator may yield, numbered from 0. No two have the same labels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Series {
+    pub count: usize,
+    /// Their labels are known to ascend.
+    pub is_sorted: bool,
+}
+
+impl Series {
+    /// One series, or none.
+    pub const ONE: Self = Self { count: 1, is_sorted: true };
+}
+
 pub enum Opened {
     More,
-    /// The labels of every series that may come, by index. A label set may occur twice only where the operator says so.
-    Ready(Vec<LabelSet>),
+    Ready(Series),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +75,9 @@ pub enum Next {
 pub trait Operator {
     /// Called until it is ready, and not again after that.
     fn open(&mut self, context: &mut Context<'_>) -> Result<Opened, QueryError>;
+
+    /// The labels of one of its series.
+    fn labels(&mut self, context: &mut Context<'_>, series: usize, labels: &mut LabelsBuf) -> Result<(), QueryError>;
 
     /// `values` is the caller's buffer, exchanged for a filled one when a series is returned, and left alone else.
     fn next(&mut self, context: &mut Context<'_>, values: &mut Values) -> Result<Next, QueryError>;
@@ -95,6 +115,11 @@ impl Context<'_> {
     pub fn spend(&mut self, count: usize) -> bool {
         self.bite_left = self.bite_left.saturating_sub(count as i64);
         self.bite_left > 0
+    }
+
+    /// As [`Self::spend`], for one series whose labels were looked at.
+    pub fn spend_labels(&mut self) -> bool {
+        self.spend(LABELS_COST)
     }
 }
 
@@ -141,6 +166,12 @@ impl Meter {
         self.bytes -= bytes;
     }
 
+    /// Charges what something grew by, or gives back what it shrank by, that was bounded by what was left.
+    pub fn charge_change(&mut self, before: usize, after: usize) -> Result<(), QueryError> {
+        self.release(before.saturating_sub(after));
+        self.charge(after.saturating_sub(before))
+    }
+
     fn charge_samples(&mut self, count: usize) -> Result<(), QueryError> {
         let total = self.samples.saturating_add(count as u64);
         if total > self.samples_max {
@@ -150,9 +181,10 @@ impl Meter {
         Ok(())
     }
 
-    /// Charges one label set as an element of a list and as a key of a map.
-    pub fn charge_labels(&mut self, labels: &LabelSet) -> Result<(), QueryError> {
-        self.charge(size_of::<LabelSet>() + labels.heap_bytes())
+    /// Frees `list` and gives back what [`Self::reserve`] charged for it.
+    pub fn free<T>(&mut self, list: &mut Vec<T>) {
+        self.release(list.capacity() * size_of::<T>());
+        *list = Vec::new();
     }
 
     /// Makes room for `more` elements behind those in `list`.
@@ -245,7 +277,7 @@ impl Annotations {
 }
 
 /// Labels as Prometheus writes them in error texts, the name among them.
-pub fn labels_text(labels: &LabelSet) -> String {
+pub fn labels_text(labels: LabelsRef<'_>) -> String {
     let mut text = String::from("{");
     for (index, (name, value)) in labels.iter().enumerate() {
         let comma = if index > 0 { ", " } else { "" };

@@ -1,15 +1,17 @@
 //! Functions over windows of samples: `rate(x[5m])` and all its kin.
 
-use super::{ABSENT, Context, Grid, Next, Opened, Operator, Values, merge::Merge, scalar::Scalars, selector::Windows};
+use super::{
+    ABSENT, Context, Grid, Next, Opened, Operator, Series, Values, merge::Merge, scalar::Scalars, selector::Windows,
+};
 use crate::{
-    labels::{LabelSet, NAME},
+    labels::{LabelsBuf, NAME},
     promql::{
         ast::Span,
         functions::{OverTime, Window},
         query::QueryError,
     },
 };
-use alloc::{boxed::Box, format, string::String, vec::Vec};
+use alloc::{boxed::Box, format};
 
 pub struct OverTimeOperator {
     windows: Box<dyn Windows>,
@@ -21,11 +23,12 @@ pub struct OverTimeOperator {
     /// Of the scalar argument, for warnings.
     scalar_span: Span,
     merge: Merge,
-    names: Vec<String>,
+    opened: Option<Series>,
     series: Option<usize>,
     step: usize,
     values: Values,
     copied_max: usize,
+    labels: LabelsBuf,
 }
 
 impl OverTimeOperator {
@@ -45,11 +48,12 @@ impl OverTimeOperator {
             span,
             scalar_span,
             merge: Merge::default(),
-            names: Vec::new(),
+            opened: None,
             series: None,
             step: 0,
             values: Values::new(),
             copied_max: 0,
+            labels: LabelsBuf::default(),
         }
     }
 
@@ -88,15 +92,18 @@ impl OverTimeOperator {
         Ok(true)
     }
 
-    fn hint(&self, context: &mut Context<'_>, series: usize) {
-        let Some(name) = self.names.get(series).filter(|name| !name.is_empty()) else { return };
-        if !["_total", "_sum", "_count", "_bucket"].iter().any(|suffix| name.ends_with(suffix)) {
+    fn hint(&mut self, context: &mut Context<'_>, series: usize) -> Result<(), QueryError> {
+        self.windows.labels(context, series, &mut self.labels)?;
+        let name = self.labels.as_ref().metric_name();
+        let is_counter = ["_total", "_sum", "_count", "_bucket"].iter().any(|suffix| name.ends_with(suffix));
+        if !name.is_empty() && !is_counter {
             let text = format!(
                 "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {}",
                 crate::promql::ast::Quoted(name)
             );
             context.annotations.info(self.span, &text);
         }
+        Ok(())
     }
 }
 
@@ -105,18 +112,31 @@ impl Operator for OverTimeOperator {
         if !self.scalars.open(context)? {
             return Ok(Opened::More);
         }
-        let Opened::Ready(mut labels) = self.windows.open(context)? else { return Ok(Opened::More) };
-        if self.function.wants_counter {
-            for set in &labels {
-                let name = set.as_ref().metric_name();
-                context.meter.charge(size_of::<String>() + name.len())?;
-                self.names.push(name.into());
+        let series = match self.opened {
+            Some(series) => series,
+            None => {
+                let Opened::Ready(series) = self.windows.open(context)? else { return Ok(Opened::More) };
+                *self.opened.insert(series)
             }
+        };
+        if self.function.keeps_name {
+            return Ok(Opened::Ready(series));
         }
+        let windows = &mut self.windows;
+        let merged = self.merge.open(context, series.count, &mut |context, input, labels| {
+            windows.labels(context, input, labels)?;
+            labels.remove(NAME);
+            Ok(())
+        })?;
+        Ok(merged.map_or(Opened::More, Opened::Ready))
+    }
+
+    fn labels(&mut self, context: &mut Context<'_>, series: usize, labels: &mut LabelsBuf) -> Result<(), QueryError> {
+        self.windows.labels(context, self.merge.input(series), labels)?;
         if !self.function.keeps_name {
-            drop_names(&mut labels);
+            labels.remove(NAME);
         }
-        self.merge.open(context, labels).map(Opened::Ready)
+        Ok(())
     }
 
     fn next(&mut self, context: &mut Context<'_>, values: &mut Values) -> Result<Next, QueryError> {
@@ -139,21 +159,12 @@ impl Operator for OverTimeOperator {
                 continue;
             }
             if self.function.wants_counter {
-                self.hint(context, series);
+                self.hint(context, series)?;
             }
             if let Some(slot) = self.merge.offer(context, series, &mut self.values)? {
                 core::mem::swap(values, &mut self.values);
                 return Ok(Next::Series(slot));
             }
-        }
-    }
-}
-
-/// Takes the metric's name off each label set.
-pub fn drop_names(labels: &mut [LabelSet]) {
-    for set in labels {
-        if set.get(NAME).is_some() {
-            *set = LabelSet::from_pairs(set.iter().filter(|(name, _)| *name != NAME));
         }
     }
 }

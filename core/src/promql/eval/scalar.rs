@@ -1,11 +1,11 @@
 //! Scalars: one value at every step. Numbers, time(), and scalar(); and the scalar arguments of functions.
 
-use super::{Context, Grid, Next, Opened, Operator, Values, is_absent};
+use super::{Context, Grid, Next, Opened, Operator, Series, Values, is_absent};
 use crate::{
-    labels::LabelSet,
+    labels::{LabelsBuf, LabelsRef},
     promql::{ast::Span, query::QueryError},
 };
-use alloc::{boxed::Box, format, string::String, vec, vec::Vec};
+use alloc::{boxed::Box, format, string::String, vec::Vec};
 
 /// A value per step that needs no series: a number, or a function of the step's time in seconds.
 pub struct Computed {
@@ -27,7 +27,12 @@ impl Computed {
 
 impl Operator for Computed {
     fn open(&mut self, _: &mut Context<'_>) -> Result<Opened, QueryError> {
-        Ok(Opened::Ready(vec![LabelSet::default()]))
+        Ok(Opened::Ready(Series::ONE))
+    }
+
+    fn labels(&mut self, _: &mut Context<'_>, _: usize, labels: &mut LabelsBuf) -> Result<(), QueryError> {
+        labels.set(LabelsRef::EMPTY);
+        Ok(())
     }
 
     fn next(&mut self, context: &mut Context<'_>, values: &mut Values) -> Result<Next, QueryError> {
@@ -62,9 +67,14 @@ impl ToScalar {
 impl Operator for ToScalar {
     fn open(&mut self, context: &mut Context<'_>) -> Result<Opened, QueryError> {
         Ok(match self.child.open(context)? {
-            Opened::Ready(_) => Opened::Ready(vec![LabelSet::default()]),
+            Opened::Ready(_) => Opened::Ready(Series::ONE),
             Opened::More => Opened::More,
         })
+    }
+
+    fn labels(&mut self, _: &mut Context<'_>, _: usize, labels: &mut LabelsBuf) -> Result<(), QueryError> {
+        labels.set(LabelsRef::EMPTY);
+        Ok(())
     }
 
     fn next(&mut self, context: &mut Context<'_>, values: &mut Values) -> Result<Next, QueryError> {

@@ -3,20 +3,23 @@
 //! A series is read slice by slice in time, so that memory holds one window and one slice, however long the query's
 //! range is. The slice's length adapts to the density of the samples.
 
-use super::{ABSENT, Context, Grid, Next, Opened, Operator, Values};
+use super::{ABSENT, Context, Grid, Next, Opened, Operator, Series, Values};
 use crate::{
-    labels::{LabelSet, Matcher},
+    labels::{LabelsBuf, LabelsRef, Matcher},
     promql::{
         query::QueryError,
-        source::{Part, Selected},
+        source::{self, LABELS_COST, LabelSort, SourceError},
     },
     store::{STALE_NAN_BITS, Sample},
 };
-use alloc::{boxed::Box, vec::Vec};
+use alloc::{vec, vec::Vec};
 
 /// Windows of samples, series by series and step by step.
 pub trait Windows {
     fn open(&mut self, context: &mut Context<'_>) -> Result<Opened, QueryError>;
+
+    /// The labels of one of its series.
+    fn labels(&mut self, context: &mut Context<'_>, series: usize, labels: &mut LabelsBuf) -> Result<(), QueryError>;
 
     /// Moves to the next series.
     fn next_series(&mut self, context: &mut Context<'_>) -> Result<Next, QueryError>;
@@ -43,6 +46,16 @@ pub struct Selection {
     pub offset_ms: i64,
     /// `@`, resolved.
     pub at_ms: Option<i64>,
+    pub order: Order,
+}
+
+/// In which order the series of a selector come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// By their labels, as Prometheus gives them.
+    Labels,
+    /// As they are stored, which is quicker. For what reads all of them before it gives anything.
+    Any,
 }
 
 impl Selection {
@@ -61,7 +74,8 @@ impl Selection {
 pub struct SeriesReader {
     selection: Selection,
     keeps_stale: bool,
-    selected: Vec<(Box<[Part]>, LabelSet)>,
+    selected: source::Selection,
+    sort: Option<LabelSort>,
     /// The current series, after the first `next_series`.
     current: Option<usize>,
     buffer: Vec<Sample>,
@@ -82,10 +96,13 @@ const SLICE_SAMPLES_HIGH: usize = 1024;
 
 impl SeriesReader {
     pub fn new(selection: Selection, keeps_stale: bool) -> Self {
+        let (start_ms, end_ms) = selection.span_ms();
+        let sort = (selection.order == Order::Labels).then(|| LabelSort::new(|a: LabelsRef<'_>, b| a.cmp(&b)));
         Self {
+            selected: source::Selection::new(vec![selection.matchers.clone()], start_ms, end_ms),
             selection,
             keeps_stale,
-            selected: Vec::new(),
+            sort,
             current: None,
             buffer: Vec::new(),
             from: 0,
@@ -97,33 +114,42 @@ impl SeriesReader {
 }
 
 impl Windows for SeriesReader {
-    /// One bite, since the index is in memory: series in the order of their labels, as Prometheus has them.
     fn open(&mut self, context: &mut Context<'_>) -> Result<Opened, QueryError> {
-        let (start_ms, end_ms) = self.selection.span_ms();
-        let mut found: Vec<Selected> = Vec::new();
-        // What is found is needed twice, see below; more than half could not be kept.
-        let bytes_max = context.meter.bytes_left() / 2;
-        context
-            .source
-            .select(&self.selection.matchers, start_ms, end_ms, bytes_max, &mut found)
-            .map_err(|error| QueryError::Execution(error.0))?;
-        context.spend(found.len());
-        let mut labels = Vec::new();
-        context.meter.reserve(&mut labels, found.len())?;
-        context.meter.reserve(&mut self.selected, found.len())?;
-        found.sort_unstable_by(|a, b| a.labels.cmp(&b.labels));
-        for selected in found {
-            // Twice: here for reading, and above for the result.
-            context.meter.charge(2 * selected.labels.heap_bytes() + size_of_val(&*selected.parts))?;
-            labels.push(selected.labels.clone());
-            self.selected.push((selected.parts, selected.labels));
+        while self.selected.progress != source::Progress::Done {
+            let bite = usize::try_from(context.bite_left).unwrap_or(0);
+            if bite == 0 {
+                return Ok(Opened::More);
+            }
+            let before = self.selected.bytes();
+            self.selected.bytes_max = before + context.meter.bytes_left();
+            let count_max = bite.div_ceil(LABELS_COST);
+            let selected = context.source.select(&mut self.selected, count_max);
+            context.meter.charge_change(before, self.selected.bytes())?;
+            if !selected.map_err(failed)? {
+                context.spend(count_max * LABELS_COST);
+            }
         }
-        Ok(Opened::Ready(labels))
+        if let Some(sort) = &mut self.sort {
+            let before = sort.bytes();
+            let bytes_max = before + context.meter.bytes_left();
+            let is_sorted = sort.step(context.source, &mut self.selected, bytes_max, &mut context.bite_left);
+            context.meter.charge_change(before, sort.bytes())?;
+            if !is_sorted.map_err(failed)? {
+                return Ok(Opened::More);
+            }
+            self.sort = None;
+        }
+        let is_sorted = self.selection.order == Order::Labels;
+        Ok(Opened::Ready(Series { count: self.selected.series.len(), is_sorted }))
+    }
+
+    fn labels(&mut self, context: &mut Context<'_>, series: usize, labels: &mut LabelsBuf) -> Result<(), QueryError> {
+        context.source.labels(&self.selected, series, labels).map_err(failed)
     }
 
     fn next_series(&mut self, context: &mut Context<'_>) -> Result<Next, QueryError> {
         let index = self.current.map_or(0, |current| current + 1);
-        if index >= self.selected.len() {
+        if index >= self.selected.series.len() {
             return Ok(Next::Done);
         }
         if !context.spend(1) && self.current.is_some() && context.bite_left < 0 {
@@ -180,14 +206,9 @@ impl SeriesReader {
         }
         context.meter.reserve_samples(&mut self.buffer, SLICE_SAMPLES_LOW)?;
         let (before, capacity) = (self.buffer.len(), self.buffer.capacity());
-        let Some((parts, labels)) = self.current.and_then(|index| self.selected.get_mut(index)) else {
-            return Ok(true);
-        };
-        // The source wants its own form back; both halves are only lent to it.
-        let selected = Selected { labels: core::mem::take(labels), parts: core::mem::take(parts) };
-        let read = context.source.read(&selected, self.read_until_ms.saturating_add(1), to_ms, &mut self.buffer);
-        (*labels, *parts) = (selected.labels, selected.parts);
-        read.map_err(|error| QueryError::Execution(error.0))?;
+        let Some(index) = self.current else { return Ok(true) };
+        let from_ms = self.read_until_ms.saturating_add(1);
+        context.source.read(&self.selected, index, from_ms, to_ms, &mut self.buffer).map_err(failed)?;
         context.meter.charge_growth(&self.buffer, capacity)?;
         let count = self.buffer.len() - before;
         if !self.keeps_stale {
@@ -205,6 +226,10 @@ impl SeriesReader {
         self.read_until_ms = to_ms;
         Ok(context.spend(count + 1) || self.read_until_ms >= right_ms)
     }
+}
+
+fn failed(error: SourceError) -> QueryError {
+    QueryError::Execution(error.0)
 }
 
 /// The newest sample within the look-back, at each step.
@@ -248,6 +273,10 @@ impl InstantSelector {
 impl Operator for InstantSelector {
     fn open(&mut self, context: &mut Context<'_>) -> Result<Opened, QueryError> {
         self.reader.open(context)
+    }
+
+    fn labels(&mut self, context: &mut Context<'_>, series: usize, labels: &mut LabelsBuf) -> Result<(), QueryError> {
+        self.reader.labels(context, series, labels)
     }
 
     fn next(&mut self, context: &mut Context<'_>, values: &mut Values) -> Result<Next, QueryError> {

@@ -1,12 +1,10 @@
 //! `and`, `or`, `unless`: which series of two vectors there are, step by step.
 
 use super::{
-    ABSENT, Context, Grid, Next, Opened, Operator, Values, is_absent,
-    merge::{LabelMap, Merge},
-    vectors,
+    ABSENT, Context, Grid, Next, Opened, Operator, Series, Values, groups::MatchGroups, is_absent, merge::Merge,
 };
 use crate::{
-    labels::LabelSet,
+    labels::LabelsBuf,
     promql::{
         ast::{BinaryOp, Matching},
         query::QueryError,
@@ -20,12 +18,15 @@ pub struct SetOperator {
     left: Box<dyn Operator>,
     right: Box<dyn Operator>,
     grid: Grid,
-    left_labels: Option<Vec<LabelSet>>,
+    left_series: Option<Series>,
+    right_series: Option<Series>,
+    matches: MatchGroups,
     left_groups: Vec<u32>,
     right_groups: Vec<u32>,
     /// Per group, a bit per step at which the side that decides has something.
     present: Vec<Vec<u64>>,
     merge: Merge,
+    labels: LabelsBuf,
     /// Whether the side that decides is read.
     decided: bool,
 }
@@ -44,11 +45,14 @@ impl SetOperator {
             left,
             right,
             grid,
-            left_labels: None,
+            left_series: None,
+            right_series: None,
+            matches: MatchGroups::default(),
             left_groups: Vec::new(),
             right_groups: Vec::new(),
             present: Vec::new(),
             merge: Merge::default(),
+            labels: LabelsBuf::default(),
             decided: false,
         }
     }
@@ -81,27 +85,51 @@ impl SetOperator {
 
 impl Operator for SetOperator {
     fn open(&mut self, context: &mut Context<'_>) -> Result<Opened, QueryError> {
-        if self.left_labels.is_none() {
-            let Opened::Ready(labels) = self.left.open(context)? else { return Ok(Opened::More) };
-            self.left_labels = Some(labels);
-        }
-        let Opened::Ready(right_labels) = self.right.open(context)? else { return Ok(Opened::More) };
-        let mut labels = self.left_labels.take().unwrap_or_default();
-        let mut groups = LabelMap::default();
-        for (side, indices) in [(&labels, &mut self.left_groups), (&right_labels, &mut self.right_groups)] {
-            context.meter.reserve(indices, side.len())?;
-            for set in side {
-                indices.push(vectors::group_of(context, &mut groups, set, &self.matching)? as u32);
+        let left = match self.left_series {
+            Some(series) => series,
+            None => {
+                let Opened::Ready(series) = self.left.open(context)? else { return Ok(Opened::More) };
+                *self.left_series.insert(series)
             }
-            context.spend(side.len());
+        };
+        let right = match self.right_series {
+            Some(series) => series,
+            None => {
+                let Opened::Ready(series) = self.right.open(context)? else { return Ok(Opened::More) };
+                context.meter.reserve(&mut self.left_groups, left.count)?;
+                context.meter.reserve(&mut self.right_groups, series.count)?;
+                *self.right_series.insert(series)
+            }
+        };
+        let all = left.count + right.count;
+        while self.left_groups.len() + self.right_groups.len() < all {
+            if context.bite_left <= 0 {
+                return Ok(Opened::More);
+            }
+            self.match_next(context, left.count)?;
         }
-        context.meter.reserve(&mut self.present, groups.len())?;
-        self.present.resize(groups.len(), Vec::new());
-        if self.op == BinaryOp::Or {
-            context.meter.reserve(&mut labels, right_labels.len())?;
-            labels.extend(right_labels);
+        if self.present.is_empty() {
+            context.meter.reserve(&mut self.present, self.matches.len())?;
+            self.present.resize(self.matches.len(), Vec::new());
         }
-        self.merge.open(context, labels).map(Opened::Ready)
+        if self.op != BinaryOp::Or {
+            return Ok(Opened::Ready(left));
+        }
+        let (left_side, right_side) = (&mut self.left, &mut self.right);
+        let merged =
+            self.merge.open(context, all, &mut |context, input, labels| match input.checked_sub(left.count) {
+                None => left_side.labels(context, input, labels),
+                Some(input) => right_side.labels(context, input, labels),
+            })?;
+        Ok(merged.map_or(Opened::More, Opened::Ready))
+    }
+
+    fn labels(&mut self, context: &mut Context<'_>, series: usize, labels: &mut LabelsBuf) -> Result<(), QueryError> {
+        let input = self.merge.input(series);
+        match input.checked_sub(self.left_groups.len()) {
+            None => self.left.labels(context, input, labels),
+            Some(input) => self.right.labels(context, input, labels),
+        }
     }
 
     fn next(&mut self, context: &mut Context<'_>, values: &mut Values) -> Result<Next, QueryError> {
@@ -110,6 +138,31 @@ impl Operator for SetOperator {
 }
 
 impl SetOperator {
+    /// Gives the next series its group: those of the left side come first, then those of the right.
+    fn match_next(&mut self, context: &mut Context<'_>, left_count: usize) -> Result<(), QueryError> {
+        let (left, right) = (&mut self.left, &mut self.right);
+        let mut fetch = |context: &mut Context<'_>, series: usize, labels: &mut LabelsBuf| {
+            context.spend_labels();
+            match series.checked_sub(left_count) {
+                None => left.labels(context, series, labels),
+                Some(series) => right.labels(context, series, labels),
+            }
+        };
+        let series = self.left_groups.len() + self.right_groups.len();
+        fetch(context, series, &mut self.labels)?;
+        let labels = self.labels.as_ref();
+        let group = match self.matches.find(context, labels, &self.matching, fetch)? {
+            Some(group) => group,
+            None => self.matches.add(context, labels, &self.matching, series)?,
+        };
+        if series < left_count {
+            self.left_groups.push(group)
+        } else {
+            self.right_groups.push(group)
+        }
+        Ok(())
+    }
+
     /// `and`, `unless`: the right side decides, and is read first.
     fn next_and(&mut self, context: &mut Context<'_>, values: &mut Values) -> Result<Next, QueryError> {
         while !self.decided {
@@ -125,14 +178,11 @@ impl SetOperator {
         loop {
             let series = match self.left.next(context, values)? {
                 Next::Series(series) => series,
-                Next::Done => return Ok(self.merge.drain(values)),
-                Next::More => return Ok(Next::More),
+                other => return Ok(other),
             };
             let in_time = context.spend(self.grid.count);
-            if self.mask(self.left_groups[series], self.op == BinaryOp::And, values)
-                && let Some(slot) = self.merge.offer(context, series, values)?
-            {
-                return Ok(Next::Series(slot));
+            if self.mask(self.left_groups[series], self.op == BinaryOp::And, values) {
+                return Ok(Next::Series(series));
             }
             if !in_time {
                 return Ok(Next::More);

@@ -1,7 +1,7 @@
 //! `sort` and `sort_desc` of an instant query: all series are read, then yielded by value. NaN comes last.
 
 use super::{Context, Next, Opened, Operator, Values};
-use crate::{math::compare_nan_first, promql::query::QueryError};
+use crate::{labels::LabelsBuf, math::compare_nan_first, promql::query::QueryError};
 use alloc::{boxed::Box, vec::Vec};
 
 pub struct SortOperator {
@@ -22,6 +22,10 @@ impl SortOperator {
 impl Operator for SortOperator {
     fn open(&mut self, context: &mut Context<'_>) -> Result<Opened, QueryError> {
         self.child.open(context)
+    }
+
+    fn labels(&mut self, context: &mut Context<'_>, series: usize, labels: &mut LabelsBuf) -> Result<(), QueryError> {
+        self.child.labels(context, series, labels)
     }
 
     fn next(&mut self, context: &mut Context<'_>, values: &mut Values) -> Result<Next, QueryError> {

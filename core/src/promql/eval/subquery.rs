@@ -1,7 +1,7 @@
 //! `expr[1h:1m]`: an expression evaluated on a grid of its own, seen as windows of samples.
 
 use super::{Context, Grid, Next, Opened, Operator, Values, is_absent, selector::Windows};
-use crate::{promql::query::QueryError, store::Sample};
+use crate::{labels::LabelsBuf, promql::query::QueryError, store::Sample};
 use alloc::{boxed::Box, vec::Vec};
 
 pub struct Subquery {
@@ -45,6 +45,10 @@ impl Subquery {
 impl Windows for Subquery {
     fn open(&mut self, context: &mut Context<'_>) -> Result<Opened, QueryError> {
         self.child.open(context)
+    }
+
+    fn labels(&mut self, context: &mut Context<'_>, series: usize, labels: &mut LabelsBuf) -> Result<(), QueryError> {
+        self.child.labels(context, series, labels)
     }
 
     fn next_series(&mut self, context: &mut Context<'_>) -> Result<Next, QueryError> {

@@ -1,11 +1,13 @@
 //! `topk`, `bottomk`: at each step the k largest or smallest of each group; and `count_values`.
 
 use super::{
-    ABSENT, Context, Grid, Next, Opened, Operator, Values, aggregate::Grouping, execution, is_absent, merge::LabelMap,
+    ABSENT, Context, Grid, Next, Opened, Operator, Series, Values, execution,
+    groups::{Assignment, Grouping, LabelNumbers},
+    is_absent,
     scalar::Scalars,
 };
 use crate::{
-    labels::{LabelSet, LabelsBuilder},
+    labels::{LabelsBuf, LabelsBuilder},
     promql::{ast::NumberText, query::QueryError},
 };
 use alloc::{boxed::Box, format, string::String, vec::Vec};
@@ -17,8 +19,9 @@ pub struct TopkOperator {
     scalars: Scalars,
     smallest: bool,
     grid: Grid,
+    opened: Option<Series>,
+    assignment: Assignment,
     groups: Vec<u32>,
-    group_count: usize,
     /// Per group and step a heap of at most k entries, the first the next to go.
     heaps: Vec<Vec<Entry>>,
     /// What is to be yielded: series in order, each once. By value in an instant query.
@@ -42,8 +45,9 @@ impl TopkOperator {
             scalars,
             smallest,
             grid,
+            opened: None,
+            assignment: Assignment::default(),
             groups: Vec::new(),
-            group_count: 0,
             heaps: Vec::new(),
             order: Vec::new(),
             is_read: false,
@@ -151,13 +155,26 @@ impl Operator for TopkOperator {
                 return Err(execution(format!("Scalar value {} overflows int64", NumberText(k))));
             }
         }
-        let Opened::Ready(labels) = self.child.open(context)? else { return Ok(Opened::More) };
-        let (groups, keys) = self.grouping.assign(context, &labels)?;
-        (self.groups, self.group_count) = (groups, keys.len());
-        let heap_count = self.group_count.saturating_mul(self.grid.count);
+        let series = match self.opened {
+            Some(series) => series,
+            None => {
+                let Opened::Ready(series) = self.child.open(context)? else { return Ok(Opened::More) };
+                *self.opened.insert(series)
+            }
+        };
+        if !self.assignment.step(context, &mut *self.child, series.count, &self.grouping)? {
+            return Ok(Opened::More);
+        }
+        let (groups, keys) = core::mem::take(&mut self.assignment).finish();
+        self.groups = groups;
+        let heap_count = keys.len().saturating_mul(self.grid.count);
         context.meter.reserve(&mut self.heaps, heap_count)?;
         self.heaps.resize(heap_count, Vec::new());
-        Ok(Opened::Ready(labels))
+        Ok(Opened::Ready(series))
+    }
+
+    fn labels(&mut self, context: &mut Context<'_>, series: usize, labels: &mut LabelsBuf) -> Result<(), QueryError> {
+        self.child.labels(context, series, labels)
     }
 
     fn next(&mut self, context: &mut Context<'_>, values: &mut Values) -> Result<Next, QueryError> {
@@ -194,10 +211,10 @@ pub struct CountValuesOperator {
     grouping: Grouping,
     label: Box<str>,
     grid: Grid,
-    groups: Option<(Vec<u32>, Vec<LabelSet>)>,
+    opened: Option<Series>,
+    assignment: Assignment,
     counts: Vec<Values>,
-    indices: LabelMap,
-    labels: Vec<LabelSet>,
+    numbers: LabelNumbers,
     emitted: usize,
     buffer: Values,
 }
@@ -209,16 +226,17 @@ impl CountValuesOperator {
             grouping,
             label: label.into(),
             grid,
-            groups: None,
+            opened: None,
+            assignment: Assignment::default(),
             counts: Vec::new(),
-            indices: LabelMap::default(),
-            labels: Vec::new(),
+            numbers: LabelNumbers::default(),
             emitted: 0,
             buffer: Values::new(),
         }
     }
 
-    fn gather(&mut self, context: &mut Context<'_>, key: &LabelSet) -> Result<(), QueryError> {
+    fn gather(&mut self, context: &mut Context<'_>, series: usize) -> Result<(), QueryError> {
+        let key = &self.assignment.keys()[self.assignment.groups[series] as usize];
         let mut text = String::new();
         let mut last: Option<(u64, usize)> = None;
         for (step, value) in self.buffer.iter().copied().enumerate().filter(|(_, value)| !is_absent(*value)) {
@@ -229,19 +247,12 @@ impl CountValuesOperator {
                     text.push_str(&format!("{}", NumberText(value)));
                     let mut builder = LabelsBuilder::from_labels(key.as_ref());
                     builder.set(&self.label, &text);
-                    let labels = builder.build();
-                    let next = self.indices.len();
-                    match self.indices.get(&labels) {
-                        Some(index) => *index,
-                        None => {
-                            context.meter.charge_labels(&labels)?;
-                            context.meter.charge_labels(&labels)?;
-                            self.counts.push(context.meter.filled(ABSENT, self.grid.count)?);
-                            self.labels.push(labels.clone());
-                            self.indices.insert(labels, next);
-                            next
-                        }
+                    let index = self.numbers.number(context, builder.build().iter())? as usize;
+                    if index == self.counts.len() {
+                        context.meter.reserve(&mut self.counts, 1)?;
+                        self.counts.push(context.meter.filled(ABSENT, self.grid.count)?);
                     }
+                    index
                 }
             };
             last = Some((value.to_bits(), index));
@@ -254,25 +265,34 @@ impl CountValuesOperator {
 
 impl Operator for CountValuesOperator {
     fn open(&mut self, context: &mut Context<'_>) -> Result<Opened, QueryError> {
-        if self.groups.is_none() {
-            let Opened::Ready(labels) = self.child.open(context)? else { return Ok(Opened::More) };
-            self.groups = Some(self.grouping.assign(context, &labels)?);
+        let series = match self.opened {
+            Some(series) => series,
+            None => {
+                let Opened::Ready(series) = self.child.open(context)? else { return Ok(Opened::More) };
+                *self.opened.insert(series)
+            }
+        };
+        if !self.assignment.step(context, &mut *self.child, series.count, &self.grouping)? {
+            return Ok(Opened::More);
         }
         loop {
             match self.child.next(context, &mut self.buffer)? {
                 Next::More => return Ok(Opened::More),
-                Next::Done => return Ok(Opened::Ready(core::mem::take(&mut self.labels))),
-                Next::Series(series) => {
-                    let Some((groups, keys)) = self.groups.take() else { return Ok(Opened::More) };
-                    let gathered = self.gather(context, &keys[groups[series] as usize]);
-                    self.groups = Some((groups, keys));
-                    gathered?;
+                Next::Done => {
+                    let labels = self.numbers.labels();
+                    return Ok(Opened::Ready(Series { count: labels.len(), is_sorted: labels.is_sorted() }));
                 }
+                Next::Series(series) => self.gather(context, series)?,
             }
             if !context.spend(self.grid.count) {
                 return Ok(Opened::More);
             }
         }
+    }
+
+    fn labels(&mut self, _: &mut Context<'_>, series: usize, labels: &mut LabelsBuf) -> Result<(), QueryError> {
+        labels.set(self.numbers.labels()[series].as_ref());
+        Ok(())
     }
 
     fn next(&mut self, context: &mut Context<'_>, values: &mut Values) -> Result<Next, QueryError> {

@@ -4,11 +4,13 @@
 //! Which side that is follows from `group_left` and `group_right`; one-to-one keeps the right.
 
 use super::{
-    ABSENT, Context, Grid, Next, Opened, Operator, Values, arithmetic, execution, is_absent, labels_text,
-    merge::{LabelMap, Merge},
+    ABSENT, Context, Grid, Next, Opened, Operator, Series, Values, arithmetic, execution,
+    groups::{MatchGroups, match_key},
+    is_absent, labels_text,
+    merge::Merge,
 };
 use crate::{
-    labels::{LabelSet, LabelsBuilder, NAME},
+    labels::{LabelSet, LabelsBuf, LabelsBuilder, NAME},
     promql::{
         ast::{BinaryOp, Cardinality, Matching},
         query::QueryError,
@@ -23,8 +25,10 @@ pub struct VectorOperator {
     many: Box<dyn Operator>,
     one: Box<dyn Operator>,
     grid: Grid,
-    many_labels: Option<Vec<LabelSet>>,
-    one_labels: Vec<LabelSet>,
+    many_series: Option<Series>,
+    one_series: Option<Series>,
+    matches: MatchGroups,
+    labels: LabelsBuf,
     /// Per series of the many side its group, if the one side has that group.
     many_groups: Vec<Option<u32>>,
     one_groups: Vec<u32>,
@@ -53,9 +57,13 @@ struct Group {
 }
 
 /// One result series as seen from one series of the many side.
+#[derive(Clone, Copy)]
 struct Output {
-    /// Only where the value is of this series of the one side, whose labels are included.
-    owner: Option<u32>,
+    many: u32,
+    /// The series of the one side whose labels are included; `u32::MAX`: none are.
+    one: u32,
+    /// Only where the value is of that series.
+    is_owned: bool,
 }
 
 impl VectorOperator {
@@ -79,8 +87,10 @@ impl VectorOperator {
             many,
             one,
             grid,
-            many_labels: None,
-            one_labels: Vec::new(),
+            many_series: None,
+            one_series: None,
+            matches: MatchGroups::default(),
+            labels: LabelsBuf::default(),
             many_groups: Vec::new(),
             one_groups: Vec::new(),
             groups: Vec::new(),
@@ -94,32 +104,46 @@ impl VectorOperator {
         }
     }
 
-    fn match_sides(&mut self, context: &mut Context<'_>, many: &[LabelSet]) -> Result<(), QueryError> {
-        let mut groups = LabelMap::default();
-        context.meter.reserve(&mut self.one_groups, self.one_labels.len())?;
-        for set in &self.one_labels {
-            let group = group_of(context, &mut groups, set, &self.matching)?;
-            if group == self.groups.len() {
-                context.meter.reserve(&mut self.groups, 1)?;
-                self.groups.push(Group::default());
+    /// Gives every series its group, the one side first; false when the bite is used up.
+    fn match_sides(&mut self, context: &mut Context<'_>, many: usize, one: usize) -> Result<bool, QueryError> {
+        while self.one_groups.len() + self.many_groups.len() < many + one {
+            if context.bite_left <= 0 {
+                return Ok(false);
             }
-            self.groups[group].one_count += 1;
-            self.one_groups.push(group as u32);
-        }
-        context.meter.reserve(&mut self.many_groups, many.len())?;
-        for set in many {
-            let group = groups.get(&match_key(set, &self.matching)).map(|group| *group as u32);
-            if let Some(group) = group {
-                self.groups[group as usize].many_count += 1;
+            let Self { many: many_side, one: one_side, labels, matches, matching, groups, .. } = self;
+            let is_one = self.one_groups.len() < one;
+            let series = if is_one { self.one_groups.len() } else { self.many_groups.len() };
+            let side = if is_one { &mut *one_side } else { many_side };
+            side.labels(context, series, labels)?;
+            context.spend_labels();
+            let labels = labels.as_ref();
+            let found = matches.find(context, labels, matching, |context, first, labels| {
+                context.spend_labels();
+                one_side.labels(context, first, labels)
+            })?;
+            if !is_one {
+                if let Some(group) = found {
+                    groups[group as usize].many_count += 1;
+                }
+                self.many_groups.push(found);
+                continue;
             }
-            self.many_groups.push(group);
+            let group = match found {
+                Some(group) => group,
+                None => {
+                    context.meter.reserve(groups, 1)?;
+                    groups.push(Group::default());
+                    matches.add(context, labels, matching, series)?
+                }
+            };
+            groups[group as usize].one_count += 1;
+            self.one_groups.push(group);
         }
-        context.spend(self.one_labels.len() + many.len());
-        Ok(())
+        Ok(true)
     }
 
-    /// The labels of all outputs, in the order of the many side.
-    fn result_labels(&mut self, context: &mut Context<'_>, many: &[LabelSet]) -> Result<Vec<LabelSet>, QueryError> {
+    /// Lists the outputs, in the order of the many side.
+    fn list_outputs(&mut self, context: &mut Context<'_>) -> Result<(), QueryError> {
         let mut members: Vec<Vec<u32>> = context.meter.filled(Vec::new(), self.groups.len())?;
         let includes = !self.matching.include.is_empty();
         if includes {
@@ -128,39 +152,18 @@ impl VectorOperator {
                 members[*group as usize].push(series as u32);
             }
         }
-        let mut labels = Vec::new();
-        context.meter.reserve(&mut self.output_from, many.len() + 1)?;
-        for (set, group) in many.iter().zip(&self.many_groups) {
+        context.meter.reserve(&mut self.output_from, self.many_groups.len() + 1)?;
+        for (many, group) in self.many_groups.iter().enumerate() {
             self.output_from.push(self.outputs.len() as u32);
             let Some(group) = group else { continue };
             let several = &members[*group as usize];
             let owners = if includes { &several[..] } else { &[u32::MAX][..] };
-            for owner in owners {
-                let one = self.one_labels.get(*owner as usize);
-                let result = self.result_set(set, one);
-                context.meter.charge_labels(&result)?;
-                context.meter.reserve(&mut self.outputs, 1)?;
-                self.outputs.push(Output { owner: (owners.len() > 1).then_some(*owner) });
-                labels.push(result);
-            }
+            context.meter.reserve(&mut self.outputs, owners.len())?;
+            let output = |one: &u32| Output { many: many as u32, one: *one, is_owned: owners.len() > 1 };
+            self.outputs.extend(owners.iter().map(output));
         }
         self.output_from.push(self.outputs.len() as u32);
-        Ok(labels)
-    }
-
-    fn result_set(&self, many: &LabelSet, one: Option<&LabelSet>) -> LabelSet {
-        let mut builder = LabelsBuilder::from_labels(many.as_ref());
-        if self.return_bool || !self.op.is_comparison() {
-            builder.remove(NAME);
-        }
-        if self.matching.cardinality == Cardinality::OneToOne {
-            let listed = |name: &str| self.matching.labels.iter().any(|label| **label == *name);
-            builder.retain(|name, _| listed(name) == self.matching.on);
-        }
-        for label in &self.matching.include {
-            builder.set(label, one.and_then(|one| one.get(label)).unwrap_or(""));
-        }
-        builder.build()
+        Ok(())
     }
 
     /// Adds a series of the one side to its group.
@@ -192,12 +195,17 @@ impl VectorOperator {
     }
 
     /// The error for a step at which the one side has two series of one group.
-    fn many_to_many(&self, first: u32, second: u32) -> QueryError {
-        let (first, second) = (&self.one_labels[first as usize], &self.one_labels[second as usize]);
+    fn many_to_many(&mut self, context: &mut Context<'_>, first: u32, second: u32) -> QueryError {
+        let (mut labels, mut others) = (LabelsBuf::default(), LabelsBuf::default());
+        let fetched = self.one.labels(context, first as usize, &mut labels);
+        if let Err(error) = fetched.and_then(|()| self.one.labels(context, second as usize, &mut others)) {
+            return error;
+        }
+        let (first, second) = (labels.as_ref(), others.as_ref());
         let side = if self.matching.cardinality == Cardinality::OneToMany { "left" } else { "right" };
         execution(format!(
             "found duplicate series for the match group {} on the {side} hand-side of the operation: [{}, {}];many-to-many matching not allowed: matching labels must be unique on one side",
-            labels_text(&match_key(first, &self.matching)),
+            labels_text(LabelSet::from_pairs(match_key(first, &self.matching)).as_ref()),
             labels_text(first),
             labels_text(second),
         ))
@@ -205,10 +213,9 @@ impl VectorOperator {
 
     /// A new series of the many side: looks for what must not be.
     fn check_many(&mut self, context: &mut Context<'_>, series: usize) -> Result<(), QueryError> {
-        for (step, (first, second)) in &self.duplicates {
-            if !is_absent(self.many_values[*step]) {
-                return Err(self.many_to_many(*first, *second));
-            }
+        let duplicate = self.duplicates.iter().find(|(step, _)| !is_absent(self.many_values[**step]));
+        if let Some((_, (first, second))) = duplicate {
+            return Err(self.many_to_many(context, *first, *second));
         }
         let Some(group) = self.many_groups[series] else { return Ok(()) };
         let group = &mut self.groups[group as usize];
@@ -240,7 +247,8 @@ impl VectorOperator {
             return false;
         }
         let many_is_left = self.matching.cardinality != Cardinality::OneToMany;
-        let owner = self.outputs[output].owner;
+        let Output { one, is_owned, .. } = self.outputs[output];
+        let owner = is_owned.then_some(one);
         let mut any = false;
         for (step, (many, one)) in self.many_values.iter().zip(&group.values).enumerate() {
             if is_absent(*many) || is_absent(*one) || owner.is_some_and(|owner| group.owners[step] != owner) {
@@ -258,16 +266,40 @@ impl VectorOperator {
 
 impl Operator for VectorOperator {
     fn open(&mut self, context: &mut Context<'_>) -> Result<Opened, QueryError> {
-        if self.many_labels.is_none() {
-            let Opened::Ready(labels) = self.many.open(context)? else { return Ok(Opened::More) };
-            self.many_labels = Some(labels);
+        let many = match self.many_series {
+            Some(series) => series,
+            None => {
+                let Opened::Ready(series) = self.many.open(context)? else { return Ok(Opened::More) };
+                *self.many_series.insert(series)
+            }
+        };
+        let one = match self.one_series {
+            Some(series) => series,
+            None => {
+                let Opened::Ready(series) = self.one.open(context)? else { return Ok(Opened::More) };
+                context.meter.reserve(&mut self.many_groups, many.count)?;
+                context.meter.reserve(&mut self.one_groups, series.count)?;
+                *self.one_series.insert(series)
+            }
+        };
+        if self.output_from.is_empty() {
+            if !self.match_sides(context, many.count, one.count)? {
+                return Ok(Opened::More);
+            }
+            self.list_outputs(context)?;
         }
-        let Opened::Ready(labels) = self.one.open(context)? else { return Ok(Opened::More) };
-        self.one_labels = labels;
-        let many = self.many_labels.take().unwrap_or_default();
-        self.match_sides(context, &many)?;
-        let labels = self.result_labels(context, &many)?;
-        self.merge.open(context, labels).map(Opened::Ready)
+        let Self { outputs, many, one, matching, .. } = self;
+        let drops_name = self.return_bool || !self.op.is_comparison();
+        let merged = self.merge.open(context, outputs.len(), &mut |context, output, labels| {
+            result_labels(context, outputs[output], (many, one), matching, drops_name, labels)
+        })?;
+        Ok(merged.map_or(Opened::More, Opened::Ready))
+    }
+
+    fn labels(&mut self, context: &mut Context<'_>, series: usize, labels: &mut LabelsBuf) -> Result<(), QueryError> {
+        let output = self.outputs[self.merge.input(series)];
+        let drops_name = self.return_bool || !self.op.is_comparison();
+        result_labels(context, output, (&mut self.many, &mut self.one), &self.matching, drops_name, labels)
     }
 
     fn next(&mut self, context: &mut Context<'_>, values: &mut Values) -> Result<Next, QueryError> {
@@ -313,29 +345,31 @@ impl Operator for VectorOperator {
     }
 }
 
-/// The labels by which two series find each other.
-pub fn match_key(labels: &LabelSet, matching: &Matching) -> LabelSet {
-    let listed = |name: &str| matching.labels.iter().any(|label| **label == *name);
-    LabelSet::from_pairs(labels.iter().filter(
-        |(name, _)| {
-            if matching.on { listed(name) } else { *name != NAME && !listed(name) }
-        },
-    ))
-}
-
-/// The number of a series' match group, a new one if need be.
-pub fn group_of(
+/// The labels of an output.
+fn result_labels(
     context: &mut Context<'_>,
-    groups: &mut LabelMap,
-    labels: &LabelSet,
+    output: Output,
+    (many, one): (&mut Box<dyn Operator>, &mut Box<dyn Operator>),
     matching: &Matching,
-) -> Result<usize, QueryError> {
-    let key = match_key(labels, matching);
-    if let Some(group) = groups.get(&key) {
-        return Ok(*group);
+    drops_name: bool,
+    labels: &mut LabelsBuf,
+) -> Result<(), QueryError> {
+    many.labels(context, output.many as usize, labels)?;
+    let mut builder = LabelsBuilder::from_labels(labels.as_ref());
+    if drops_name {
+        builder.remove(NAME);
     }
-    context.meter.charge_labels(&key)?;
-    let group = groups.len();
-    groups.insert(key, group);
-    Ok(group)
+    if matching.cardinality == Cardinality::OneToOne {
+        let listed = |name: &str| matching.labels.iter().any(|label| **label == *name);
+        builder.retain(|name, _| listed(name) == matching.on);
+    }
+    if !matching.include.is_empty() {
+        context.spend_labels();
+        one.labels(context, output.one as usize, labels)?;
+        for label in &matching.include {
+            builder.set(label, labels.as_ref().get(label).unwrap_or(""));
+        }
+    }
+    labels.set(builder.build().as_ref());
+    Ok(())
 }

@@ -4,7 +4,7 @@ use super::CodecError;
 
 /// Largest decimal exponent tried. 10^22 is the last power of ten a double holds exactly; beyond 18 no real exporter
 /// writes digits.
-const EXPONENT_MAX: u8 = 18;
+pub const EXPONENT_MAX: u8 = 18;
 
 /// The transform that keeps a double's bits, folded so that numeric order is integer order.
 pub const ORDERED: u8 = 31;
@@ -12,7 +12,7 @@ pub const ORDERED: u8 = 31;
 /// From here on doubles are all even; a decimal's digits stay below so that they are exact.
 const DIGITS_MAX: f64 = 9_007_199_254_740_992.0;
 
-const POWERS: [f64; EXPONENT_MAX as usize + 1] =
+pub const POWERS: [f64; EXPONENT_MAX as usize + 1] =
     [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18];
 
 /// Fills `values` with one integer per cell and returns the transform that [`cells`] needs to get the cells back.

@@ -11,8 +11,10 @@
 //! No allocation. An encoder or decoder holds 36 bytes a row of earlier columns, and encoding one column takes 24 bytes a
 //! row of stack besides: with the 16 rows of a chunk 1 KiB together, with 256 rows 15 KiB.
 
+pub mod aged;
 mod bits;
 mod decimal;
+mod drift;
 mod head;
 mod history;
 mod instants;

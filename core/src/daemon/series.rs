@@ -1,0 +1,451 @@
+//! What queries read from: series in RAM and in stored segments as one.
+//!
+//! Between being spilled and leaving RAM a row is in both, so samples are merged by time and of two at one instant one
+//! stays. A stored unit that cannot be read is left out and counted; the answer is made of the rest.
+//!
+//! A selection is made and read in many bites, between which rows are stored, leave RAM and are dropped. So a series that
+//! was found in RAM is known by where its rows are stored or will be: what leaves RAM meanwhile is found there.
+
+use super::reader::Damage;
+use crate::{
+    labels::{LabelsBuf, LabelsRef},
+    promql::source::{NONE, Place, Progress, Selected, Selection, Source, SourceError},
+    spill::{FormatError, LayoutCursor, LayoutHead, SegmentReader},
+    store::{
+        ColumnKind, STALE_NAN_BITS, Sample, SeriesId, Store,
+        stored::{LayoutPart, PartPlace, Stored, StoredError},
+    },
+};
+use alloc::{boxed::Box, format, vec::Vec};
+
+/// What reading keeps from one bite to the next.
+#[derive(Default)]
+pub struct ReadCache {
+    segments: SegmentReader,
+    part: Option<CachedPart>,
+    /// Places of the series that is being read: layout's number and column.
+    places: Vec<(u64, u32)>,
+}
+
+/// The part of a stored layout that was looked at last.
+struct CachedPart {
+    bytes: Vec<u8>,
+    cursor: Box<LayoutCursor>,
+}
+
+pub struct SeriesSource<'a, 'm> {
+    store: &'a Store<'m>,
+    stored: &'a mut dyn Stored,
+    cache: &'a mut ReadCache,
+    damage: Damage,
+}
+
+impl<'a, 'm> SeriesSource<'a, 'm> {
+    pub fn new(store: &'a Store<'m>, stored: &'a mut dyn Stored, cache: &'a mut ReadCache) -> Self {
+        Self { store, stored, cache, damage: Damage::default() }
+    }
+
+    /// What had to be left out.
+    pub fn into_damage(self) -> Damage {
+        self.damage
+    }
+
+    /// The series, if it is in RAM and still the one that was selected.
+    fn in_ram(&self, selected: &Selected) -> Option<SeriesId> {
+        let series = SeriesId(selected.series);
+        let is_it = selected.series != NONE && self.store.series_labels_hash(series) == Some(selected.labels_hash);
+        is_it.then_some(series)
+    }
+
+    /// Every series in RAM that matches.
+    fn find(&self, selection: &mut Selection) -> Result<(), SourceError> {
+        let lists = core::mem::take(&mut selection.matcher_lists);
+        let (mut found, everything) = (Ok(()), [Vec::new()]);
+        for list in if lists.is_empty() { &everything[..] } else { &lists } {
+            self.store.series_select(list, &mut |series| {
+                let labels_hash = self.store.series_labels_hash(series).unwrap_or_default();
+                found = selection.add(Selected { labels_hash, series: series.0, place: Place::NOWHERE, more: NONE });
+                found.is_ok()
+            });
+        }
+        if lists.len() > 1 {
+            selection.series.sort_unstable_by_key(|selected| selected.series);
+            selection.series.dedup_by_key(|selected| selected.series);
+        }
+        selection.matcher_lists = lists;
+        found
+    }
+
+    /// Keeps the series if it may have samples in the time range, with its places.
+    fn look(&mut self, selection: &mut Selection, seen: usize, kept: usize) -> Result<bool, SourceError> {
+        let selected = selection.series[seen];
+        let Some(series) = self.in_ram(&selected) else { return Ok(false) };
+        let (start_ms, end_ms) = (selection.start_ms, selection.end_ms);
+        let range = self.store.series_time_range(series);
+        let mut overlaps = range.is_some_and(|(t_min, t_max)| t_min <= end_ms && t_max >= start_ms);
+        self.cache.places.clear();
+        self.store.series_places(series, &mut |layout, column| self.cache.places.push((layout, column)));
+        for index in 0..self.cache.places.len() {
+            let (layout, _) = self.cache.places[index];
+            let known = match selection.layout(layout) {
+                Some(known) => known,
+                None => {
+                    let mut is_stored = false;
+                    self.stored
+                        .segments(layout, start_ms, end_ms, &mut |_, _| {
+                            is_stored = true;
+                            false
+                        })
+                        .map_err(stored_error)?;
+                    selection.add_layout(layout, is_stored)?
+                }
+            };
+            overlaps |= selection.layouts[known as usize].1;
+        }
+        if overlaps {
+            selection.series[kept] = selected;
+            for (layout, column) in &self.cache.places {
+                if let Some(layout) = selection.layout(*layout) {
+                    selection.add_place(kept, Place { layout, column: *column })?;
+                }
+            }
+        }
+        Ok(overlaps)
+    }
+
+    /// The next stored part of a layout that RAM does not have. Those it has were dealt with: their series are in RAM.
+    fn next_part(&mut self, selection: &Selection, after: Option<PartPlace>) -> Result<Option<PartPlace>, SourceError> {
+        let mut next = None;
+        let store = self.store;
+        let visit = &mut |place: PartPlace| {
+            if !store.layout_is_here(place.layout) {
+                next = Some(place);
+            }
+            next.is_none()
+        };
+        self.stored.layouts(selection.start_ms, selection.end_ms, after, visit).map_err(stored_error)?;
+        Ok(next)
+    }
+
+    /// Looks at up to `count_max` columns of a stored part, from `column` on; the next column, if there is one.
+    fn look_at_part(
+        &mut self,
+        selection: &mut Selection,
+        part: PartPlace,
+        column: u32,
+        count_max: &mut usize,
+    ) -> Result<Option<u32>, SourceError> {
+        let is_it = |found: PartPlace, _: u32| found == part;
+        let Some(mut cached) = self.part(part.layout, &is_it)? else { return Ok(None) };
+        if cached.cursor.column > column {
+            cached.cursor.restart();
+        }
+        let looked = self.look_at_columns(selection, &mut cached, column, count_max);
+        self.cache.part = Some(cached);
+        looked
+    }
+
+    fn look_at_columns(
+        &mut self,
+        selection: &mut Selection,
+        cached: &mut CachedPart,
+        column: u32,
+        count_max: &mut usize,
+    ) -> Result<Option<u32>, SourceError> {
+        let LayoutHead { layout, timeline, .. } = cached.cursor.head;
+        loop {
+            let (found, kind) = match cached.cursor.next(&cached.bytes) {
+                Ok(Some(next)) => next,
+                Ok(None) => return Ok(None),
+                Err(error) => {
+                    self.damage.layout(layout, timeline, error);
+                    return Ok(None);
+                }
+            };
+            if found < column {
+                continue;
+            }
+            *count_max = count_max.saturating_sub(1);
+            if kind == ColumnKind::Float {
+                match cached.cursor.labels() {
+                    Ok(labels) if selection.matches(labels) => self.add_stored(selection, labels, layout, found)?,
+                    Ok(_) => {}
+                    Err(error) => {
+                        self.damage.layout(layout, timeline, error);
+                        return Ok(None);
+                    }
+                }
+            }
+            if *count_max == 0 {
+                return Ok(Some(found + 1));
+            }
+        }
+    }
+
+    /// Adds a stored column to the series that has its labels, or a series.
+    fn add_stored(
+        &mut self,
+        selection: &mut Selection,
+        labels: LabelsRef<'_>,
+        layout: u64,
+        column: u32,
+    ) -> Result<(), SourceError> {
+        selection.index_all()?;
+        let index = match selection.layout(layout) {
+            Some(index) => index,
+            None => selection.add_layout(layout, true)?,
+        };
+        let (place, labels_hash) = (Place { layout: index, column }, labels.stable_hash());
+        let in_ram = self.store.series_find(labels);
+        let mut failed = None;
+        let mut other = LabelsBuf::default();
+        let known = selection.find(labels_hash, |known| match (self.in_ram(known), in_ram) {
+            (Some(known), Some(series)) => known == series,
+            (Some(_), None) => false,
+            (None, _) => {
+                let fetched = self.labels_of(selection, known, &mut other);
+                failed = fetched.err();
+                failed.is_none() && other.as_ref() == labels
+            }
+        });
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        match known {
+            Some(known) => selection.add_place(known, place),
+            None => {
+                let series = in_ram.map_or(NONE, |series| series.0);
+                selection.add(Selected { labels_hash, series, place, more: NONE })
+            }
+        }
+    }
+
+    /// The labels of a series, from RAM or from a stored layout.
+    fn labels_of(
+        &mut self,
+        selection: &Selection,
+        selected: &Selected,
+        labels: &mut LabelsBuf,
+    ) -> Result<(), SourceError> {
+        if let Some(series) = self.in_ram(selected)
+            && labels.fill(|room| self.store.series_labels(series, room))
+        {
+            return Ok(());
+        }
+        for place in selection.places_of(selected) {
+            let (layout, _) = selection.layouts[place.layout as usize];
+            let has = |part: PartPlace, end: u32| (part.column_from..end).contains(&place.column);
+            let Some(mut cached) = self.part(layout, &has)? else { continue };
+            let timeline = cached.cursor.head.timeline;
+            let found = cached.labels(place.column, labels);
+            self.cache.part = Some(cached);
+            match found {
+                Ok(()) if labels.as_ref().stable_hash() == selected.labels_hash => return Ok(()),
+                Ok(()) => {}
+                Err(error) => self.damage.layout(layout, timeline, error),
+            }
+        }
+        Err(SourceError("a series was dropped from the store while it was being read; ask again".into()))
+    }
+
+    /// The first part of a stored layout for whose place and end `is_it` says so, taken out of the cache.
+    fn part(&mut self, layout: u64, is_it: &dyn Fn(PartPlace, u32) -> bool) -> Result<Option<CachedPart>, SourceError> {
+        let place = |head: &LayoutHead| PartPlace { layout: head.layout, column_from: head.column_from };
+        let end = |head: &LayoutHead| head.column_from + head.column_count;
+        if let Some(cached) = self.cache.part.take_if(|cached| {
+            let head = &cached.cursor.head;
+            head.layout == layout && is_it(place(head), end(head))
+        }) {
+            return Ok(Some(cached));
+        }
+        let (mut found, damage) = (None, &mut self.damage);
+        let visit = &mut |part: LayoutPart<'_>| {
+            if !is_it(PartPlace { layout, column_from: part.column_from }, part.column_from + part.column_count) {
+                return true;
+            }
+            match LayoutCursor::new(part.bytes) {
+                Ok(cursor) if is_it(place(&cursor.head), end(&cursor.head)) => {
+                    found = Some(CachedPart { bytes: part.bytes.into(), cursor: Box::new(cursor) });
+                }
+                Ok(_) => {
+                    let error = FormatError::Damaged { what: "layout part", field: "place" };
+                    damage.layout(layout, part.timeline, error);
+                }
+                Err(error) => damage.layout(layout, part.timeline, error),
+            }
+            found.is_none()
+        };
+        self.stored.layout(layout, visit).map_err(stored_error)?;
+        Ok(found)
+    }
+}
+
+impl CachedPart {
+    fn labels(&mut self, column: u32, labels: &mut LabelsBuf) -> Result<(), FormatError> {
+        if self.cursor.column > column {
+            self.cursor.restart();
+        }
+        while self.cursor.next(&self.bytes)?.is_some_and(|(found, _)| found < column) {}
+        labels.set(self.cursor.labels()?);
+        Ok(())
+    }
+}
+
+impl Source for SeriesSource<'_, '_> {
+    fn select(&mut self, selection: &mut Selection, count_max: usize) -> Result<bool, SourceError> {
+        let mut count_max = count_max.max(1);
+        loop {
+            match selection.progress {
+                Progress::New => {
+                    self.find(selection)?;
+                    selection.progress = Progress::Ram { seen: 0, kept: 0 };
+                }
+                Progress::Ram { mut seen, mut kept } => {
+                    while count_max > 0 && seen < selection.series.len() {
+                        kept += usize::from(self.look(selection, seen, kept)?);
+                        seen += 1;
+                        count_max -= 1;
+                    }
+                    selection.progress = Progress::Ram { seen, kept };
+                    if seen < selection.series.len() {
+                        return Ok(false);
+                    }
+                    selection.series.truncate(kept);
+                    selection.progress = Progress::Stored { part: None, column: NONE };
+                }
+                Progress::Stored { part, column } => {
+                    let (part, column) = match part.filter(|_| column != NONE) {
+                        Some(part) => (part, column),
+                        None => match self.next_part(selection, part)? {
+                            Some(part) => (part, part.column_from),
+                            None => {
+                                selection.finish();
+                                return Ok(true);
+                            }
+                        },
+                    };
+                    // To find it counts as well.
+                    count_max = count_max.saturating_sub(1);
+                    let next = self.look_at_part(selection, part, column, &mut count_max)?;
+                    selection.progress = Progress::Stored { part: Some(part), column: next.unwrap_or(NONE) };
+                    if count_max == 0 {
+                        return Ok(false);
+                    }
+                }
+                Progress::Done => return Ok(true),
+            }
+        }
+    }
+
+    fn labels(&mut self, selection: &Selection, index: usize, labels: &mut LabelsBuf) -> Result<(), SourceError> {
+        self.labels_of(selection, &selection.series[index], labels)
+    }
+
+    fn read(
+        &mut self,
+        selection: &Selection,
+        index: usize,
+        start_ms: i64,
+        end_ms: i64,
+        samples: &mut Vec<Sample>,
+    ) -> Result<(), SourceError> {
+        let selected = &selection.series[index];
+        let series = self.in_ram(selected);
+        let (places, mut merge) = (&mut self.cache.places, Merge::new(samples));
+        places.clear();
+        places.extend(selection.places(index).map(|place| (selection.layouts[place.layout as usize].0, place.column)));
+        if let Some(series) = series {
+            // It may have got a new layout since it was selected.
+            self.store.series_places(series, &mut |layout, column| {
+                if !places.contains(&(layout, column)) {
+                    places.push((layout, column));
+                }
+            });
+        }
+        // Older layouts have smaller numbers, and of two samples at one instant the later one stays.
+        places.sort_unstable();
+        for (layout, column) in &*places {
+            let (segments, damage) = (&mut self.cache.segments, &mut self.damage);
+            self.stored
+                .segments(*layout, start_ms, end_ms, &mut |meta, bytes| {
+                    if !(meta.column_from..meta.column_from + meta.column_count).contains(column) {
+                        return true;
+                    }
+                    let read = segments.series(bytes, *column, &mut |t_ms, bits| {
+                        if start_ms <= t_ms && t_ms <= end_ms {
+                            merge.push(t_ms, bits);
+                        }
+                    });
+                    if let Err(error) = read {
+                        damage.segment(meta, error);
+                    }
+                    true
+                })
+                .map_err(stored_error)?;
+        }
+        if let Some(series) = series {
+            self.store.series_read(series, start_ms, end_ms, &mut |t_ms, bits| merge.push(t_ms, bits));
+        }
+        merge.finish();
+        Ok(())
+    }
+}
+
+/// Samples of one series that come part by part, older places first: of two at one instant the one that comes later
+/// stays (after the clock went back that is the newer row), but a stale marker never takes a value's place, so that two
+/// timelines of one series do not end each other.
+struct Merge<'s> {
+    samples: &'s mut Vec<Sample>,
+    from: usize,
+    is_sorted: bool,
+}
+
+impl<'s> Merge<'s> {
+    fn new(samples: &'s mut Vec<Sample>) -> Self {
+        let from = samples.len();
+        Self { samples, from, is_sorted: true }
+    }
+
+    fn push(&mut self, t_ms: i64, bits: u64) {
+        let sample = Sample { t_ms, value: f64::from_bits(bits) };
+        let added = &mut self.samples[self.from..];
+        if self.is_sorted && added.last().is_some_and(|last| last.t_ms >= t_ms) {
+            // What is stored and still in RAM comes twice: no need to sort for that.
+            match added.binary_search_by_key(&t_ms, |known| known.t_ms) {
+                Ok(at) => return added[at] = later(added[at], sample),
+                Err(_) => self.is_sorted = false,
+            }
+        }
+        self.samples.push(sample);
+    }
+
+    fn finish(self) {
+        if self.is_sorted {
+            return;
+        }
+        self.samples[self.from..].sort_by_key(|sample| sample.t_ms);
+        let mut kept = self.from;
+        for index in self.from..self.samples.len() {
+            let sample = self.samples[index];
+            if kept > self.from && self.samples[kept - 1].t_ms == sample.t_ms {
+                self.samples[kept - 1] = later(self.samples[kept - 1], sample);
+            } else {
+                self.samples[kept] = sample;
+                kept += 1;
+            }
+        }
+        self.samples.truncate(kept);
+    }
+}
+
+fn later(known: Sample, sample: Sample) -> Sample {
+    if sample.value.to_bits() == STALE_NAN_BITS { known } else { sample }
+}
+
+fn stored_error(error: StoredError) -> SourceError {
+    SourceError(format!("reading stored segments: {error}").into())
+}
+
+#[cfg(test)]
+#[path = "series_tests.rs"]
+pub(super) mod tests;
