@@ -73,6 +73,7 @@ impl<'w, 'b> BitWriter<'w, 'b> {
     }
 }
 
+#[derive(Clone)]
 pub struct Reader<'b> {
     bytes: &'b [u8],
     used: usize,

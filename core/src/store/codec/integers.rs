@@ -16,6 +16,10 @@ const GROUP: usize = 16;
 const GROUPS_MAX: usize = super::ROWS_MAX.div_ceil(GROUP);
 /// The caller's bits of a run's first byte.
 pub const TAG_MASK: u8 = 0x1f;
+/// In place of a predictor: a list of as many exceptions as the tag says comes first, then the run's own first byte.
+pub const EXCEPTIONS: u8 = 6 << PREDICTOR_SHIFT;
+/// In place of a predictor: behind the run comes another one, of rests.
+pub const DRIFT: u8 = 7 << PREDICTOR_SHIFT;
 const PREDICTOR_SHIFT: u8 = 5;
 const WIDTH_MASK: u8 = 0x3f;
 const HAS_DIVISOR: u8 = 1 << 6;

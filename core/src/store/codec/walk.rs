@@ -3,6 +3,7 @@
 use super::{
     CodecError, ColumnKind, Presence, ROWS_MAX,
     bits::Reader,
+    exceptions,
     head::{Form, Head, Reference},
     integers, integers_v1, presence,
 };
@@ -83,11 +84,22 @@ impl StripeWalk {
                 reader.take(8)?;
             }
             Form::Packed => {
-                let run_head = reader.byte()?;
+                let mut run_head = reader.byte()?;
+                if run_head & !integers::TAG_MASK == integers::EXCEPTIONS {
+                    exceptions::skip(run_head & integers::TAG_MASK, &mut reader)?;
+                    run_head = reader.byte()?;
+                }
+                let has_rests = run_head == integers::DRIFT;
+                if has_rests {
+                    run_head = reader.byte()?;
+                }
                 if run_head <= integers::TAG_MASK {
                     integers_v1::skip(reader.byte()?, count, &mut reader)?;
                 } else {
                     integers::skip(run_head, count, &mut reader)?;
+                }
+                if has_rests {
+                    integers::skip(reader.byte()?, count, &mut reader)?;
                 }
             }
             Form::Raw => {
