@@ -383,7 +383,14 @@ fn a_long_random_history_reads_the_same_from_both() {
         let (start_ms, row_from) = (prng.below(5_000) as i64 - 1_000, prng.below(560));
         let end_ms = start_ms + prng.below(1_000) as i64;
         let asked = |disk: &mut dyn Disk| {
+            let mut by_sequence = None;
+            let visit = &mut |meta: &SegmentMeta, bytes: &mut dyn holdfast_core::store::stored::SegmentBytes| {
+                by_sequence = Some((*meta, bytes.len()));
+                true
+            };
+            disk.stored().segment(meta.sequence.saturating_sub(step % 7), visit).expect("readable");
             (
+                by_sequence,
                 column(disk, meta.layout, meta.column_from + 3, start_ms, end_ms),
                 rows(disk, timeline, row_from),
                 layouts(disk, start_ms, end_ms),

@@ -6,6 +6,7 @@ use holdfast::disk::{Disk, DiskError, DiskLoss, DiskUsage};
 use holdfast_core::{
     daemon::output::Put,
     ledger::Reason,
+    prng::Prng,
     store::{
         TimelineKey,
         stored::{LayoutPart, PartPlace, SegmentBytes, SegmentMeta, SegmentVisit, Stored, StoredError},
@@ -71,6 +72,38 @@ impl FakeDisk {
             *log = Log { synced: kept.clone(), written: kept, unsynced: None };
         }
         self.position = None;
+    }
+
+    /// What a power cut leaves where the medium took unsynced bytes in any order: each sector of them is there, is not, or
+    /// is torn.
+    #[allow(dead_code, reason = "only the simulator cuts so")]
+    pub fn tear(&mut self, prng: &mut Prng) {
+        const SECTOR_BYTES: usize = 512;
+        self.open = self.committed.clone();
+        for log in &mut self.logs {
+            let mut kept = log.synced.clone();
+            kept.resize(log.written.len(), 0);
+            let (from, to) = log.unsynced.unwrap_or((0, 0));
+            let mut at = from;
+            while at < to {
+                let end = (at / SECTOR_BYTES + 1).saturating_mul(SECTOR_BYTES).min(to);
+                let taken = match prng.below(3) {
+                    0 => at..at,
+                    1 => at..end,
+                    _ => at..at + prng.below((end - at) as u64) as usize,
+                };
+                kept[taken.clone()].copy_from_slice(&log.written[taken]);
+                at = end;
+            }
+            *log = Log { synced: kept.clone(), written: kept, unsynced: None };
+        }
+        self.position = None;
+    }
+
+    /// Whether a power cut may leave one thing or another.
+    #[allow(dead_code, reason = "only the simulator cuts so")]
+    pub fn has_unsynced(&self) -> bool {
+        self.logs.iter().any(|log| log.unsynced.is_some())
     }
 
     /// Segments, parts of layouts, and bytes of small state: what must not grow for ever.
@@ -285,6 +318,11 @@ impl Stored for FakeDisk {
     ) -> Result<(), StoredError> {
         let holds = |meta: &SegmentMeta| meta.layout == layout && meta.t_max_ms >= start_ms && meta.t_min_ms <= end_ms;
         Tables::visit_segments(self.open.segments.values().filter(|(meta, _)| holds(meta)).collect(), visit, false);
+        Ok(())
+    }
+
+    fn segment(&mut self, sequence: u64, visit: &mut SegmentVisit<'_>) -> Result<(), StoredError> {
+        Tables::visit_segments(self.open.segments.get(&sequence).into_iter().collect(), visit, false);
         Ok(())
     }
 

@@ -11,7 +11,7 @@ mod network;
 mod world;
 
 use std::sync::RwLock;
-use world::World;
+use world::{World, churn::Churn};
 
 /// Held alone by the one who counts the heap of the process.
 static HEAP: RwLock<()> = RwLock::new(());
@@ -76,6 +76,58 @@ fn a_day_ends_as_it_began() {
     let end = World::day(1);
     println!("{} faults, {} scrapes stored", end.faults, end.scrapes);
     assert!(end.scrapes > 8_000 && end.faults > 200, "{} scrapes, {} faults", end.scrapes, end.faults);
+}
+
+/// Every write and every sync of ten minutes may be the last thing the medium took. `HOLDFAST_CUTS` is how often the
+/// unsynced sectors are drawn at each of them.
+#[test]
+fn a_power_cut_at_any_write_or_sync_of_ten_minutes_costs_one_flush_interval_at_most() {
+    let _others_may_run_too = HEAP.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let cuts = World::ten_minutes_with_cuts(1, number_from("HOLDFAST_CUTS", 2));
+    println!("{:?} places, {} recoveries, {} ms lost at most", cuts.places, cuts.recoveries, cuts.lost_ms_max);
+    assert!(cuts.places.len() == 4 && cuts.places.values().all(|count| *count > 3), "{:?}", cuts.places);
+    assert!(cuts.lost_ms_max > 20_000, "the newest scrapes are lost with what was not synced");
+}
+
+/// A target replaces a tenth of its series every minute.
+#[test]
+fn a_week_of_churn_ends_as_its_third_day_did() {
+    let _alone = HEAP.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let days = number_from("HOLDFAST_CHURN_DAYS", 7);
+    let ends = Churn::live(number_from("HOLDFAST_CHURN_SERIES", 50), days);
+    // The ring and the files fill until the retention has come round once, everything else within the first day.
+    let (first, third, last) = (&ends[0], &ends[2.min(ends.len() - 1)], &ends[ends.len() - 1]);
+    for (region, used) in &last.regions {
+        let before = if region == "ring" { third } else { first }.regions[region];
+        assert!(*used <= before + before / 10 + 8, "{region}: {before} at first, {used} after {days} days");
+    }
+    assert!(
+        last.heap_bytes <= first.heap_bytes + 64 * 1024,
+        "heap: {} bytes, then {}",
+        first.heap_bytes,
+        last.heap_bytes
+    );
+    assert!(
+        last.disk_bytes <= third.disk_bytes + third.disk_bytes / 10,
+        "{} bytes of files, then {}",
+        third.disk_bytes,
+        last.disk_bytes
+    );
+    assert!(
+        last.bites <= third.bites + third.bites / 4,
+        "{} bites for the questions, then {}",
+        third.bites,
+        last.bites
+    );
+    assert_eq!(
+        (last.refused, last.evicted_unspilled),
+        (0, 0),
+        "newcomers find room, and nobody's rows are lost for it"
+    );
+}
+
+fn number_from(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).map_or(default, |text| text.parse().unwrap_or_else(|error| panic!("{variable}: {error}")))
 }
 
 /// Seeds that once found a mistake, each with the story; they stay for ever.

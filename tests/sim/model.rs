@@ -85,6 +85,11 @@ impl Model {
         self.since_cut = Default::default();
     }
 
+    /// Whether the row of this index is on the medium.
+    pub fn is_durable(&self, index: usize) -> bool {
+        index < self.durable_count
+    }
+
     pub fn scrapes(&self) -> usize {
         self.rows.iter().filter(|row| matches!(row.outcome, Outcome::Page(_))).count()
     }
@@ -204,7 +209,7 @@ impl Model {
         }
     }
 
-    fn rows_at(&self, source: usize, t_ms: i64) -> impl Iterator<Item = &Row> {
+    pub fn rows_at(&self, source: usize, t_ms: i64) -> impl Iterator<Item = &Row> {
         self.at[source].get(&t_ms).into_iter().flatten().map(|index| &self.rows[*index])
     }
 

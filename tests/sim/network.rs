@@ -49,7 +49,7 @@ pub fn name_of(key: &str) -> &str {
 }
 
 /// A value tells its page, and is of another kind for every series: integers, decimals, powers.
-fn value_of(series: &str, page: u64) -> f64 {
+pub fn value_of(series: &str, page: u64) -> f64 {
     match series.bytes().last().map_or(0, |byte| byte % 3) {
         0 => page as f64,
         1 => page as f64 * 0.25 + 1e6,

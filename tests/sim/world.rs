@@ -1,7 +1,9 @@
 //! One run: time, what is under way, what goes wrong, and the daemon in the middle.
 
 mod checks;
+pub mod churn;
 mod configured;
+mod cuts;
 mod faults;
 
 use crate::{
@@ -40,6 +42,8 @@ struct Scale {
     retention_ms: Option<u64>,
     /// The ring holds so little that most of what is asked for has left it.
     is_tight: bool,
+    /// A ring that is smaller still.
+    ring_bytes: Option<u32>,
     /// A long life: it is watched for what grows, and its second half is one process'.
     is_day: bool,
     is_host_there: bool,
@@ -152,6 +156,8 @@ pub struct World {
     /// The daemon wants to be called again at this time.
     wake_ms: u64,
     buf: Vec<u8>,
+    /// The power is cut, in copies, at all that is asked of the disk.
+    cuts: Option<cuts::Cuts>,
     is_told: bool,
 }
 
@@ -169,6 +175,7 @@ impl World {
             fault_gap_ms: 40_000,
             retention_ms: None,
             is_tight: prng::mix(seed) >> 8 & 3 == 0,
+            ring_bytes: None,
             is_day: false,
             is_host_there: true,
         }
@@ -183,6 +190,7 @@ impl World {
             fault_gap_ms: 10 * 60_000,
             retention_ms: Some(4 * 3_600_000),
             is_tight: false,
+            ring_bytes: None,
             is_day: true,
             is_host_there: false,
         };
@@ -281,6 +289,7 @@ impl World {
             usage_due_ms: 0,
             wake_ms: 0,
             buf: vec![0; OUTPUT_BYTES_MAX],
+            cuts: None,
             is_told: std::env::var_os("HOLDFAST_SIM_TRACE").is_some(),
         }
     }
@@ -453,11 +462,13 @@ impl World {
                 self.trace = prng::mix(self.trace ^ prng::stable_hash(bytes));
                 self.tell(&format!("log {generation}: {} bytes", bytes.len()));
                 self.disk.log_append(generation, bytes);
+                self.cut_here("an append");
             }
             Output::LogSync { token } => {
                 let all = (self.model.rows.len(), self.upstream.1.taken);
                 let (durable_count, taken) = self.flush_count.take().unwrap_or(all);
                 let result = self.disk.log_sync();
+                self.cut_here("a sync");
                 if result.is_err() {
                     self.sync_failed_up_ms = Some(self.up_ms);
                 }
@@ -473,9 +484,11 @@ impl World {
                     Put::DropBefore { t_ms } => self.tell(&format!("drop before {t_ms}")),
                 }
                 self.disk.put(put);
+                self.cut_here("a put");
             }
             Output::Commit { token } => {
                 let result = self.disk.commit();
+                self.cut_here("a commit");
                 while let Some(loss) = self.disk.take_loss() {
                     self.handle(Input::Lost(loss.loss()));
                 }

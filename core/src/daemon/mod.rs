@@ -63,6 +63,9 @@ use series::{ReadCache, SeriesSource};
 use targets::{ACCEPT, FetchEvent, TargetSlot};
 use upstreams::Upstream;
 
+/// Decoded stripes of stored segments that are kept while queries read them: an hour of 32 columns at one second.
+const STRIPES_BYTES_MAX: usize = 256 * 1024;
+
 pub struct Daemon<'m> {
     options: Options,
     settings: Settings,
@@ -118,7 +121,9 @@ impl<'m> Daemon<'m> {
         now: Now,
         stored: &mut dyn Stored,
     ) -> Result<Self, Vec<rules::RuleError>> {
-        let answers = Answers::new(half_of_queries(&options), options.query_count_max);
+        // Decoded stripes are a part of the requests' half.
+        let stripes_bytes = (half_of_queries(&options) / 4).min(STRIPES_BYTES_MAX);
+        let answers = Answers::new(half_of_queries(&options) - stripes_bytes, options.query_count_max);
         let rules = rules::Engine::new(settings.rule_groups.clone(), rule_options(&options, &settings), now)?;
         let flush = Flush::new(options.flush_interval_ms, now);
         let (ledger, ledger_errors) = losses::restore(&store);
@@ -134,7 +139,7 @@ impl<'m> Daemon<'m> {
             held: StoredRows::default(),
             alertmanagers: Vec::new(),
             answers,
-            cache: ReadCache::default(),
+            cache: ReadCache::new(stripes_bytes),
             flush,
             effects: VecDeque::new(),
             reloads_waiting: Vec::new(),
@@ -197,7 +202,10 @@ impl<'m> Daemon<'m> {
                 }
             }
             Input::LogSynced { token, result } => self.log_synced(token, result),
-            Input::Committed { token, result } => self.committed(now, token, result, stored),
+            Input::Committed { token, result } => {
+                self.cache.clear();
+                self.committed(now, token, result, stored);
+            }
             Input::Settings(settings) => self.reload(now, *settings, stored),
             Input::SettingsRefused { errors } => self.reload_refused(errors),
             Input::Usage(usage) => self.used(usage, stored),
@@ -223,6 +231,7 @@ impl<'m> Daemon<'m> {
             return self.fetch_output(index, buf);
         }
         if self.flush.is_active(now) {
+            self.cache.clear();
             return self.flush_step(now, buf);
         }
         if self.stopping {

@@ -69,7 +69,7 @@ fn damaged_units_are_left_out_and_counted_and_the_rest_is_answered() {
     let (timeline, sequence, rows) = (meta.timeline, meta.sequence, meta.row_count as usize);
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
-    let mut cache = ReadCache::default();
+    let mut cache = ReadCache::new(64 * 1024);
     let mut source = SeriesSource::new(&store, &mut fixture.disk.database, &mut cache);
     let found = read_all(&mut source, 0, i64::MAX);
     assert!(found.len() < fixture.model.len() && found.len() >= fixture.model.len() - 3 * rows);
@@ -99,7 +99,7 @@ fn a_disk_that_does_not_answer_fails_the_query_and_the_forwarding() {
     let (plan, mut slab) = (plan(), Vec::new());
     let mut store = create(&mut slab, &plan);
     let mut fixture = fixture(&mut store);
-    let mut cache = ReadCache::default();
+    let mut cache = ReadCache::new(64 * 1024);
     let selected = select(&mut SeriesSource::new(&store, &mut fixture.disk.database, &mut cache), &[], 0, i64::MAX);
     fixture.disk.database.fails = true;
     let mut source = SeriesSource::new(&store, &mut fixture.disk.database, &mut cache);

@@ -10,21 +10,56 @@ use super::reader::Damage;
 use crate::{
     labels::{LabelsBuf, LabelsRef},
     promql::source::{NONE, Place, Progress, Selected, Selection, Source, SourceError},
-    spill::{FormatError, LayoutCursor, LayoutHead, SegmentReader},
+    spill::{FormatError, LayoutCursor, LayoutHead, StripeCache},
     store::{
         ColumnKind, STALE_NAN_BITS, Sample, SeriesId, Store,
-        stored::{LayoutPart, PartPlace, Stored, StoredError},
+        stored::{LayoutPart, PartPlace, SegmentBytes, SegmentMeta, Stored, StoredError},
     },
 };
 use alloc::{boxed::Box, format, vec::Vec};
 
 /// What reading keeps from one bite to the next.
-#[derive(Default)]
 pub struct ReadCache {
-    segments: SegmentReader,
+    stripes: StripeCache,
+    directories: Vec<Directory>,
     part: Option<CachedPart>,
     /// Places of the series that is being read: layout's number and column.
     places: Vec<(u64, u32)>,
+}
+
+/// The segments of a layout in a range of time, oldest first.
+struct Directory {
+    layout: u64,
+    start_ms: i64,
+    end_ms: i64,
+    /// `None`: they are more than are kept.
+    segments: Option<Vec<SegmentMeta>>,
+}
+
+/// Segments that all directories together list: 36 KiB.
+const DIRECTORY_SEGMENTS_MAX: usize = 512;
+const DIRECTORIES_MAX: usize = 32;
+/// Neighbours of fewer columns than this are likely to be in one stripe.
+const NEAR_COLUMNS: u32 = 32;
+
+impl ReadCache {
+    /// Keeps decoded stripes of up to so many bytes; the rest is bounded by itself.
+    pub fn new(stripes_bytes_max: usize) -> Self {
+        Self { stripes: StripeCache::new(stripes_bytes_max), directories: Vec::new(), part: None, places: Vec::new() }
+    }
+
+    /// Forgets everything: what is stored changes.
+    pub fn clear(&mut self) {
+        self.stripes.clear();
+        self.directories = Vec::new();
+        self.part = None;
+    }
+
+    fn directory(&self, layout: u64, start_ms: i64, end_ms: i64) -> Option<usize> {
+        self.directories.iter().position(|directory| {
+            directory.layout == layout && directory.start_ms <= start_ms && directory.end_ms >= end_ms
+        })
+    }
 }
 
 /// The part of a stored layout that was looked at last.
@@ -291,6 +326,133 @@ impl CachedPart {
     }
 }
 
+/// Where samples are to be read, and when.
+struct StoredPlace {
+    layout: u64,
+    column: u32,
+    start_ms: i64,
+    end_ms: i64,
+    /// Series in neighbouring columns will be read as well.
+    has_near: bool,
+}
+
+/// Whether the series read before or after this one lies in a neighbouring column.
+fn has_near(selection: &Selection, index: usize) -> bool {
+    let place = selection.series[index].place;
+    let others = [index.checked_sub(1), index.checked_add(1)];
+    others
+        .into_iter()
+        .flatten()
+        .filter_map(|other| selection.series.get(other))
+        .any(|other| other.place.layout == place.layout && other.place.column.abs_diff(place.column) < NEAR_COLUMNS)
+}
+
+impl SeriesSource<'_, '_> {
+    /// Lists a layout's segments in the selection's range, if that is not done yet. The number of the directory, unless
+    /// they are too many.
+    fn list(&mut self, layout: u64, (start_ms, end_ms): (i64, i64)) -> Result<Option<usize>, SourceError> {
+        let cache = &mut *self.cache;
+        let index = match cache.directory(layout, start_ms, end_ms) {
+            Some(index) => index,
+            None => {
+                let mut segments = Vec::new();
+                self.stored
+                    .segments(layout, start_ms, end_ms, &mut |meta, _| {
+                        segments.push(*meta);
+                        segments.len() <= DIRECTORY_SEGMENTS_MAX
+                    })
+                    .map_err(stored_error)?;
+                let segments = Some(segments).filter(|segments| segments.len() <= DIRECTORY_SEGMENTS_MAX);
+                cache.directories.push(Directory { layout, start_ms, end_ms, segments });
+                let count = |directory: &Directory| directory.segments.as_ref().map_or(0, Vec::len);
+                while cache.directories.len() > DIRECTORIES_MAX
+                    || cache.directories.iter().map(count).sum::<usize>() > DIRECTORY_SEGMENTS_MAX
+                {
+                    cache.directories.remove(0);
+                }
+                cache.directories.len() - 1
+            }
+        };
+        Ok(Some(index).filter(|index| cache.directories[*index].segments.is_some()))
+    }
+
+    fn read_place(
+        &mut self,
+        place: &StoredPlace,
+        directory: Option<usize>,
+        merge: &mut Merge<'_>,
+    ) -> Result<(), SourceError> {
+        let holds = |meta: &SegmentMeta| {
+            (meta.column_from..meta.column_from + meta.column_count).contains(&place.column)
+                && meta.t_min_ms <= place.end_ms
+                && meta.t_max_ms >= place.start_ms
+        };
+        let Some(directory) = directory else {
+            let (stripes, damage) = (&mut self.cache.stripes, &mut self.damage);
+            let read = self.stored.segments(place.layout, place.start_ms, place.end_ms, &mut |meta, bytes| {
+                if holds(meta)
+                    && let Err(error) =
+                        stripes.series(bytes, place.column, &mut |t_ms, bits| place.give(merge, t_ms, bits))
+                {
+                    damage.segment(meta, error);
+                }
+                true
+            });
+            return read.map_err(stored_error);
+        };
+        let count = self.cache.directories[directory].segments.as_ref().map_or(0, Vec::len);
+        for index in 0..count {
+            let meta = self.cache.directories[directory].segments.as_ref().map(|segments| segments[index]);
+            if let Some(meta) = meta.filter(holds) {
+                self.read_segment(place, &meta, merge)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn read_segment(
+        &mut self,
+        place: &StoredPlace,
+        meta: &SegmentMeta,
+        merge: &mut Merge<'_>,
+    ) -> Result<(), SourceError> {
+        let (stripes, damage) = (&mut self.cache.stripes, &mut self.damage);
+        if stripes.column(meta.sequence, place.column).is_none() {
+            let keeps = place.has_near && stripes.has_room(place.layout, place.column);
+            let visit = &mut |_: &SegmentMeta, bytes: &mut dyn SegmentBytes| {
+                // Damage elsewhere in the stripe may leave this column readable.
+                if keeps && stripes.keep(meta.sequence, place.column, bytes) == Ok(true) {
+                    return false;
+                }
+                let read = stripes.series(bytes, place.column, &mut |t_ms, bits| place.give(merge, t_ms, bits));
+                if let Err(error) = read {
+                    damage.segment(meta, error);
+                }
+                false
+            };
+            self.stored.segment(meta.sequence, visit).map_err(stored_error)?;
+        }
+        let Some(kept) = self.cache.stripes.column(meta.sequence, place.column) else { return Ok(()) };
+        match kept.plain_instants_ms() {
+            Some(instants_ms) => {
+                let from = instants_ms.partition_point(|t_ms| *t_ms < place.start_ms);
+                let to = instants_ms.partition_point(|t_ms| *t_ms <= place.end_ms);
+                merge.extend(&instants_ms[from..to.max(from)], kept.bits(from..to.max(from)));
+            }
+            None => kept.samples(&mut |t_ms, bits| place.give(merge, t_ms, bits)),
+        }
+        Ok(())
+    }
+}
+
+impl StoredPlace {
+    fn give(&self, merge: &mut Merge<'_>, t_ms: i64, bits: u64) {
+        if (self.start_ms..=self.end_ms).contains(&t_ms) {
+            merge.push(t_ms, bits);
+        }
+    }
+}
+
 impl Source for SeriesSource<'_, '_> {
     fn select(&mut self, selection: &mut Selection, count_max: usize) -> Result<bool, SourceError> {
         let mut count_max = count_max.max(1);
@@ -364,24 +526,12 @@ impl Source for SeriesSource<'_, '_> {
         }
         // Older layouts have smaller numbers, and of two samples at one instant the later one stays.
         places.sort_unstable();
-        for (layout, column) in &*places {
-            let (segments, damage) = (&mut self.cache.segments, &mut self.damage);
-            self.stored
-                .segments(*layout, start_ms, end_ms, &mut |meta, bytes| {
-                    if !(meta.column_from..meta.column_from + meta.column_count).contains(column) {
-                        return true;
-                    }
-                    let read = segments.series(bytes, *column, &mut |t_ms, bits| {
-                        if start_ms <= t_ms && t_ms <= end_ms {
-                            merge.push(t_ms, bits);
-                        }
-                    });
-                    if let Err(error) = read {
-                        damage.segment(meta, error);
-                    }
-                    true
-                })
-                .map_err(stored_error)?;
+        let has_near = has_near(selection, index);
+        for at in 0..self.cache.places.len() {
+            let (layout, column) = self.cache.places[at];
+            let found = self.list(layout, (selection.start_ms, selection.end_ms))?;
+            let place = StoredPlace { layout, column, start_ms, end_ms, has_near };
+            self.read_place(&place, found, &mut merge)?;
         }
         if let Some(series) = series {
             self.store.series_read(series, start_ms, end_ms, &mut |t_ms, bits| merge.push(t_ms, bits));
@@ -417,6 +567,18 @@ impl<'s> Merge<'s> {
             }
         }
         self.samples.push(sample);
+    }
+
+    /// Pushes samples whose instants ascend.
+    fn extend(&mut self, t_ms: &[i64], bits: impl Iterator<Item = u64>) {
+        let behind =
+            self.samples[self.from..].last().is_none_or(|last| t_ms.first().is_none_or(|t_ms| last.t_ms < *t_ms));
+        let samples = t_ms.iter().zip(bits);
+        if self.is_sorted && behind {
+            self.samples.extend(samples.map(|(t_ms, bits)| Sample { t_ms: *t_ms, value: f64::from_bits(bits) }));
+        } else {
+            samples.for_each(|(t_ms, bits)| self.push(*t_ms, bits));
+        }
     }
 
     fn finish(self) {

@@ -55,7 +55,7 @@ fn ram_and_segments_read_as_one_whatever_the_range() {
     let (plan, mut slab) = (plan(), Vec::new());
     let mut store = create(&mut slab, &plan);
     let mut fixture = fixture(&mut store);
-    let mut cache = ReadCache::default();
+    let mut cache = ReadCache::new(64 * 1024);
     let mut source = SeriesSource::new(&store, &mut fixture.disk.database, &mut cache);
     for (from, to) in
         [(0, 40_000), (-5, -1), (5_000, 5_002), (9_001, 10_001), (0, 15_500), (19_900, 20_100), (29_002, 99_000)]
@@ -77,7 +77,7 @@ fn each_label_set_is_selected_once_with_all_its_places() {
     let (plan, mut slab) = (plan(), Vec::new());
     let mut store = create(&mut slab, &plan);
     let mut fixture = fixture(&mut store);
-    let mut cache = ReadCache::default();
+    let mut cache = ReadCache::new(64 * 1024);
     let mut source = SeriesSource::new(&store, &mut fixture.disk.database, &mut cache);
     let (start_ms, end_ms) = (START_MS, START_MS + 60_000);
     let mut count = |matchers: &[Matcher]| select(&mut source, matchers, start_ms, end_ms).series.len();
@@ -103,7 +103,7 @@ fn a_selection_is_the_same_in_however_small_bites_and_its_labels_come_in_order()
     let mut store = create(&mut slab, &plan);
     let mut fixture = fixture(&mut store);
     for store in [&store, &create(&mut Vec::new(), &plan)] {
-        let mut cache = ReadCache::default();
+        let mut cache = ReadCache::new(64 * 1024);
         let mut source = SeriesSource::new(store, &mut fixture.disk.database, &mut cache);
         let expected = select(&mut source, &[], 0, i64::MAX);
         for (count_max, sort_bytes) in [(1, 1 << 20), (2, 5 * 4), (3, 200), (7, 1 << 20)] {
@@ -127,7 +127,7 @@ fn a_selection_that_does_not_fit_its_bound_fails_with_advice() {
     let (plan, mut slab) = (plan(), Vec::new());
     let mut store = create(&mut slab, &plan);
     let mut fixture = fixture(&mut store);
-    let mut cache = ReadCache::default();
+    let mut cache = ReadCache::new(64 * 1024);
     let mut source = SeriesSource::new(&store, &mut fixture.disk.database, &mut cache);
     let mut refused = None;
     for bytes_max in (0..100_000).step_by(8) {
@@ -152,7 +152,7 @@ fn a_series_that_left_ram_since_it_was_selected_gives_no_other_series_samples() 
     let (plan, mut slab) = (plan(), Vec::new());
     let mut store = create(&mut slab, &plan);
     scrape(&mut store, 1, START_MS, &[(&labels("up", 1), 7, None)]);
-    let (mut stored, mut cache) = (NothingStored, ReadCache::default());
+    let (mut stored, mut cache) = (NothingStored, ReadCache::new(64 * 1024));
     let mut source = SeriesSource::new(&store, &mut stored, &mut cache);
     let mut selection = select(&mut source, &[], START_MS, START_MS);
     let Selected { series, labels_hash, .. } = selection.series[0];
@@ -175,7 +175,7 @@ fn what_was_in_ram_alone_when_it_was_selected_and_is_stored_alone_when_it_is_rea
     let (mut spill, _, _): (Spill, _, _) = disk.recover(&mut store);
     let mut model = BTreeMap::new();
     fill(&mut store, 0..10, &mut model);
-    let mut cache = ReadCache::default();
+    let mut cache = ReadCache::new(64 * 1024);
     let selection = select(&mut SeriesSource::new(&store, &mut disk.database, &mut cache), &[], 0, i64::MAX);
     assert!(disk.database.segments.is_empty());
     seal(&mut spill, &mut store, &mut disk, at(START_MS), SealReason::Checkpoint);
@@ -213,7 +213,7 @@ fn one_series_is_read_without_reading_the_others_stripes() {
     let stored_bytes: usize = disk.database.segments.iter().map(|(_, bytes)| bytes.len()).sum();
     let empty_slab = &mut Vec::new();
     let empty = create(empty_slab, &plan);
-    let mut cache = ReadCache::default();
+    let mut cache = ReadCache::new(64 * 1024);
     let mut source = SeriesSource::new(&empty, &mut disk.database, &mut cache);
     let selected = select(&mut source, &[matcher("__name__", MatchOp::Equal, "m_0500")], 0, i64::MAX);
     let mut samples = Vec::new();

@@ -13,6 +13,7 @@ mod recover;
 mod recovery;
 mod segment;
 mod state;
+mod stripes;
 mod writer;
 
 pub use ager::{Ager, Aging};
@@ -29,6 +30,7 @@ pub use segment::{
     encode_segment,
 };
 pub use state::{SPILL_STATE_KEY, SpillOptions, SpillState};
+pub use stripes::{KeptColumn, StripeCache};
 pub use writer::{SealReason, Spill};
 
 #[cfg(test)]

@@ -481,6 +481,32 @@ impl SegmentReader {
         Ok(())
     }
 
+    /// Gives all columns of the stripe that holds `column`, in order, over all rows.
+    ///
+    /// # Errors
+    ///
+    /// A segment that cannot be read, or that does not hold the column; columns before the damage were given.
+    pub fn stripe(
+        &mut self,
+        bytes: &mut dyn SegmentBytes,
+        column: u32,
+        visit: &mut dyn FnMut(u32, &ColumnUnit),
+    ) -> Result<SegmentHead, FormatError> {
+        let head = self.open(bytes)?;
+        let stripe = (0..head.stripe_count as usize).rev().find(|stripe| self.entry(*stripe).0 <= column);
+        let stripe = stripe.ok_or(FormatError::Damaged { what: WHAT, field: "directory" })?;
+        let columns = self.stripe_read(bytes, &head, stripe)?;
+        if !columns.contains(&column) {
+            return Err(FormatError::Damaged { what: WHAT, field: "columns" });
+        }
+        let rows = head.row_count as usize;
+        self.decoding.columns(head.form, &self.stripe, rows, columns, &mut |column, unit, _| {
+            visit(column, unit);
+            true
+        })?;
+        Ok(head)
+    }
+
     /// Gives every column that has samples in `rows`, in order. `false` from the visitor stops.
     ///
     /// # Errors
@@ -784,6 +810,10 @@ impl ColumnUnit {
     /// Ages and where there are some; `None` when no value has one.
     pub(super) fn ages(&self) -> Option<(&[u64], &[Presence])> {
         (!self.ages_presence.is_empty()).then_some((&self.ages[..], &self.ages_presence[..]))
+    }
+
+    pub(super) fn has_ages(&self) -> bool {
+        self.ages_presence.contains(&Presence::Value)
     }
 
     /// Milliseconds by which the row's sample is older than its instant.

@@ -144,6 +144,11 @@ impl Stored for Database {
         self.visit(found.collect(), |meta| (meta.row_from, 0), visit)
     }
 
+    fn segment(&mut self, sequence: u64, visit: &mut SegmentVisit<'_>) -> Result<(), StoredError> {
+        let found = (0..self.segments.len()).filter(|index| self.segments[*index].0.sequence == sequence);
+        self.visit(found.collect(), |meta| (meta.sequence, 0), visit)
+    }
+
     fn rows(&mut self, timeline: TimelineKey, row_from: u64, visit: &mut SegmentVisit<'_>) -> Result<(), StoredError> {
         let found = (0..self.segments.len()).filter(|index| {
             let meta = &self.segments[*index].0;

@@ -42,7 +42,7 @@ const _: () = assert!(SEAL_ROWS as usize <= ROWS_MAX && FRAME_ROWS as usize <= R
 /// Which rows a seal run takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SealReason {
-    /// Timelines with a full segment's rows, or with old ones, or all when RAM runs out.
+    /// Timelines with a full segment's rows, or with old ones, or all when RAM runs out, of samples or for new series.
     Due,
     /// Everything; then a new generation of the log begins. At start, and whenever `checkpoint_due`.
     Checkpoint,
@@ -196,7 +196,7 @@ impl Spill {
 
     /// Whether a seal run for [`SealReason::Due`] would have rows to take.
     pub fn seal_due(&self, store: &Store<'_>, now: Now) -> bool {
-        let all = ring_is_short(store);
+        let all = ring_is_short(store) || store.newcomers_wait_for_spill();
         store.timelines().any(|timeline| {
             let from = store.rows_spilled(timeline).max(store.rows(timeline).start);
             self.is_due(store, timeline, from, now, all)
@@ -379,7 +379,7 @@ impl Spill {
     ) -> Option<Put<'o>> {
         assert!(out.len() >= SEGMENT_BYTES_MAX, "a buffer of {} bytes", out.len());
         if matches!(self.seal, SealRun::Idle) {
-            let all = reason != SealReason::Due || ring_is_short(store);
+            let all = reason != SealReason::Due || ring_is_short(store) || store.newcomers_wait_for_spill();
             self.state_next = self.state;
             self.seal_cursor = 0;
             self.seal = SealRun::Running { reason, all, put_count: 0, done: SealPhase::Segments };

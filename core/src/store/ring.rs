@@ -323,6 +323,20 @@ impl Store<'_> {
         false
     }
 
+    /// Whether newcomers would find room if everything were spilled: a table they need is nearly full, and rows that are
+    /// not spilled lie under a layout that its timeline no longer uses, or the timeline was released.
+    pub fn newcomers_wait_for_spill(&self) -> bool {
+        let is_short = |pool: Pool| self.pool_used(pool) >= pool.total(&self.map) / 4 * 3;
+        let ended_unspilled = |timeline: u32| {
+            let spilled = self.rows_spilled(TimelineId(timeline));
+            let mut unspilled = self.chunks(timeline).filter(|chunk| chunk.row_range().end > spilled);
+            unspilled.next().is_some_and(|chunk| chunk.layout != self.timeline_layout(timeline))
+        };
+        [Pool::Series, Pool::Cells, Pool::Layouts, Pool::Nodes].into_iter().any(is_short)
+            && (0..self.map.plan.timelines_count)
+                .any(|timeline| self.timeline_used(timeline) && ended_unspilled(timeline))
+    }
+
     /// Counts rows that leave RAM. Of a chunk that is spilled in part, the samples are counted by the share of its rows.
     fn rows_evicted(&mut self, timeline: u32, rows: Range<u64>, samples: u32, span_ms: (i64, i64)) {
         let count = rows.end - rows.start;

@@ -571,6 +571,9 @@ fn spilled_rows_of_ended_series_make_room_for_newcomers_and_unspilled_ones_do_no
     };
     assert!(matches!(refused, Refused::Full { .. }) && row < 200, "{refused} at row {row}");
     assert_eq!(store.usage().counters.evicted_rows, 0, "nothing unspilled makes room");
+    assert!(store.newcomers_wait_for_spill());
+    store.set_rows_spilled(id, store.rows(id).end);
+    assert!(!store.newcomers_wait_for_spill());
     for row in row + 1..2_000 {
         let end = store.rows(id).end;
         store.set_rows_spilled(id, end);

@@ -93,6 +93,9 @@ pub trait Stored {
         visit: &mut SegmentVisit<'_>,
     ) -> Result<(), StoredError>;
 
+    /// The segment of this sequence, if there is one.
+    fn segment(&mut self, sequence: u64, visit: &mut SegmentVisit<'_>) -> Result<(), StoredError>;
+
     /// The segments of `timeline` that hold rows at or after `row_from`, by row and then by column.
     fn rows(&mut self, timeline: TimelineKey, row_from: u64, visit: &mut SegmentVisit<'_>) -> Result<(), StoredError>;
 
@@ -120,6 +123,9 @@ impl Stored for NothingStored {
         Ok(())
     }
     fn segments(&mut self, _: u64, _: i64, _: i64, _: &mut SegmentVisit<'_>) -> Result<(), StoredError> {
+        Ok(())
+    }
+    fn segment(&mut self, _: u64, _: &mut SegmentVisit<'_>) -> Result<(), StoredError> {
         Ok(())
     }
     fn rows(&mut self, _: TimelineKey, _: u64, _: &mut SegmentVisit<'_>) -> Result<(), StoredError> {

@@ -29,6 +29,7 @@ const SEGMENTS: &str = segments!(
     "WHERE layout = ?1 AND t_max >= ?2 AND t_max <= ?4 AND t_min <= ?3 \
      ORDER BY t_max, t_min, column_from, column_count, sequence"
 );
+const SEGMENT: &str = segments!("WHERE sequence = ?1");
 const ROWS: &str = segments!(
     "WHERE timeline = ?1 AND row_from > ?3 AND row_from + row_count > ?2 \
      ORDER BY row_from, column_from, row_count, sequence"
@@ -72,6 +73,10 @@ impl Stored for Segments {
     ) -> Result<(), StoredError> {
         let until = self.t_max_until(end_ms);
         self.visit_segments(SEGMENTS, params![layout as i64, start_ms, end_ms, until], visit)
+    }
+
+    fn segment(&mut self, sequence: u64, visit: &mut SegmentVisit<'_>) -> Result<(), StoredError> {
+        self.visit_segments(SEGMENT, params![i64::try_from(sequence).unwrap_or(-1)], visit)
     }
 
     fn rows(&mut self, timeline: TimelineKey, row_from: u64, visit: &mut SegmentVisit<'_>) -> Result<(), StoredError> {
@@ -222,7 +227,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let directory = Directory::open(directory.path()).expect("locked");
         let segments = Segments::open(&directory, 8 << 20, 4 << 20).expect("opened");
-        for sql in [LAYOUTS, LAYOUT, SEGMENTS, ROWS, TIMELINES, OLDEST] {
+        for sql in [LAYOUTS, LAYOUT, SEGMENTS, SEGMENT, ROWS, TIMELINES, OLDEST] {
             let mut statement = segments.connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).expect("valid");
             let parameter_count = statement.parameter_count();
             let steps: Vec<String> = statement
@@ -232,7 +237,8 @@ mod tests {
                 .expect("planned");
             assert!(!steps.is_empty());
             for step in steps {
-                let is_by_index = step.contains("INDEX") || step.starts_with("CORRELATED");
+                let is_by_index =
+                    step.contains("INDEX") || step.contains("INTEGER PRIMARY KEY") || step.starts_with("CORRELATED");
                 assert!(is_by_index && !step.contains("TEMP B-TREE"), "{step}: {sql}");
             }
         }

@@ -33,6 +33,7 @@ pub fn plan(scale: &Scale) -> Plan {
     if scale.is_tight {
         plan.ring_bytes = TIGHT_RING_BYTES;
     }
+    plan.ring_bytes = scale.ring_bytes.unwrap_or(plan.ring_bytes);
     plan
 }
 

@@ -19,7 +19,7 @@ use holdfast_core::{
 };
 
 /// A commit of the last segments, then a sync: longer than the fake disk ever takes for both.
-const SYNC_MS_MAX: u64 = 500;
+pub(super) const SYNC_MS_MAX: u64 = 500;
 /// A disk that fails longer than this costs rows where the ring is tight, as it must.
 const TIGHT_DISK_FAILS_MS_MAX: u64 = 40_000;
 
@@ -233,7 +233,7 @@ impl World {
     }
 
     /// SIGTERM, and a new process.
-    fn stop(&mut self) {
+    pub(super) fn stop(&mut self) {
         self.note("stop");
         self.handle(Input::Stop);
         let end_ms = self.now.mono_ms + 10_000;
