@@ -21,7 +21,7 @@ use crate::{
 
 const MAGIC: u64 = u64::from_le_bytes(*b"Holdfast");
 /// Goes up with every change of what the slab's bytes mean. Another version is not read: it is spilled at stop.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 const VERSION_AT: usize = 8;
 const PLAN_CHECKSUM: usize = 12;

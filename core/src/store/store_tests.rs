@@ -420,7 +420,7 @@ fn a_foreign_slab_is_named_and_comes_back() {
     assert_eq!(short, AttachError::SlabTooSmall { bytes: needed_bytes - 1, needed_bytes });
     assert!(Store::create(&mut bytes[1..], &TINY, IDENTITY).is_err());
     bytes[8] = 77;
-    assert_eq!(refused(&mut bytes, &TINY, IDENTITY), AttachError::OtherVersion { found: 77, expected: 2 });
+    assert_eq!(refused(&mut bytes, &TINY, IDENTITY), AttachError::OtherVersion { found: 77, expected: 3 });
     bytes[0] = 0;
     assert_eq!(refused(&mut bytes, &TINY, IDENTITY), AttachError::NoStore);
 }

@@ -40,6 +40,23 @@ impl<const ROWS: usize> StripeDecoder<ROWS> {
         cells: &mut [u64],
         presence: &mut [Presence],
     ) -> Result<usize, CodecError> {
+        let (head, rest) = bytes.split_first().ok_or(CodecError::Truncated)?;
+        Ok(1 + self.column_behind(*head, rest, rows, cells, presence)?)
+    }
+
+    /// As [`Self::column`], of a column whose first byte lies elsewhere; returns how many of the others it took.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn column_behind(
+        &mut self,
+        head: u8,
+        bytes: &[u8],
+        rows: usize,
+        cells: &mut [u64],
+        presence: &mut [Presence],
+    ) -> Result<usize, CodecError> {
         if rows > ROWS {
             return Err(CodecError::TooManyRows { rows, rows_max: ROWS });
         }
@@ -48,7 +65,7 @@ impl<const ROWS: usize> StripeDecoder<ROWS> {
         }
         let (cells, presence) = (&mut cells[..rows], &mut presence[..rows]);
         let mut reader = Reader::new(bytes);
-        let head = Head::of(reader.byte()?)?;
+        let head = Head::of(head)?;
         let (own, other) = self.history.pair(head.kind, head.reference);
         let own_presence = &mut own.presence[..rows];
         match (head.reference, other) {
@@ -82,7 +99,7 @@ impl<const ROWS: usize> StripeDecoder<ROWS> {
                 own.is_constant = false;
                 let integers = &mut own.integers[..own.count];
                 let mut run_head = reader.byte()?;
-                if run_head & !integers::TAG_MASK == integers::EXCEPTIONS {
+                if run_head & !integers::TAG_MASK == integers::EXCEPTIONS && run_head != integers::DRIFT {
                     let runs = run_head & integers::TAG_MASK;
                     odd = Some((runs, reader.clone()));
                     exceptions::skip(runs, &mut reader)?;

@@ -18,8 +18,8 @@ const GROUPS_MAX: usize = super::ROWS_MAX.div_ceil(GROUP);
 pub const TAG_MASK: u8 = 0x1f;
 /// In place of a predictor: a list of as many exceptions as the tag says comes first, then the run's own first byte.
 pub const EXCEPTIONS: u8 = 6 << PREDICTOR_SHIFT;
-/// In place of a predictor: behind the run comes another one, of rests.
-pub const DRIFT: u8 = 7 << PREDICTOR_SHIFT;
+/// The same with a tag of 0: behind the run comes another one, of rests.
+pub const DRIFT: u8 = EXCEPTIONS;
 const PREDICTOR_SHIFT: u8 = 5;
 const WIDTH_MASK: u8 = 0x3f;
 const HAS_DIVISOR: u8 = 1 << 6;
@@ -42,10 +42,13 @@ pub enum Predictor {
     LastFloor = 4,
     /// First value plus base times the row: a shared grid with jitter.
     Grid = 5,
+    /// The value before, plus an unsigned residual: counters that stand still now and then.
+    Rise = 7,
 }
 
 /// Tried for columns.
-pub const VALUES: &[Predictor] = &[Predictor::Last, Predictor::LastFloor, Predictor::Floor, Predictor::Line];
+pub const VALUES: &[Predictor] =
+    &[Predictor::Last, Predictor::Rise, Predictor::LastFloor, Predictor::Floor, Predictor::Line];
 /// Tried for instants.
 pub const INSTANTS: &[Predictor] =
     &[Predictor::Floor, Predictor::Last, Predictor::Line, Predictor::LastFloor, Predictor::Grid];
@@ -58,6 +61,7 @@ impl Predictor {
             3 => Some(Self::Line),
             4 => Some(Self::LastFloor),
             5 => Some(Self::Grid),
+            7 => Some(Self::Rise),
             _ => None,
         }
     }
@@ -78,7 +82,7 @@ impl Predictor {
                 let gaps = i128::from(count - 1).max(1);
                 (i128::from(last) + gaps / 2).div_euclid(gaps) as i64
             }
-            Self::Last | Self::Line => 0,
+            Self::Last | Self::Line | Self::Rise => 0,
         }
     }
 
@@ -86,7 +90,7 @@ impl Predictor {
     pub fn guess(self, base: i64, row: usize, before: i64, before_that: i64) -> i64 {
         match self {
             Self::Floor => base,
-            Self::Last => before,
+            Self::Last | Self::Rise => before,
             Self::Line => before.wrapping_add(before.wrapping_sub(before_that)),
             Self::LastFloor => before.wrapping_add(base),
             Self::Grid => base.wrapping_mul(row as i64),
@@ -95,7 +99,7 @@ impl Predictor {
 
     #[inline]
     fn is_unsigned(self) -> bool {
-        matches!(self, Self::Floor | Self::LastFloor)
+        matches!(self, Self::Floor | Self::LastFloor | Self::Rise)
     }
 
     #[inline]
@@ -246,6 +250,7 @@ impl Plan {
             Predictor::Line => each!(Predictor::Line),
             Predictor::LastFloor => each!(Predictor::LastFloor),
             Predictor::Grid => each!(Predictor::Grid),
+            Predictor::Rise => each!(Predictor::Rise),
         }
     }
 
@@ -372,6 +377,7 @@ pub fn read(head: u8, values: &mut [i64], reader: &mut Reader<'_>) -> Result<(),
             Predictor::Line => each!(Predictor::Line),
             Predictor::LastFloor => each!(Predictor::LastFloor),
             Predictor::Grid => each!(Predictor::Grid),
+            Predictor::Rise => each!(Predictor::Rise),
         }
     }
     reader.take(stream.bytes()).map(|_| ())

@@ -29,7 +29,7 @@ mod walk;
 
 pub use decoder::StripeDecoder;
 pub use encoder::StripeEncoder;
-pub use head::column_kind;
+pub use head::{SHORT_HEADS, column_kind};
 pub use instants::{decode_instants, encode_instants, instants_bytes_max};
 pub use walk::{Stepped, StripeWalk};
 

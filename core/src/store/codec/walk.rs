@@ -85,7 +85,7 @@ impl StripeWalk {
             }
             Form::Packed => {
                 let mut run_head = reader.byte()?;
-                if run_head & !integers::TAG_MASK == integers::EXCEPTIONS {
+                if run_head & !integers::TAG_MASK == integers::EXCEPTIONS && run_head != integers::DRIFT {
                     exceptions::skip(run_head & integers::TAG_MASK, &mut reader)?;
                     run_head = reader.byte()?;
                 }
