@@ -9,8 +9,8 @@ use super::{
     exceptions::is_exception,
 };
 
-/// Mean length of a rest, in bits, up to which a column counts as one that drifts.
-const REST_BITS_MAX: u64 = 12;
+/// Mean length of a rest, in bits, up to which a column counts as one that drifts: with longer ones digits say little.
+const REST_BITS_MAX: u64 = 5;
 
 /// Fills digits and rests, one for each cell, and returns the decimal exponent; `None`: these are no drifting sums, and
 /// what was filled in means nothing.

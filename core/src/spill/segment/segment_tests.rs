@@ -1,7 +1,14 @@
 use super::{
-    super::{Ager, Aging, testing::Grid},
+    super::{
+        Ager, Aging, FormatError, SEGMENT_BYTES_MAX,
+        crc::crc32,
+        format::{VERSION, put, u32_at},
+        testing::Grid,
+    },
+    head::FORM_SHIFT,
     *,
 };
+use crate::store::{ColumnKind, Presence, codec::ROWS_MAX};
 use alloc::{vec, vec::Vec};
 
 fn check(grid: &Grid, row_from: u64) -> Vec<u8> {
