@@ -13,7 +13,7 @@
 
 use super::{
     ColumnKind, Counter, Presence, RingPressure, RowsLost, SeriesId, Store, TimelineId,
-    codec::{self, SHORT_HEADS, StripeDecoder, StripeEncoder, column_bytes_max, instants_bytes_max},
+    codec::{self, SHORT_HEADS, StripeDecoder, StripeEncoder, StripeWalk, column_bytes_max, instants_bytes_max},
     layouts::Column,
     pools::Pool,
     sizes::{NODE_COLUMNS, PAGE_COLUMNS},
@@ -499,12 +499,29 @@ impl Store<'_> {
         }
     }
 
-    /// One column over the rows of a chunk; all absent when the chunk is older than the column.
+    /// One column over the rows of a chunk; all absent when the chunk is older than the column. Of the stripe's columns
+    /// before it only those are decoded that it refers to.
     pub(super) fn chunk_column(&self, chunk: &Chunk, index: u32) -> Cells {
-        let (stripe, place) = (index as usize / PAGE_COLUMNS, index as usize % PAGE_COLUMNS);
+        let (stripe, last) = (index as usize / PAGE_COLUMNS, index as usize % PAGE_COLUMNS);
         let mut found = Cells::ABSENT;
-        if index < chunk.columns {
-            self.chunk_stripe(chunk, stripe, place, |_, cells| found = *cells);
+        if index >= chunk.columns {
+            return found;
+        }
+        let (bytes, heads) = self.stripe_bytes(chunk, stripe);
+        let mut walk = StripeWalk::new(chunk.rows).expect("a chunk has few rows");
+        let (mut begin, mut at, mut places) = (0, 0, [0; PAGE_COLUMNS]);
+        for (column, place) in places[..=last].iter_mut().enumerate() {
+            *place = at;
+            let stepped = match short_head(heads, column) {
+                Some(head) => walk.column_behind(head, &bytes[at..], column),
+                None => walk.column(&bytes[at..], column),
+            };
+            let stepped = stepped.expect("a chunk's bytes are checked at attach");
+            (begin, at) = (stepped.begin, at + stepped.bytes);
+        }
+        let mut decoder = ChunkDecoder::new();
+        for column in begin..=last {
+            found.decode(&mut decoder, short_head(heads, column), &bytes[places[column]..], chunk.rows);
         }
         found
     }

@@ -58,8 +58,19 @@ impl StripeWalk {
     ///
     /// Bytes that are no column behind those stepped over before. Residuals are not looked at.
     pub fn column(&mut self, bytes: &[u8], name: usize) -> Result<Stepped, CodecError> {
+        let (head, rest) = bytes.split_first().ok_or(CodecError::Truncated)?;
+        let stepped = self.column_behind(*head, rest, name)?;
+        Ok(Stepped { bytes: 1 + stepped.bytes, ..stepped })
+    }
+
+    /// As [`Self::column`], of a column whose first byte lies elsewhere and is not counted.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn column_behind(&mut self, head: u8, bytes: &[u8], name: usize) -> Result<Stepped, CodecError> {
         let mut reader = Reader::new(bytes);
-        let head = Head::of(reader.byte()?)?;
+        let head = Head::of(head)?;
         let other = match (head.reference, head.kind) {
             (Reference::Nothing, _) => None,
             (Reference::BeforeThat, _) => Some(self.older),
