@@ -462,8 +462,10 @@ fn a_foreign_slab_is_named_and_comes_back() {
     assert_eq!(refused(&mut bytes, &TINY, IDENTITY), AttachError::NoStore);
 }
 
+/// Three attaches without a flush were enough to give a slab up, and so a box whose process was killed three times in a
+/// row within its first moments lost what was not flushed (`bench/kills`: seven times in a thousand kills).
 #[test]
-fn a_slab_with_which_three_processes_ended_early_is_left_alone() {
+fn a_slab_is_left_alone_after_three_panics_or_thirty_early_ends_in_a_row() {
     let mut bytes = slab(&TINY);
     Store::create(&mut bytes, &TINY, IDENTITY).unwrap();
     let mut attach = |healthy: bool| {
@@ -473,10 +475,21 @@ fn a_slab_with_which_three_processes_ended_early_is_left_alone() {
         }
         Ok(())
     };
-    for healthy in [false, false, true, false, false, false] {
-        assert_eq!(attach(healthy), Ok(()));
+    for count in 0..30 + 30 {
+        assert_eq!(attach(count == 29), Ok(()), "{count}");
     }
-    assert_eq!(attach(true), Err(AttachError::NeverHealthy { attaches: 3 }));
+    assert_eq!(attach(true), Err(AttachError::NeverHealthy { strikes: 30 }));
+
+    Store::create(&mut bytes, &TINY, IDENTITY).unwrap();
+    let mut attach = |panics: bool| {
+        Store::attach(&mut bytes, &TINY, &IDENTITY).map(drop).map_err(|(error, _)| error)?;
+        bytes[STRIKES_AT] += if panics { crate::limits::PANIC_STRIKES_COUNT } else { 0 };
+        Ok(())
+    };
+    for panics in [true, true, false, true] {
+        assert_eq!(attach(panics), Ok(()));
+    }
+    assert_eq!(attach(false), Err(AttachError::NeverHealthy { strikes: 31 }));
 }
 
 #[test]
