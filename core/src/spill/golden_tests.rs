@@ -289,24 +289,25 @@ fn check_log(log: &[u8], layout: &[u8], segment: &[u8], column_count_total: u32)
     assert_eq!(recovery.finish(), RecoveryReport { generation: Some(7), frames: 4, ..RecoveryReport::default() });
 }
 
-/// The golden segment with one stripe more, as a version that knows another kind of column would write it.
+/// The first golden segment with one stripe more, as a version that knows another kind of column would write it.
 fn segment_newer() -> Vec<u8> {
     let number = |bytes: &[u8], at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
-    let (instants_bytes, stripes) = (number(SEGMENT, 80), number(SEGMENT, 84));
+    let (instants_bytes, stripes) = (number(SEGMENT_V1, 80), number(SEGMENT_V1, 84));
     let directory = 96 + instants_bytes;
     let stripes_at = directory + 16 * stripes;
-    let mut bytes = SEGMENT[..stripes_at].to_vec();
+    let mut bytes = SEGMENT_V1[..stripes_at].to_vec();
+    bytes[4] = 2;
     for stripe in 0..stripes {
         let at = directory + 16 * stripe + 4;
         let moved = number(&bytes, at) as u32 + 16;
         bytes[at..at + 4].copy_from_slice(&moved.to_le_bytes());
     }
     let extra = *b"\x02\x05sub-columns";
-    let end = SEGMENT.len() as u32 + 16;
+    let end = SEGMENT_V1.len() as u32 + 16;
     for field in [super::format::EXTRA_STRIPE | 4, end, extra.len() as u32, crc32(&extra)] {
         bytes.extend_from_slice(&field.to_le_bytes());
     }
-    bytes.extend_from_slice(&SEGMENT[stripes_at..]);
+    bytes.extend_from_slice(&SEGMENT_V1[stripes_at..]);
     bytes.extend_from_slice(&extra);
     bytes[44..48].copy_from_slice(&(end + extra.len() as u32).to_le_bytes());
     bytes[84..88].copy_from_slice(&(stripes as u32 + 1).to_le_bytes());
@@ -320,7 +321,7 @@ fn segment_newer() -> Vec<u8> {
 #[test]
 fn columns_of_a_kind_that_only_a_newer_version_knows_are_left_out_and_counted_and_the_others_read() {
     check(&segment_newer(), SEGMENT_NEWER);
-    check_segment(SEGMENT_NEWER, &grid());
+    check_segment(SEGMENT_NEWER, &grid_v1());
     let mut reader = SegmentReader::default();
     assert_eq!(reader.open(&mut SliceBytes(SEGMENT_NEWER)).unwrap().extra_count, 1);
     assert_eq!(reader.open(&mut SliceBytes(SEGMENT)).unwrap().extra_count, 0);
@@ -331,9 +332,10 @@ fn columns_of_a_kind_that_only_a_newer_version_knows_are_left_out_and_counted_an
 
 /// Kinds 2 and 9, each with its length and bytes, between columns of today.
 fn layout_newer() -> Vec<u8> {
-    let mut bytes = LAYOUT[..44].to_vec();
+    let mut bytes = LAYOUT_V1[..44].to_vec();
+    bytes[4] = 2;
     bytes.extend_from_slice(&[2, 3, b'a', b'b', b'c']);
-    bytes.extend_from_slice(&LAYOUT[44..]);
+    bytes.extend_from_slice(&LAYOUT_V1[44..]);
     bytes.extend_from_slice(&[9, 0]);
     let body_bytes = (bytes.len() - 44) as u32;
     bytes[28..32].copy_from_slice(&6_u32.to_le_bytes());
