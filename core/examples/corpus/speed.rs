@@ -198,7 +198,7 @@ fn per_second(mut once: impl FnMut() -> Result<usize, String>) -> Result<f64, St
     }
 }
 
-fn thread_seconds() -> f64 {
+pub fn thread_seconds() -> f64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
