@@ -60,7 +60,9 @@ pub fn version() -> String {
 pub fn run(command: Command) -> ExitCode {
     let result = match command {
         Command::Run(flags) => daemon(&flags),
-        Command::Budget(flags) => budget(&flags).map(|budget| print!("{budget}")),
+        Command::Budget(question) => {
+            budget(&question.flags).map(|budget| print!("{budget}\n{}", question.answer(&budget)))
+        }
         Command::Version => {
             println!("{}", version());
             Ok(())

@@ -2,6 +2,9 @@
 //!
 //! One table: it sizes the slab, is printed by `holdfast budget` and at start, and is served by the API.
 
+mod needs;
+pub use needs::{Answer, Load};
+
 use crate::{
     limits::{
         CONNECTION_BYTES, CONNECTIONS_COUNT_MAX, KIB, MEMORY_LIMIT_BYTES_MIN, MESSAGE_BYTES_MAX, MESSAGES_COUNT_MAX,
@@ -439,7 +442,7 @@ impl StateClass {
 }
 
 /// How much of a slab is for everything but packed rows, when no number of series is asked for.
-const SERIES_SHARE_PERCENT: u64 = 55;
+const SERIES_SHARE_PERCENT: u64 = 60;
 
 /// Label texts and sets of one series. Ten exporters of one instance each need about half of it; what churns, what is long
 /// and what no other series shares has the rest.

@@ -67,6 +67,8 @@ pub fn render(figures: &Figures) -> String {
         ("packed rows", state.ring),
         ("columns with their state", state.columns()),
         ("labels with index and postings", state.labels),
+        ("all of it, each region by its used part", state.budget_measured),
+        ("`holdfast budget --series=10000` says", state.budget_says),
     ] {
         _ = writeln!(page, "| {what} | {} | {} |", bytes / 1024, each(bytes, state.series));
     }
@@ -188,6 +190,7 @@ fn goals(page: &mut String, figures: &Figures) {
         ),
         ("labels with index and postings, B/series", 40.0, labels.all() as f64 / labels.series as f64, 1),
         ("columns with state, 10,000 series, 240 rows, MiB", 3.0, state.columns() as f64 / mib, 2),
+        ("`holdfast budget` against that and its labels, %", 2.0, state.budget_difference_percent(), 1),
         ("attach, 10,000 series, ms", 20.0, state.attach_ms, 1),
     ] {
         let is_met = if is <= at_most { "met" } else { "missed" };

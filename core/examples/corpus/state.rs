@@ -7,8 +7,8 @@ use crate::{
 };
 use holdfast_core::{
     labels::{LabelSet, LabelsBuilder, MatchOp, Matcher},
-    memory::Plan,
-    store::{RegionName, Store, TimelineKey, Usage},
+    memory::{Load, Plan},
+    store::{RegionName, RegionUsage, Store, TimelineKey, Usage},
 };
 use std::collections::BTreeSet;
 
@@ -58,6 +58,9 @@ pub struct StateBytes {
     pub ring: u64,
     /// Labels with their index, as above.
     pub labels: u64,
+    /// What `holdfast budget` says of columns with their state and labels, and what of them is used.
+    pub budget_says: u64,
+    pub budget_measured: u64,
     /// A successor attaches.
     pub attach_ms: f64,
     /// One metric's series are selected, one label looked at.
@@ -69,6 +72,10 @@ impl StateBytes {
     /// Columns with their state, without labels.
     pub fn columns(self) -> u64 {
         self.layouts + self.raw_rows + self.ring
+    }
+
+    pub fn budget_difference_percent(&self) -> f64 {
+        100.0 * self.budget_says.abs_diff(self.budget_measured) as f64 / self.budget_measured as f64
     }
 }
 
@@ -136,16 +143,17 @@ pub fn state_bytes(targets: &[Target], series_max: usize, rows: usize) -> Result
     if usage.counters.evicted_rows > 0 {
         return Err(format!("{} rows were evicted before they were measured", usage.counters.evicted_rows));
     }
-    let share = |region: RegionName| {
-        let usage = usage.regions.iter().find(|usage| usage.region == region);
-        usage.map_or(0, |usage| (usage.bytes * usage.used).div_ceil(usage.total.max(1)))
-    };
+    let share = |region| bytes_used(&usage, region);
+    let load = Load::usual(used(&usage, RegionName::Series));
+    let sum = |bytes: &dyn Fn(RegionName) -> u64| BUDGET_REGIONS.into_iter().map(bytes).sum();
     let slab = store.into_slab();
     let start = thread_seconds();
     let (store, _) = Store::attach(slab, &plan, &IDENTITY).map_err(|(error, _)| error.to_string())?;
     let attach_ms = (thread_seconds() - start) * 1e3;
     let (select_us, selected) = select(&store)?;
     Ok(StateBytes {
+        budget_says: sum(&|region| plan.needs(&load, rows as u64, region)),
+        budget_measured: sum(&|region| bytes_used(&usage, region)),
         attach_ms,
         select_us,
         selected,
@@ -175,6 +183,21 @@ fn select(store: &Store<'_>) -> Result<(f64, u64), String> {
         });
     }
     Ok(((thread_seconds() - start) * 1e6 / SELECTIONS_COUNT as f64, selected / SELECTIONS_COUNT))
+}
+
+/// Everything but header and small state, which no series adds to.
+const BUDGET_REGIONS: [RegionName; 7] = [
+    RegionName::Series,
+    RegionName::LabelText,
+    RegionName::Timelines,
+    RegionName::Layouts,
+    RegionName::LayoutColumns,
+    RegionName::RawRows,
+    RegionName::Ring,
+];
+
+fn bytes_used(usage: &Usage, region: RegionName) -> u64 {
+    usage.regions.iter().find(|usage| usage.region == region).map_or(0, RegionUsage::bytes_used)
 }
 
 const SELECTIONS_COUNT: u64 = 10_000;

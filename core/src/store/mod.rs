@@ -227,6 +227,13 @@ pub struct RegionUsage {
     pub bytes: u64,
 }
 
+impl RegionUsage {
+    /// The used part of the region's bytes, its indexes included.
+    pub fn bytes_used(&self) -> u64 {
+        (self.bytes * self.used).div_ceil(self.total.max(1))
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Rows and samples that left the ring.
