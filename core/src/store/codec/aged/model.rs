@@ -39,9 +39,9 @@ contexts! {
     TRANSFORM_KNOWN: 2,
     TRANSFORM: 32,
     TRANSFORM_DRIFT: 32,
-    /// Whether there is a reference, and whether it is the column before the last: by the column before's.
-    REFERENCE: 3,
-    REFERENCE_OLDER: 3,
+    /// Whether there is a reference, by whether the column before has one; which: a tree.
+    REFERENCE: 2,
+    REFERENCE_WHICH: 8,
     /// The predictor: a tree for each of the column before's.
     PREDICTOR: 64,
     /// Whether there is a divisor, by whether there was one; whether it is the one before; its length.
@@ -56,8 +56,8 @@ contexts! {
     /// Whether a residual is longer, or shorter, than the expected length, and so on, bit by bit: by the expected length (26),
     /// by whether it can be zero (2), up or down (2), by how far it is already (8).
     LENGTH: 832,
-    /// Whether a residual is negative: by predictor (3), by the last four (16), by the column before's in this row (3).
-    SIGN: 144,
+    /// Whether a residual is negative: by predictor (4), by the last four (16), by the column before's in this row (3).
+    SIGN: 192,
     /// The bits behind the first of short residuals: a tree for each length.
     SHORT: 16,
     /// The two bits behind the first of longer residuals: a tree for each length, up to 32.
