@@ -50,7 +50,7 @@ const SERIES_OF_A_TARGET: u64 = 400;
 const FIRST_INSTANCES_SERIES: u64 = 2_445;
 const FIRST_LABEL_MILLIBYTES: u64 = 21_800;
 const FURTHER_LABEL_MILLIBYTES: u64 = 700;
-const SAMPLE_MILLIBYTES_USUAL: u64 = 650;
+const SAMPLE_MILLIBYTES_USUAL: u64 = 487;
 
 impl Plan {
     /// Bytes of a region that a load takes with so many rows of each timeline in memory.
