@@ -20,7 +20,9 @@ mod history;
 mod instants;
 mod integers;
 mod presence;
+mod range;
 mod stripe;
+pub mod tail;
 mod walk;
 
 pub use head::column_kind;
