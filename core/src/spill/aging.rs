@@ -13,7 +13,7 @@ use crate::store::stored::{SegmentMeta, Stored, StoredError};
 const PASSED_PER_CALL_MAX: u32 = 16;
 
 pub(super) struct AgingPass {
-    /// Made when there is something to age.
+    /// Made when there is something to age, and given back with the transaction: it holds a stripe and 24 KiB.
     ager: Option<Ager>,
     /// Every segment before this sequence has aged, so far as the run under way is committed.
     pub next: u64,
@@ -22,6 +22,11 @@ pub(super) struct AgingPass {
 impl AgingPass {
     pub const fn new(next: u64) -> Self {
         Self { ager: None, next }
+    }
+
+    /// The transaction has ended; `next` is what the database has now.
+    pub fn ended(&mut self, next: u64) {
+        *self = Self::new(next);
     }
 }
 

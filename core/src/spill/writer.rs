@@ -622,9 +622,6 @@ impl Spill {
             state.stored = if ok { state.storing } else { None };
             state.storing = state.stored;
         }
-        if !ok {
-            self.aging.next = self.state.aged_next;
-        }
         if ok {
             self.state = self.state_next;
             if reason == SealReason::Checkpoint {
@@ -632,6 +629,7 @@ impl Spill {
                 self.generation_begin(store);
             }
         }
+        self.aging.ended(self.state.aged_next);
         if self.replaced {
             self.store_again(store);
         }
