@@ -59,7 +59,7 @@ fn grid_v1() -> Grid {
 }
 
 /// With what version 2 has besides: buckets that refer to the one before and to the one before that, a column with the
-/// presence of its neighbour, and ages that refer to ages.
+/// presence of its neighbour, ages that refer to ages, a drift and exceptions.
 fn grid() -> Grid {
     use Presence::{Absent, Stale, Value};
     let mut grid = grid_v1();
@@ -80,6 +80,10 @@ fn grid() -> Grid {
         [Value, Stale, Value, Absent, Value, Value],
     );
     push(None, ColumnKind::Float, floats([1e9, 0.0, 3.0, 0.0, 77.0, 0.0]), [Value, Stale, Value, Absent, Value, Value]);
+    // A sum that was rounded, and what is no decimal among decimals.
+    push(None, ColumnKind::Float, floats([0.1, 0.1 + 0.2, 0.1 + 0.2 + 0.3, 1.0, 1.5, 2.1 + 1e-15]), [Value; 6]);
+    let odd = [1.5, f64::from_bits(0x7ff8_0000_0000_0001), 2.25, f64::INFINITY, f64::INFINITY, -0.0];
+    push(None, ColumnKind::Float, floats(odd), [Value; 6]);
     grid
 }
 
@@ -139,7 +143,7 @@ fn grid_aged() -> Grid {
 
 fn segment() -> Vec<u8> {
     let mut out = vec![0; SEGMENT_BYTES_MAX];
-    let encoded = encode_segment(&grid().spec(100, 0..19, 17), &grid(), &mut out).unwrap();
+    let encoded = encode_segment(&grid().spec(100, 0..21, 17), &grid(), &mut out).unwrap();
     assert_eq!((encoded.t_min_ms, encoded.t_max_ms), (1_759_999_997_003, 1_760_000_025_000));
     out.truncate(encoded.bytes);
     out
