@@ -121,7 +121,7 @@ impl World {
         let identity = Identity { store_uuid: [1; 16], boot_id: [2; 16], log_generation: 0 };
         let store = Store::create(slab, &plan, identity).expect("a store");
         let epoch = ClockEpoch { boot_hash: 2, wall_offset_ms: now.wall_ms - now.mono_ms as i64, trusted: true };
-        let spill = Spill::new(SpillOptions::new([1; 16]), epoch, SpillState::default(), 0);
+        let spill = Spill::new(SpillOptions::new([1; 16], &plan), epoch, SpillState::default(), 0);
         let daemon = Daemon::new(options, settings, store, spill, now, &mut NothingStored).expect("rules that parse");
         Self {
             daemon,
