@@ -8,10 +8,11 @@ use holdfast_core::{
     parse::{ExpositionSink, MetricKind, SampleLine, TextParser},
     promql,
     receive::{Inflater, Item, Reader},
-    spill::{FRAME_BYTES_MAX, Frame, Recovery, SegmentReader, SliceBytes, SpillState, layout_part_read, log_owner},
+    spill::{FRAME_BYTES_MAX, Recovery, Replay, SegmentReader, SliceBytes, SpillState, layout_part_read, log_owner},
     store::{
         ColumnKind, Identity, Plan, Presence, SlabHead, Store,
         codec::{self, StripeDecoder, aged},
+        stored::NothingStored,
     },
 };
 use std::ops::ControlFlow;
@@ -92,26 +93,29 @@ pub fn layout_part(bytes: &[u8]) {
     }
 }
 
-/// A whole file of frames, in pieces.
+/// A whole file of frames, in pieces, replayed into a small store.
 pub fn log(bytes: &[u8]) {
-    let _ = log_owner(bytes);
+    let Ok(plan) = Plan::for_slab(32 * 1024) else { unreachable!("a plan of 32 KiB") };
     let mut buf = vec![0; FRAME_BYTES_MAX];
     for generation in [None, log_owner(bytes).map(|(generation, _)| generation), Some(7)] {
         let mut recovery = Recovery::new(&mut buf, generation);
-        let mut reader = SegmentReader::default();
+        let mut slab = vec![0; plan.slab_bytes()];
+        let identity = Identity { store_uuid: *b"0123456789abcdef", boot_id: [1; 16], log_generation: 0 };
+        let Ok(mut store) = Store::create(&mut slab, &plan, identity) else {
+            unreachable!("a slab of the plan's size")
+        };
+        let mut replay = Replay::new(identity.store_uuid, 64 * 1024);
         for mut piece in bytes.chunks(1_021) {
             while !piece.is_empty() {
                 piece = &piece[recovery.feed(piece)..];
                 while let Ok(Some(frame)) = recovery.next_frame() {
-                    match frame {
-                        Frame::Layout { bytes } => layout_part(bytes),
-                        Frame::Rows { bytes, .. } => drop(reader.open(&mut SliceBytes(bytes))),
-                        Frame::GenerationStart(_) | Frame::State { .. } | Frame::Newer => {}
-                    }
+                    replay.apply(frame, &mut store, &mut NothingStored).expect("nothing is stored, and that is read");
                 }
             }
         }
         recovery.finish();
+        replay.generation_ended(&mut store);
+        replay.finish(&mut store);
     }
 }
 

@@ -23,7 +23,7 @@ fn stored(directory: &Path) {
     let identity = Identity { store_uuid: disk.store_uuid(), boot_id: [1; 16], log_generation: 0 };
     let mut store = Store::create(&mut slab, &plan, identity).expect("a store");
     let epoch = ClockEpoch { boot_hash: 1, wall_offset_ms: 0, trusted: true };
-    let mut spill = Spill::new(SpillOptions::new(identity.store_uuid), epoch, SpillState::default(), 0);
+    let mut spill = Spill::new(SpillOptions::new(identity.store_uuid, &plan), epoch, SpillState::default(), 0);
     let id = store.timeline_open(TimelineKey(1)).expect("room");
     for row in 0..=288 {
         store.row_begin(id, START_MS + row * 300_000).expect("at rest");

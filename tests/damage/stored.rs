@@ -189,7 +189,8 @@ impl Stored {
         }
         if left.database_aside {
             // What memory or the logs have came back.
-            let stored_only = missing.iter().all(|key| self.sealed.contains(*key));
+            // The log's rows need the layouts that were in it: without a slab they go too.
+            let stored_only = !has_slab || missing.iter().all(|key| self.sealed.contains(*key));
             return if stored_only {
                 Ok(Outcome::Database)
             } else {
@@ -199,7 +200,8 @@ impl Stored {
         let timelines: BTreeSet<u64> = missing.iter().map(|key| key.0).collect();
         let is_sealed: BTreeSet<bool> = missing.iter().map(|key| self.sealed.contains(*key)).collect();
         let confined = match flip.file {
-            FlipFile::Database => timelines.len() == 1 && is_sealed == BTreeSet::from([true]),
+            // A layout has the names of the log's rows as well.
+            FlipFile::Database => timelines.len() == 1,
             FlipFile::Log(_) => timelines.len() == 1 && is_sealed == BTreeSet::from([false]),
             FlipFile::Slab => unreachable!("judged above"),
         };

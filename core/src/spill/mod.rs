@@ -5,6 +5,7 @@
 //! what a segment holds counts as spilled. No allocation here grows with the number of samples.
 
 mod ager;
+mod aging;
 mod analyze;
 mod crc;
 mod format;
@@ -12,6 +13,7 @@ mod frame;
 mod layout;
 mod recover;
 mod recovery;
+mod rows;
 mod segment;
 mod state;
 mod stripes;
@@ -21,7 +23,7 @@ pub use ager::{Ager, Aging};
 pub use analyze::{ClassReport, ColumnClass, LayoutLabels, TimelineReport, analyze, layout_labels};
 pub use crc::crc32;
 pub use format::{ClockEpoch, FormatError, SEGMENT_BYTES_MAX, TIER_RAW};
-pub use frame::{FRAME_BYTES_MAX, FRAME_HEAD_BYTES, Frame, FrameKind, GenerationStart};
+pub use frame::{FRAME_BYTES_MAX, FRAME_HEAD_BYTES, Frame, FrameKind, GenerationStart, LOG_PAGE_BYTES};
 pub use layout::{LayoutCursor, LayoutHead, LayoutWriter, layout_part_read};
 pub(crate) use recover::seal_all;
 pub use recover::{Flash, RecoverError, Recovered, recover, replay_order};
@@ -29,6 +31,7 @@ pub use recovery::{
     Recovery, RecoveryReport, Replay, ReplayReport, TimelineOpenError, log_owner, mark_stored, rows_stored,
     timeline_open,
 };
+pub use rows::{Block, BlockHead, History, RowsReader};
 pub use segment::{
     ColumnUnit, ColumnVisit, Columns, Encoded, SegmentForm, SegmentHead, SegmentReader, SegmentSpec, SliceBytes,
     encode_segment,
