@@ -8,9 +8,9 @@
 
 use super::reader::Damage;
 use crate::{
-    labels::{LabelsBuf, LabelsRef},
+    labels::{LabelsBuf, LabelsRef, Matcher},
     promql::source::{NONE, Place, Progress, Selected, Selection, Source, SourceError},
-    spill::{FormatError, LayoutCursor, LayoutHead, StripeCache},
+    spill::{FormatError, LayoutCursor, LayoutHead, StripeCache, layout_pairs_read, pair_hash},
     store::{
         ColumnKind, STALE_NAN_BITS, Sample, SeriesId, Store,
         stored::{LayoutPart, PartPlace, SegmentBytes, SegmentMeta, Stored, StoredError},
@@ -23,6 +23,8 @@ pub struct ReadCache {
     stripes: StripeCache,
     directories: Vec<Directory>,
     part: Option<CachedPart>,
+    /// The index of a part that was looked at.
+    pairs: Vec<u32>,
     /// Places of the series that is being read: layout's number and column.
     places: Vec<(u64, u32)>,
 }
@@ -45,7 +47,13 @@ const NEAR_COLUMNS: u32 = 32;
 impl ReadCache {
     /// Keeps decoded stripes of up to so many bytes; the rest is bounded by itself.
     pub fn new(stripes_bytes_max: usize) -> Self {
-        Self { stripes: StripeCache::new(stripes_bytes_max), directories: Vec::new(), part: None, places: Vec::new() }
+        Self {
+            stripes: StripeCache::new(stripes_bytes_max),
+            directories: Vec::new(),
+            part: None,
+            pairs: Vec::new(),
+            places: Vec::new(),
+        }
     }
 
     /// Forgets everything: what is stored changes.
@@ -148,17 +156,29 @@ impl<'a, 'm> SeriesSource<'a, 'm> {
         Ok(overlaps)
     }
 
-    /// The next stored part of a layout that RAM does not have. Those it has were dealt with: their series are in RAM.
-    fn next_part(&mut self, selection: &Selection, after: Option<PartPlace>) -> Result<Option<PartPlace>, SourceError> {
-        let mut next = None;
-        let store = self.store;
-        let visit = &mut |place: PartPlace| {
-            if !store.layout_is_here(place.layout) {
-                next = Some(place);
-            }
-            next.is_none()
+    /// The next stored part that may have a series that matches, or how far it was looked for. Those of layouts that RAM
+    /// has were dealt with: their series are in RAM.
+    fn next_part(
+        &mut self,
+        selection: &Selection,
+        after: Option<PartPlace>,
+        count_max: &mut usize,
+    ) -> Result<NextPart, SourceError> {
+        let mut next = NextPart::None;
+        let (store, pairs) = (self.store, &mut self.cache.pairs);
+        let visit = &mut |place: PartPlace, overlaps: bool, bytes: &mut dyn SegmentBytes| {
+            *count_max = count_max.saturating_sub(PART_COLUMNS);
+            let is_wanted = overlaps
+                && !store.layout_is_here(place.layout)
+                // One that cannot be read is met again as a whole, and named then.
+                && !matches!(layout_pairs_read(bytes, pairs), Ok(true) if !may_match(selection, pairs));
+            next = if is_wanted { NextPart::Found(place) } else { NextPart::Behind(place) };
+            !is_wanted && *count_max > 0
         };
         self.stored.layouts(selection.start_ms, selection.end_ms, after, visit).map_err(stored_error)?;
+        if matches!(next, NextPart::Behind(_)) && *count_max > 0 {
+            next = NextPart::None;
+        }
         Ok(next)
     }
 
@@ -326,6 +346,26 @@ impl CachedPart {
     }
 }
 
+/// What looking for a part to read costs, in columns looked at.
+const PART_COLUMNS: usize = 32;
+
+enum NextPart {
+    Found(PartPlace),
+    /// The bite is used up; none was found up to this one.
+    Behind(PartPlace),
+    None,
+}
+
+/// Whether a part with these pairs may have a series that matches: of each matcher that wants one of a few values, it has to
+/// have one.
+fn may_match(selection: &Selection, pairs: &[u32]) -> bool {
+    let has = |matcher: &Matcher| {
+        let has_pair = |value: &str| pairs.binary_search(&pair_hash(&matcher.name, value)).is_ok();
+        matcher.literals().is_none_or(|literals| literals.iter().any(|value| has_pair(value)))
+    };
+    selection.matcher_lists.is_empty() || selection.matcher_lists.iter().any(|list| list.iter().all(has))
+}
+
 /// Where samples are to be read, and when.
 struct StoredPlace {
     layout: u64,
@@ -478,17 +518,23 @@ impl Source for SeriesSource<'_, '_> {
                 Progress::Stored { part, column } => {
                     let (part, column) = match part.filter(|_| column != NONE) {
                         Some(part) => (part, column),
-                        None => match self.next_part(selection, part)? {
-                            Some(part) => (part, part.column_from),
-                            None => {
+                        None => match self.next_part(selection, part, &mut count_max)? {
+                            NextPart::Found(part) => (part, part.column_from),
+                            NextPart::Behind(part) => {
+                                selection.progress = Progress::Stored { part: Some(part), column: NONE };
+                                return Ok(false);
+                            }
+                            NextPart::None => {
                                 selection.finish();
                                 return Ok(true);
                             }
                         },
                     };
-                    // To find it counts as well.
-                    count_max = count_max.saturating_sub(1);
-                    let next = self.look_at_part(selection, part, column, &mut count_max)?;
+                    let next = if count_max > 0 {
+                        self.look_at_part(selection, part, column, &mut count_max)?
+                    } else {
+                        Some(column)
+                    };
                     selection.progress = Progress::Stored { part: Some(part), column: next.unwrap_or(NONE) };
                     if count_max == 0 {
                         return Ok(false);

@@ -195,6 +195,73 @@ fn what_was_in_ram_alone_when_it_was_selected_and_is_stored_alone_when_it_is_rea
     assert!(store.timeline_find(TimelineKey(9)).is_some());
 }
 
+/// A target that replaces its series all the time leaves a layout every few minutes, and a question for one that ended days
+/// ago once read every label set of all of them.
+#[test]
+fn an_ended_series_is_found_without_reading_the_layouts_that_lack_it() {
+    let (plan, mut disk) = (plan(), Disk::default());
+    let metric = |turn: u64, index: u64| labels(&format!("metric_of_{turn}_{index}"), turn);
+    for turn in 0..20 {
+        let mut slab = Vec::new();
+        let mut store = create(&mut slab, &plan);
+        let (mut spill, _, _): (Spill, _, _) = disk.recover(&mut store);
+        crate::spill::timeline_open(&mut store, &mut disk.database, TimelineKey(1)).unwrap();
+        let names: Vec<LabelSet> = (0..300).map(|index| metric(turn, index)).collect();
+        let puts: Vec<Put1<'_>> = names.iter().map(|name| (name, turn, None)).collect();
+        scrape(&mut store, 1, START_MS + turn as i64, &puts);
+        seal(&mut spill, &mut store, &mut disk, at(START_MS), SealReason::Checkpoint);
+    }
+    assert_eq!(disk.database.layouts.len(), 20);
+    let parts_bytes: usize = disk.database.layouts.values().map(|(_, _, bytes)| bytes.len()).sum();
+    let mut empty_slab = Vec::new();
+    let (empty, mut cache) = (create(&mut empty_slab, &plan), ReadCache::new(64 * 1024));
+    let wanted = metric(7, 150);
+    let name = wanted.get("__name__").unwrap();
+    for (matchers, parts_read) in [
+        (vec![matcher("__name__", MatchOp::Equal, name)], 1),
+        (vec![matcher("__name__", MatchOp::Regexp, &format!("{name}|nothing"))], 1),
+        (vec![matcher("job", MatchOp::Equal, "7"), matcher("__name__", MatchOp::Regexp, ".*_150")], 1),
+        (vec![matcher("__name__", MatchOp::Equal, name), matcher("job", MatchOp::Equal, "8")], 0),
+        (vec![matcher("__name__", MatchOp::Regexp, ".*_7_150"), matcher("none", MatchOp::Equal, "")], 20),
+    ] {
+        disk.database.bytes_read = 0;
+        disk.database.parts_read = 0;
+        let mut source = SeriesSource::new(&empty, &mut disk.database, &mut cache);
+        let selection = select(&mut source, &matchers, 0, i64::MAX);
+        assert_eq!(selection.series.len(), usize::from(parts_read > 0), "{matchers:?}");
+        if parts_read > 0 {
+            assert_eq!(labels_at(&mut source, &selection, 0), wanted);
+            let mut samples = Vec::new();
+            source.read(&selection, 0, 0, i64::MAX, &mut samples).unwrap();
+            assert_eq!(samples.len(), 1);
+        }
+        cache.clear();
+        // A part is read once, but for one whose labels are asked for after another was read.
+        assert!((parts_read..=parts_read + 1).contains(&disk.database.parts_read), "{matchers:?}");
+        assert!(disk.database.bytes_read < parts_bytes / 2, "{} of {parts_bytes}", disk.database.bytes_read);
+    }
+}
+
+#[test]
+fn looking_for_layouts_is_done_in_bites_too() {
+    let (plan, mut slab) = (plan(), Vec::new());
+    let mut store = create(&mut slab, &plan);
+    let mut fixture = fixture(&mut store);
+    let mut empty_slab = Vec::new();
+    let (empty, mut cache) = (create(&mut empty_slab, &plan), ReadCache::new(64 * 1024));
+    let mut source = SeriesSource::new(&empty, &mut fixture.disk.database, &mut cache);
+    let mut selection = selection(&[matcher("job", MatchOp::Equal, "nobody")], 0, i64::MAX);
+    let mut bites = 1;
+    while !source.select(&mut selection, PART_COLUMNS).unwrap() {
+        bites += 1;
+    }
+    assert_eq!(
+        (selection.series.len(), bites),
+        (0, 5),
+        "one for each of four parts, and one to see that there are no more"
+    );
+}
+
 #[test]
 fn one_series_is_read_without_reading_the_others_stripes() {
     let (plan, mut slab) = (plan(), Vec::new());

@@ -52,6 +52,17 @@ impl Matcher {
         }
     }
 
+    /// The values of which a series must have one, where they are a short list.
+    pub fn literals(&self) -> Option<&[Box<str>]> {
+        let literals = match (self.op, &self.pattern) {
+            (MatchOp::Equal, _) => core::slice::from_ref(&self.value),
+            (MatchOp::Regexp, Some(pattern)) => pattern.literals()?,
+            _ => return None,
+        };
+        // An empty value stands for no such label.
+        Some(literals).filter(|literals| literals.iter().all(|literal| !literal.is_empty()))
+    }
+
     pub fn matches_labels(&self, labels: super::LabelsRef<'_>) -> bool {
         self.matches(labels.get(&self.name).unwrap_or(""))
     }
