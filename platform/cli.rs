@@ -55,6 +55,7 @@ pub struct Flags {
     /// `host:port` each, or `:port` for all of this host's; at least one.
     pub listen_addresses: Vec<String>,
     pub enable_lifecycle: bool,
+    pub enable_remote_write_receiver: bool,
     /// As given, without a trailing slash; see [`Flags::external_url_or`].
     pub external_url: Option<String>,
     /// Empty or `/something`.
@@ -298,6 +299,7 @@ impl Values {
             retention_bytes: self.optional_read("storage.tsdb.retention.size", bytes).filter(|bytes| *bytes > 0),
             listen_addresses: self.listen_addresses(),
             enable_lifecycle: self.switch("web.enable-lifecycle"),
+            enable_remote_write_receiver: self.switch("web.enable-remote-write-receiver"),
             external_url: external_url.clone(),
             route_prefix: if prefix.is_empty() { String::new() } else { format!("/{prefix}") },
             page_title: self.text("web.page-title"),

@@ -46,6 +46,8 @@ fn both_spellings_of_a_value_and_of_a_switch_are_read() {
     assert!(!run(&["--web.enable-lifecycle", "--no-web.enable-lifecycle"]).unwrap().enable_lifecycle);
     assert!(run(&["--no-web.enable-lifecycle", "--web.enable-lifecycle"]).unwrap().enable_lifecycle);
     assert!(!run(&["--no-web.enable-lifecycle"]).unwrap().enable_lifecycle);
+    assert!(!run(&[]).unwrap().enable_remote_write_receiver);
+    assert!(run(&["--web.enable-remote-write-receiver"]).unwrap().enable_remote_write_receiver);
     let value = |flags: &Flags, name: &str| flags.values.iter().find(|(own, _)| own == name).unwrap().1.clone();
     let flags = run(&["--no-web.enable-lifecycle", "--query.timeout=1m"]).unwrap();
     assert_eq!((value(&flags, "web.enable-lifecycle"), value(&flags, "query.timeout")), ("false".into(), "1m".into()));
@@ -112,14 +114,12 @@ fn wrong_values_are_reported_all_at_once() {
 
 #[test]
 fn what_is_known_and_not_here_is_refused_or_noticed() {
-    let text = error(&["--web.enable-remote-write-receiver"]);
+    let text = error(&["--web.enable-admin-api"]);
     assert!(
-        text.starts_with(
-            "--web.enable-remote-write-receiver: is refused: receiving remote write is not supported yet;"
-        ),
+        text.starts_with("--web.enable-admin-api: is refused: the admin API is not supported yet; remove the flag"),
         "{text}"
     );
-    assert!(run(&["--no-web.enable-remote-write-receiver"]).is_ok());
+    assert!(run(&["--no-web.enable-admin-api"]).is_ok());
     assert!(error(&["--web.cors.origin=.*"]).starts_with("--web.cors.origin: is refused: "));
     assert!(run(&["--web.config.file="]).is_ok());
     let flags = run(&["--web.console.templates=x", "--enable-feature=a", "--enable-feature=b", "--no-auto-gomaxprocs"])

@@ -5,7 +5,7 @@
 use holdfast_core::{daemon::input::Usage, prng::stable_hash};
 use rustix::{
     fs::{FallocateFlags, OFlags, fallocate, statfs},
-    mm::{MapFlags, ProtFlags, mmap, mmap_anonymous},
+    mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap},
 };
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -44,14 +44,22 @@ impl Slab {
 
     /// Finds or makes the slab of the store in `data_directory`. With `hot_path` it must lie there, on a tmpfs; without,
     /// the usual places are tried and in the end memory without a name is taken.
-    pub fn open(hot_path: Option<&Path>, data_directory: &Path, slab_bytes: usize) -> Result<Self, SlabError> {
+    ///
+    /// `retire` is given a predecessor's slab of another size, once, before its memory is given back and the new one is
+    /// made: the two are never there together.
+    pub fn open(
+        hot_path: Option<&Path>,
+        data_directory: &Path,
+        slab_bytes: usize,
+        retire: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<Self, SlabError> {
         let name = file_name(data_directory);
         if let Some(directory) = hot_path {
-            return Self::in_directory(directory, &name, slab_bytes);
+            return Self::in_directory(directory, &name, slab_bytes, retire);
         }
         let mut reasons = Vec::new();
         for directory in usual_directories() {
-            match Self::in_directory(&directory, &name, slab_bytes) {
+            match Self::in_directory(&directory, &name, slab_bytes, retire) {
                 Err(error @ SlabError::InUse { .. }) => return Err(error),
                 Err(error) => reasons.push(error.to_string()),
                 found => return found,
@@ -64,7 +72,12 @@ impl Slab {
         Self::anonymous(slab_bytes, notice)
     }
 
-    fn in_directory(directory: &Path, name: &str, slab_bytes: usize) -> Result<Self, SlabError> {
+    fn in_directory(
+        directory: &Path,
+        name: &str,
+        slab_bytes: usize,
+        retire: &mut dyn FnMut(&mut [u8]),
+    ) -> Result<Self, SlabError> {
         let failed = |source: io::Error| SlabError::Directory { path: directory.to_path_buf(), source };
         let is_in_ram = is_tmpfs(nearest_existing(directory)).map_err(failed)?;
         if !is_in_ram {
@@ -87,7 +100,14 @@ impl Slab {
             Err(TryLockError::WouldBlock) => return Err(SlabError::InUse { path }),
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
-        let is_predecessors = lock.metadata().map_err(failed)?.len() == slab_bytes as u64;
+        let found_bytes = lock.metadata().map_err(failed)?.len();
+        let is_predecessors = found_bytes == slab_bytes as u64;
+        if !is_predecessors
+            && found_bytes > 0
+            && let Ok(found_bytes) = usize::try_from(found_bytes)
+        {
+            with_mapped(&lock, found_bytes, retire).map_err(failed)?;
+        }
         if !is_predecessors && let Err(source) = reserve(&lock, slab_bytes) {
             // Half a slab would only take memory away from others.
             let _ = fs::remove_file(&path);
@@ -159,8 +179,7 @@ fn refuse_shared(directory: &Path) -> Result<(), SlabError> {
     if metadata.is_dir() && is_ours { Ok(()) } else { Err(SlabError::Shared { path: directory.to_path_buf() }) }
 }
 
-/// All pages now, so that a full tmpfs is an error here and not a bus error later. A file of another size was written by
-/// another budget and holds nothing for us.
+/// All pages now, so that a full tmpfs is an error here and not a bus error later.
 fn reserve(file: &File, slab_bytes: usize) -> io::Result<()> {
     file.set_len(0)?;
     fallocate(file, FallocateFlags::empty(), 0, slab_bytes as u64)?;
@@ -180,6 +199,17 @@ fn map_file(file: &File, slab_bytes: usize) -> io::Result<&'static mut [u8]> {
             mmap(std::ptr::null_mut(), slab_bytes, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, file, 0)?;
         Ok(std::slice::from_raw_parts_mut(address.cast(), slab_bytes))
     }
+}
+
+/// Lends a file's bytes for one call.
+fn with_mapped(file: &File, bytes: usize, work: &mut dyn FnMut(&mut [u8])) -> io::Result<()> {
+    // SAFETY: as in `map_file`. The slice is lent for the call only, and unmapped once nobody has it any more.
+    unsafe {
+        let address = mmap(std::ptr::null_mut(), bytes, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED, file, 0)?;
+        work(std::slice::from_raw_parts_mut(address.cast(), bytes));
+        munmap(address, bytes)?;
+    }
+    Ok(())
 }
 
 fn map_anonymous(slab_bytes: usize) -> io::Result<&'static mut [u8]> {
@@ -356,6 +386,10 @@ mod tests {
 
     const SLAB_BYTES: usize = 64 * 1024;
 
+    fn nothing(_: &mut [u8]) {
+        unreachable!("there is no predecessor of another size");
+    }
+
     /// A directory of our own on the tmpfs that every Linux machine has.
     fn tmpfs_directory() -> tempfile::TempDir {
         tempfile::tempdir_in("/dev/shm").expect("/dev/shm can be written")
@@ -366,23 +400,26 @@ mod tests {
     fn a_successor_finds_the_bytes_of_its_predecessor() {
         let hot = tmpfs_directory();
         let (data, copy) = (tempfile::tempdir().expect("made"), tempfile::tempdir().expect("made"));
-        let first = Slab::open(Some(hot.path()), data.path(), SLAB_BYTES).expect("made");
+        let first = Slab::open(Some(hot.path()), data.path(), SLAB_BYTES, &mut nothing).expect("made");
         assert!(!first.is_predecessors && first.attach_possible());
         assert!(first.bytes.iter().all(|&byte| byte == 0));
         first.bytes[..4].copy_from_slice(b"held");
         first.bytes[SLAB_BYTES - 1] = 7;
         let Place::File { path, .. } = &first.place else { panic!("a file") };
         fs::copy(path, hot.path().join(file_name(copy.path()))).expect("copied");
-        let second = Slab::open(Some(hot.path()), copy.path(), SLAB_BYTES).expect("found");
+        let second = Slab::open(Some(hot.path()), copy.path(), SLAB_BYTES, &mut nothing).expect("found");
         assert!(second.is_predecessors);
         assert_eq!((&second.bytes[..4], second.bytes[SLAB_BYTES - 1]), (&b"held"[..], 7));
     }
 
     #[test]
-    fn another_size_starts_from_zeros() {
+    fn another_size_is_retired_and_starts_from_zeros() {
         let (hot, data) = (tmpfs_directory(), tempfile::tempdir().expect("made"));
         fs::write(hot.path().join(file_name(data.path())), vec![1; SLAB_BYTES + 1]).expect("written");
-        let slab = Slab::open(Some(hot.path()), data.path(), SLAB_BYTES).expect("made anew");
+        let mut retired = Vec::new();
+        let slab = Slab::open(Some(hot.path()), data.path(), SLAB_BYTES, &mut |old| retired.push(old.to_vec()));
+        let slab = slab.expect("made anew");
+        assert_eq!(retired, [vec![1; SLAB_BYTES + 1]]);
         assert!(!slab.is_predecessors && slab.bytes.iter().all(|&byte| byte == 0));
         assert_eq!(slab.bytes.len(), SLAB_BYTES);
     }
@@ -391,20 +428,22 @@ mod tests {
     fn two_stores_have_two_slabs_and_one_store_has_one_owner() {
         let (hot, one, two) =
             (tmpfs_directory(), tempfile::tempdir().expect("made"), tempfile::tempdir().expect("made"));
-        let _first = Slab::open(Some(hot.path()), one.path(), SLAB_BYTES).expect("made");
-        let _second = Slab::open(Some(hot.path()), two.path(), SLAB_BYTES).expect("made beside it");
+        let _first = Slab::open(Some(hot.path()), one.path(), SLAB_BYTES, &mut nothing).expect("made");
+        let _second = Slab::open(Some(hot.path()), two.path(), SLAB_BYTES, &mut nothing).expect("made beside it");
         let detour = one.path().join("../").join(one.path().file_name().expect("named"));
-        let error = Slab::open(Some(hot.path()), &detour, SLAB_BYTES).expect_err("held");
+        let error = Slab::open(Some(hot.path()), &detour, SLAB_BYTES, &mut nothing).expect_err("held");
         assert!(matches!(error, SlabError::InUse { .. }), "{error}");
     }
 
     #[test]
     fn a_place_that_is_no_ram_or_is_shared_is_refused_with_advice() {
         let data = tempfile::tempdir().expect("made");
-        let error = Slab::open(Some(Path::new("/proc/holdfast")), data.path(), SLAB_BYTES).expect_err("no tmpfs");
+        let error =
+            Slab::open(Some(Path::new("/proc/holdfast")), data.path(), SLAB_BYTES, &mut nothing).expect_err("no tmpfs");
         assert!(matches!(error, SlabError::NotInRam { .. }), "{error}");
         assert!(error.to_string().contains("--storage.hot-path"));
-        let error = Slab::open(Some(Path::new("/dev/shm")), data.path(), SLAB_BYTES).expect_err("anyone's");
+        let error =
+            Slab::open(Some(Path::new("/dev/shm")), data.path(), SLAB_BYTES, &mut nothing).expect_err("anyone's");
         assert!(matches!(error, SlabError::Shared { .. }), "{error}");
     }
 
@@ -413,7 +452,7 @@ mod tests {
     #[test]
     fn a_slab_that_does_not_fit_leaves_nothing_behind() {
         let (hot, data) = (tmpfs_directory(), tempfile::tempdir().expect("made"));
-        let error = Slab::open(Some(hot.path()), data.path(), 1 << 46).expect_err("64 TiB");
+        let error = Slab::open(Some(hot.path()), data.path(), 1 << 46, &mut nothing).expect_err("64 TiB");
         assert!(matches!(error, SlabError::NoRoom { .. }), "{error}");
         assert_eq!(fs::read_dir(hot.path()).expect("there").count(), 0);
     }

@@ -98,7 +98,8 @@ fn memory_limit_default() -> u64 {
 
 fn budget(flags: &Flags) -> Result<Budget, Refusal> {
     let connections_count = Some(u64::from(flags.connection_count_max));
-    let overrides = Overrides { connections_count, ..Overrides::default() };
+    let overrides =
+        Overrides { connections_count, receives: flags.enable_remote_write_receiver, ..Overrides::default() };
     Budget::for_limit(flags.memory_limit_bytes, overrides).map_err(Refusal::written)
 }
 
@@ -153,7 +154,14 @@ fn daemon(flags: &Flags) -> Result<(), Refusal> {
     });
     disk_settings.quota_bytes = quota_bytes;
     let mut disk = Flash::open(&disk_settings).map_err(Refusal::host)?;
-    let slab = Slab::open(flags.hot_path.as_deref(), &flags.storage_path, budget.plan().slab_bytes())
+    let boot_id =
+        memory::boot_id().map_err(|error| Refusal::host(format!("the kernel's boot id cannot be read: {error}")))?;
+    let (now, store_uuid) = (clock.now(), disk.store_uuid());
+    let mut retired = None;
+    let mut retire = |old: &mut [u8]| {
+        retired = Some(start::retire_slab(old, store_uuid, boot_id, &mut ForStart(&mut disk), now));
+    };
+    let slab = Slab::open(flags.hot_path.as_deref(), &flags.storage_path, budget.plan().slab_bytes(), &mut retire)
         .map_err(Refusal::host)?;
 
     log::line(Level::Info, 0, &format!("starting {}", version()));
@@ -170,13 +178,9 @@ fn daemon(flags: &Flags) -> Result<(), Refusal> {
         ));
     }
 
-    let boot_id =
-        memory::boot_id().map_err(|error| Refusal::host(format!("the kernel's boot id cannot be read: {error}")))?;
-    let now = clock.now();
-    let store_uuid = disk.store_uuid();
     let opening = Instant::now();
-    let (store, spill, how) = start::open_store(
-        start::SlabGiven { bytes: slab.bytes, is_predecessors: slab.is_predecessors },
+    let start::Opened { store, spill, start: how, notices } = start::open_store(
+        start::SlabGiven { bytes: slab.bytes, is_predecessors: slab.is_predecessors, retired },
         &budget.plan(),
         store_uuid,
         boot_id,
@@ -187,6 +191,9 @@ fn daemon(flags: &Flags) -> Result<(), Refusal> {
     .map_err(Refusal::host)?;
     let took_us = u64::try_from(opening.elapsed().as_micros()).unwrap_or(u64::MAX);
     log::line(Level::Info, 0, &format!("{how} ({}.{:03} ms)", took_us / 1000, took_us % 1000));
+    for notice in &notices {
+        warn(notice);
+    }
     let opened = match how {
         start::Start::Attached(_) => Opened::Attached { took_us },
         start::Start::Recovered { .. } => Opened::Recovered { took_us },
@@ -264,6 +271,7 @@ fn options(
         external_url: flags.external_url_or(host_name),
         route_prefix: flags.route_prefix.clone(),
         enable_lifecycle: flags.enable_lifecycle,
+        enable_remote_write_receiver: flags.enable_remote_write_receiver,
         flush_interval_ms: flags.flush_interval_ms,
         retention_ms: flags.retention_ms,
         retention_bytes: Some(quota_bytes),

@@ -98,7 +98,7 @@ const TABLE: [Row; 17] = [
         2,
         "the tail log ends in a frame that is not whole, as a power cut leaves it",
     ),
-    row(Reason::LogLost, "log_rows_lost", "samples", 2, "of the tail log that found no room, or lack their layout"),
+    row(Reason::LogLost, "log_rows_lost", "rows", 2, "of the tail log that found no room, or lack their layout"),
     row(
         Reason::SlabSetAside,
         "slab_set_aside",

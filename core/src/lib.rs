@@ -38,6 +38,9 @@ pub mod scrape;
 #[cfg(feature = "alloc")]
 pub mod parse;
 
+#[cfg(feature = "alloc")]
+pub mod receive;
+
 pub mod labels;
 
 pub mod store;

@@ -28,6 +28,29 @@ pub const MESSAGE_BYTES_MAX: u64 = 128 * KIB;
 /// Bodies, batches and segments on their way at once.
 pub const MESSAGES_COUNT_MAX: u64 = 6;
 
+/// Pushed requests that wait for their turn, compressed. A request beyond it is told to come back (503); a single one may be
+/// as long as any body.
+pub const RECEIVE_QUEUE_BYTES_MAX: usize = 256 * KIB as usize;
+/// Of a pushed request, inflated bytes in memory at a time.
+pub const RECEIVE_WINDOW_BYTES: usize = 512 * KIB as usize;
+/// Inflated length of a pushed request. A longer one is answered 413 before it is inflated.
+pub const RECEIVE_INFLATED_BYTES_MAX: u64 = 8 * MIB;
+/// Samples of a pushed request that are sorted into rows at a time, and the labels of their series.
+pub const RECEIVE_BATCH_SAMPLES_MAX: usize = 2048;
+pub const RECEIVE_BATCH_LABELS_BYTES: usize = 64 * KIB as usize;
+/// All of these together, in the budget of a daemon that takes pushed requests.
+pub const RECEIVE_BYTES: u64 = MIB;
+const _: () = assert!(
+    RECEIVE_QUEUE_BYTES_MAX + RECEIVE_WINDOW_BYTES + RECEIVE_BATCH_LABELS_BYTES + 32 * RECEIVE_BATCH_SAMPLES_MAX
+        <= RECEIVE_BYTES as usize
+);
+/// Newest instant that is taken from a pusher, ahead of the own clock. Prometheus' figure (storage/remote/write_handler.go).
+pub const RECEIVE_AHEAD_MS_MAX: i64 = 10 * 60 * 1000;
+/// A pusher's timeline is closed after so long without a sample.
+pub const RECEIVE_QUIET_MS: u64 = 15 * 60 * 1000;
+/// A pushed request waits so long for room in the ring before it is told to come back.
+pub const RECEIVE_WAIT_MS: u64 = 10_000;
+
 /// Newest rows of a timeline kept as plain cells. The row after them has the chunk packed first.
 pub const CHUNK_ROWS_MAX: usize = 16;
 /// Attaches to one slab without a healthy minute between. After them the next process starts from flash.

@@ -5,7 +5,7 @@
 use crate::{
     limits::{
         CONNECTION_BYTES, CONNECTIONS_COUNT_MAX, KIB, MEMORY_LIMIT_BYTES_MIN, MESSAGE_BYTES_MAX, MESSAGES_COUNT_MAX,
-        MIB, PROGRAM_BYTES, QUERIES_BYTES_MIN, SETTINGS_BYTES, SLAB_BYTES_MIN, SQLITE_HEAP_BYTES,
+        MIB, PROGRAM_BYTES, QUERIES_BYTES_MIN, RECEIVE_BYTES, SETTINGS_BYTES, SLAB_BYTES_MIN, SQLITE_HEAP_BYTES,
     },
     store::{RegionName, sizes},
 };
@@ -31,7 +31,7 @@ pub struct Budget {
     regions: [Region; REGIONS_COUNT],
 }
 
-const HEAP_REGIONS_COUNT: usize = 6;
+const HEAP_REGIONS_COUNT: usize = 7;
 const REGIONS_COUNT: usize = HEAP_REGIONS_COUNT + 9;
 
 /// Wishes that replace a region's default size.
@@ -41,6 +41,8 @@ pub struct Overrides {
     pub queries_bytes: Option<u64>,
     pub connections_count: Option<u64>,
     pub sqlite_heap_bytes: Option<u64>,
+    /// Samples are pushed to this daemon.
+    pub receives: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -86,6 +88,12 @@ impl Budget {
                 "bodies, batches and segments on their way",
                 MESSAGES_COUNT_MAX,
                 MESSAGE_BYTES_MAX,
+            ),
+            Region::heap(
+                "received",
+                "requests to write, inflated and sorted",
+                overrides.receives.into(),
+                RECEIVE_BYTES,
             ),
         ];
         let heap_bytes = heap.iter().fold(0_u64, |sum, region| sum.saturating_add(region.total_bytes));
@@ -192,7 +200,44 @@ pub struct StateClass {
     pub bytes_each: u32,
 }
 
+/// Numbers by which a slab's header tells its plan.
+pub(crate) const PLAN_NUMBERS_COUNT: usize = 13;
+
 impl Plan {
+    /// For the slab's header. A change here is a new version of the slab.
+    pub(crate) fn numbers(&self) -> [u32; PLAN_NUMBERS_COUNT] {
+        let [a, b, c] = self.state;
+        [
+            self.series_count,
+            self.label_cells_count,
+            self.timelines_count,
+            self.layouts_count,
+            self.layout_nodes_count,
+            self.raw_pages_count,
+            a.count,
+            a.bytes_each,
+            b.count,
+            b.bytes_each,
+            c.count,
+            c.bytes_each,
+            self.ring_bytes,
+        ]
+    }
+
+    pub(crate) fn from_numbers(numbers: [u32; PLAN_NUMBERS_COUNT]) -> Self {
+        let state = |count: usize| StateClass { count: numbers[count], bytes_each: numbers[count + 1] };
+        Self {
+            series_count: numbers[0],
+            label_cells_count: numbers[1],
+            timelines_count: numbers[2],
+            layouts_count: numbers[3],
+            layout_nodes_count: numbers[4],
+            raw_pages_count: numbers[5],
+            state: [state(6), state(8), state(10)],
+            ring_bytes: numbers[12],
+        }
+    }
+
     /// A plan for a slab of this size, with as many series as leave a good part of it to the ring.
     ///
     /// # Errors

@@ -120,12 +120,14 @@ pub static FLAGS: &[Flag] = &[
     switch!("web.enable-admin-api", Effect::Refused("the admin API is not supported yet; remove the flag"), ""),
     switch!(
         "web.enable-remote-write-receiver",
-        Effect::Refused(
-            "receiving remote write is not supported yet; let this process scrape the source, or remove the flag"
-        ),
-        ""
+        Effect::Honoured,
+        "take samples that others push by remote write 1.0: POST /api/v1/write"
     ),
-    ignored("web.remote-write-receiver.accepted-protobuf-messages", "", "remote write is not received yet"),
+    ignored(
+        "web.remote-write-receiver.accepted-protobuf-messages",
+        "",
+        "remote write 1.0 is received, and nothing else",
+    ),
     ignored("web.console.templates", "", NO_CONSOLES),
     ignored("web.console.libraries", "", NO_CONSOLES),
     value("web.page-title", "Holdfast", "title of the page"),

@@ -31,6 +31,7 @@ impl Flash {
         segments::refuse_newer(&directory)?;
         let log = TailLog::open(directory.path(), settings.log_bytes)?;
         directory.sync()?;
+        segments::bound_aside(&directory, quota_bytes);
         let database_bytes = segments::database_quota_bytes(&directory, quota_bytes)
             .map_err(|source| DiskError::Directory { path: settings.path.clone(), source })?;
         if database_bytes < segments::DATABASE_BYTES_MIN {
@@ -39,6 +40,15 @@ impl Flash {
         }
         let segments = Segments::open(&directory, database_bytes, settings.heap_bytes_max)?;
         Ok(Self { directory, log, segments, quota_bytes, failure_count: 0, stall_ms_max: 0 })
+    }
+
+    /// A database that SQLite has found damaged makes room for a new one.
+    fn mend(&mut self) {
+        if self.segments.is_damaged()
+            && let Err(error) = self.segments.begin_anew(&self.directory, self.quota_bytes)
+        {
+            log::error!("the damaged database cannot be set aside now and is tried again: {error}");
+        }
     }
 
     fn measured(&mut self, work: impl FnOnce(&mut Self) -> Result<(), String>) -> Result<(), String> {
@@ -76,7 +86,9 @@ impl Disk for Flash {
     }
 
     fn commit(&mut self) -> Result<(), String> {
-        self.measured(|disk| disk.segments.commit())
+        let result = self.measured(|disk| disk.segments.commit());
+        self.mend();
+        result
     }
 
     fn state(&mut self, key: &str) -> Result<Option<Vec<u8>>, DiskError> {
@@ -88,6 +100,7 @@ impl Disk for Flash {
     }
 
     fn usage(&mut self) -> DiskUsage {
+        self.mend();
         let dropped = self.segments.dropped();
         let disk_bytes = self.directory.size_bytes().unwrap_or_else(|error| {
             log::warn!(

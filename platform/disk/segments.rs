@@ -12,7 +12,7 @@ mod schema;
 
 use super::{
     DiskError, DiskLoss,
-    directory::{self, DATABASE, Directory},
+    directory::{self, DATABASE, Directory, TAIL_LOGS},
 };
 use holdfast_core::{
     daemon::output::Put,
@@ -22,8 +22,10 @@ use holdfast_core::{
 };
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
 use std::{
+    cell::Cell,
     collections::HashSet,
-    fs, io,
+    fs::{self, File},
+    io::{self, Read},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -36,6 +38,8 @@ pub const DATABASE_BYTES_MIN: u64 = 1 << 20;
 /// the next ones.
 pub const EXPIRED_PER_CALL_MAX: u32 = 256;
 
+/// A damaged database, for whoever can still read it.
+const DATABASE_ASIDE: &str = "holdfast.db.damaged";
 const PAGE_BYTES: u64 = 4096;
 /// Pages that a transaction may need besides its blobs: index leaves, pointer maps, the freelist.
 const SPARE_PAGES: u64 = 64;
@@ -60,6 +64,9 @@ pub struct Segments {
     expired: Dropped,
     /// Told to nobody yet. One for each reason at most.
     losses: Vec<DiskLoss>,
+    /// SQLite has met damage: nothing more is put until a new database has its place.
+    is_damaged: Cell<bool>,
+    heap_bytes_max: u64,
 }
 
 /// The largest ever stored, so that an index scan knows how far back it must begin.
@@ -96,7 +103,8 @@ impl Segments {
     pub fn open(directory: &Directory, quota_bytes: u64, heap_bytes_max: u64) -> Result<Self, DiskError> {
         let path = directory.file(DATABASE);
         let mut losses = Vec::new();
-        let (connection, store_uuid) = match schema::open(&path, heap_bytes_max) {
+        let log_owner = log_owner(directory);
+        let (connection, store_uuid) = match schema::open(&path, heap_bytes_max, log_owner) {
             Err(DiskError::Database { source, .. }) if is_damage(&source) => {
                 let aside = set_aside(directory, &path)?;
                 log::error!(
@@ -105,7 +113,8 @@ impl Segments {
                     aside.display()
                 );
                 losses.push(set_aside_loss(&aside));
-                schema::open(&path, heap_bytes_max)?
+                // What memory and logs have belongs to the same store.
+                schema::open(&path, heap_bytes_max, log_owner)?
             }
             result => result?,
         };
@@ -123,10 +132,26 @@ impl Segments {
             dropped: Dropped::default(),
             expired: Dropped::default(),
             losses,
+            is_damaged: Cell::new(false),
+            heap_bytes_max,
         };
-        segments.load_bounds().map_err(|source| segments.error(source))?;
-        segments.shrink_to_quota().map_err(|source| segments.error(source))?;
+        let looked_through =
+            segments.load_bounds().and_then(|()| segments.probe()).and_then(|()| segments.shrink_to_quota());
+        match looked_through {
+            Err(source) if is_damage(&source) => segments.begin_anew(directory, quota_bytes)?,
+            result => result.map_err(|source| segments.error(source))?,
+        }
         Ok(segments)
+    }
+
+    /// Reads what a start will ask for, so that damage there is met while nothing depends on it.
+    fn probe(&self) -> rusqlite::Result<()> {
+        for sql in ["SELECT key, value FROM state", read::TIMELINES, read::OLDEST] {
+            let mut statement = self.connection.prepare_cached(sql)?;
+            let mut rows = statement.query([])?;
+            while rows.next()?.is_some() {}
+        }
+        Ok(())
     }
 
     pub fn store_uuid(&self) -> [u8; 16] {
@@ -153,6 +178,10 @@ impl Segments {
     pub fn put(&mut self, put: Put<'_>) {
         if self.transaction.failure.is_some() {
             return;
+        }
+        if self.is_damaged.get() {
+            self.transaction.failure = Some(format!("{}: the database is damaged", self.path.display()));
+            return self.roll_back();
         }
         if let Put::Segment { bytes, .. } | Put::State { bytes, .. } | Put::Layout(LayoutPart { bytes, .. }) = &put {
             self.transaction.put_bytes += bytes.len() as u64;
@@ -435,7 +464,46 @@ impl Segments {
         }
     }
 
+    /// SQLite has met damage, at a read, a put or a commit.
+    pub fn is_damaged(&self) -> bool {
+        self.is_damaged.get()
+    }
+
+    /// Sets the damaged database aside and goes on with a new one of the same store. The open transaction fails. Where the
+    /// disk does not let us, nothing is put until it does.
+    pub fn begin_anew(&mut self, directory: &Directory, quota_bytes: u64) -> Result<(), DiskError> {
+        self.roll_back();
+        if self.transaction.put_bytes > 0 {
+            self.transaction.failure.get_or_insert_with(|| format!("{}: the database is damaged", self.path.display()));
+        }
+        // Closed before its file gets another name; should the new one fail, what is put goes nowhere and says so.
+        self.connection = Connection::open_in_memory().map_err(|source| self.error(source))?;
+        let aside = set_aside(directory, &self.path)?;
+        bound_aside(directory, quota_bytes);
+        let (connection, _) = schema::open(&self.path, self.heap_bytes_max, Some(self.store_uuid))?;
+        let failed = |source| DiskError::Directory { path: directory.path().to_path_buf(), source };
+        let bytes = database_quota_bytes(directory, quota_bytes).map_err(failed)?.max(DATABASE_BYTES_MIN);
+        self.pages_max = bytes / PAGE_BYTES;
+        self.connection = connection;
+        (self.bounds, self.bounds_written) = (Bounds::default(), Bounds::default());
+        self.oldest = None;
+        self.connection
+            .pragma_update(None, "max_page_count", self.pages_max as i64)
+            .map_err(|source| self.error(source))?;
+        self.is_damaged.set(false);
+        log::error!(
+            "{} is damaged; it was set aside as {}, and a new one begins with what memory has",
+            self.path.display(),
+            aside.display()
+        );
+        self.losses.push(set_aside_loss(&aside));
+        Ok(())
+    }
+
     fn fail(&mut self, error: &PutError) {
+        if let PutError::Database(error) = error {
+            self.is_damaged.set(self.is_damaged.get() || is_damage(error));
+        }
         self.transaction.full = error.is_full();
         self.transaction.failure = Some(format!("{}: {error}", self.path.display()));
         self.roll_back();
@@ -559,11 +627,39 @@ fn is_damage(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
 }
 
+/// The store whose rows the newer of the two logs has.
+fn log_owner(directory: &Directory) -> Option<[u8; 16]> {
+    let owner = |name: &&str| {
+        let mut beginning = [0; 128];
+        File::open(directory.file(name)).and_then(|mut file| file.read_exact(&mut beginning)).ok()?;
+        holdfast_core::spill::log_owner(&beginning)
+    };
+    TAIL_LOGS.iter().filter_map(owner).max().map(|(_, store_uuid)| store_uuid)
+}
+
+/// What is set aside may take half of the quota, lest new history find no room.
+pub fn bound_aside(directory: &Directory, quota_bytes: u64) {
+    let path = directory.file(DATABASE_ASIDE);
+    let Ok(metadata) = fs::metadata(&path) else { return };
+    let bytes = directory::allocated_bytes(&metadata);
+    if bytes > quota_bytes / 2 {
+        let removed = fs::remove_file(&path);
+        match removed {
+            Ok(()) => log::error!("{}: {bytes} bytes are more than half of the disk quota; removed", path.display()),
+            Err(error) => log::error!("{}: it takes {bytes} bytes and cannot be removed: {error}", path.display()),
+        }
+    }
+}
+
 /// Renames the database, with its journal, in place of one that was set aside earlier.
 fn set_aside(directory: &Directory, path: &Path) -> Result<PathBuf, DiskError> {
     let failed = |source: io::Error| DiskError::File { path: path.to_path_buf(), source };
-    let aside = directory.file("holdfast.db.damaged");
-    fs::rename(path, &aside).map_err(failed)?;
+    let aside = directory.file(DATABASE_ASIDE);
+    match fs::rename(path, &aside) {
+        // Done by an attempt that failed later.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        result => result.map_err(failed)?,
+    }
     match fs::rename(directory.file("holdfast.db-journal"), directory.file("holdfast.db.damaged-journal")) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}

@@ -14,15 +14,47 @@ pub const FETCHED_BYTES_MAX: usize = 64 * 1024;
 /// Something that happened on a socket: an [`Input`] that owns its bytes.
 #[derive(Debug)]
 pub enum Event {
-    FetchHead { fetch: FetchId, status: u16, content_type: String },
-    FetchBody { fetch: FetchId, bytes: Bytes },
-    FetchEnd { fetch: FetchId },
-    FetchFailed { fetch: FetchId, error: String },
-    Request { request: RequestId, method: Method, path: String, query: String, content_type: String, body: Vec<u8> },
-    RequestReady { request: RequestId },
-    RequestGone { request: RequestId },
-    PostAnswered { post: PostId, status: u16, retry_after_ms: Option<u64>, body: String },
-    PostFailed { post: PostId, error: String },
+    FetchHead {
+        fetch: FetchId,
+        status: u16,
+        content_type: String,
+    },
+    FetchBody {
+        fetch: FetchId,
+        bytes: Bytes,
+    },
+    FetchEnd {
+        fetch: FetchId,
+    },
+    FetchFailed {
+        fetch: FetchId,
+        error: String,
+    },
+    Request {
+        request: RequestId,
+        method: Method,
+        path: String,
+        query: String,
+        content_type: String,
+        content_encoding: String,
+        body: Vec<u8>,
+    },
+    RequestReady {
+        request: RequestId,
+    },
+    RequestGone {
+        request: RequestId,
+    },
+    PostAnswered {
+        post: PostId,
+        status: u16,
+        retry_after_ms: Option<u64>,
+        body: String,
+    },
+    PostFailed {
+        post: PostId,
+        error: String,
+    },
 }
 
 impl Event {
@@ -35,8 +67,8 @@ impl Event {
             Self::FetchBody { fetch, bytes } => Input::FetchBody { fetch: *fetch, bytes },
             Self::FetchEnd { fetch } => Input::FetchEnd { fetch: *fetch },
             Self::FetchFailed { fetch, error } => Input::FetchFailed { fetch: *fetch, error },
-            Self::Request { request, method, path, query, content_type, body } => {
-                Input::Request { request: *request, method: *method, path, query, content_type, body }
+            Self::Request { request, method, path, query, content_type, content_encoding, body } => {
+                Input::Request { request: *request, method: *method, path, query, content_type, content_encoding, body }
             }
             Self::RequestReady { request } => Input::RequestReady { request: *request },
             Self::RequestGone { request } => Input::RequestGone { request: *request },

@@ -307,13 +307,14 @@ impl Shared {
         let answer = Rc::new(Answer::new(id, self.events.clone(), &parts.headers));
         self.requests.borrow_mut().insert(id, Rc::clone(&answer));
         let open = Open { shared: Rc::clone(&self), id, _charge: charge, _busy: busy };
-        let content_type = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let text = |name| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
         self.events.push(Event::Request {
             request: id,
             method: method(&parts.method),
             path: parts.uri.path().to_owned(),
             query: parts.uri.query().unwrap_or_default().to_owned(),
-            content_type: content_type.unwrap_or_default().to_owned(),
+            content_type: text(header::CONTENT_TYPE),
+            content_encoding: text(header::CONTENT_ENCODING),
             body,
         });
         let (status, headers, whole) = answer.begun().await;

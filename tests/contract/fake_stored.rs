@@ -50,6 +50,9 @@ pub struct FakeDisk {
     position: Option<(u64, usize, usize)>,
     /// The next commits and syncs fail, and nothing of them is kept.
     pub failing: bool,
+    /// The next commit finds the database damaged: it fails, and an empty one takes its place.
+    #[allow(dead_code, reason = "only the simulator damages it")]
+    pub is_damaged: bool,
     losses: Vec<DiskLoss>,
 }
 
@@ -194,6 +197,12 @@ impl Disk for FakeDisk {
         if self.failing {
             self.open = self.committed.clone();
             return Err("the fake disk fails".to_owned());
+        }
+        if std::mem::take(&mut self.is_damaged) {
+            (self.open, self.committed) = (Tables::default(), Tables::default());
+            let (subject, reason) = ("holdfast.db.damaged".to_owned(), Reason::DatabaseSetAside);
+            self.losses.push(DiskLoss { reason, subject, span_ms: None, samples: 0 });
+            return Err("the database is damaged".to_owned());
         }
         if let Some((samples, span_ms)) = self.open.expired.take() {
             let (subject, reason) = ("holdfast.db".to_owned(), Reason::Retention);

@@ -69,6 +69,14 @@ fn what_was_lost_is_still_known_after_kills_and_power_cuts() {
     }
 }
 
+#[test]
+fn a_database_found_damaged_is_replaced_while_the_daemon_runs() {
+    let _others_may_run_too = HEAP.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+    for seed in 0..6 {
+        World::database_damaged(seed);
+    }
+}
+
 /// Nothing in the daemon or on its disk grows with its age, and what it tells stays right.
 #[test]
 fn a_day_ends_as_it_began() {

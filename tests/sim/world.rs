@@ -5,6 +5,7 @@ pub mod churn;
 mod configured;
 mod cuts;
 mod faults;
+mod pusher;
 
 use crate::{
     fake_stored::FakeDisk,
@@ -24,6 +25,7 @@ use holdfast_core::{
 use std::collections::{BTreeMap, BTreeSet};
 
 const CLOCK_START_MS: i64 = 1_790_000_000_000;
+const MONO_START_MS: u64 = 1_000;
 /// As Prometheus' `ScrapeTimestampTolerance`.
 const PLACE_TOLERANCE_MS: i64 = 2;
 /// How often the platform tells of memory and disk.
@@ -70,14 +72,23 @@ enum Event {
     LogSynced {
         token: u64,
         result: Result<(), String>,
-        durable_count: usize,
-        taken: u64,
+        durable: Stored,
     },
     Committed {
         token: u64,
         result: Result<(), String>,
     },
     RequestReady(RequestId),
+    /// It is time to push something.
+    Push,
+}
+
+/// How much there was of each thing when a flush began.
+#[derive(Clone, Copy)]
+struct Stored {
+    rows: usize,
+    pushed: usize,
+    taken: u64,
 }
 
 /// A scrape under way.
@@ -128,8 +139,9 @@ pub struct World {
     model: Model,
     /// Series that ended with their target, each with the number of the model's row.
     ended: Vec<(usize, &'static str)>,
-    /// Rows stored when the flush under way began.
-    flush_count: Option<(usize, u64)>,
+    pushers: pusher::Pushers,
+    /// What was stored when the flush under way began.
+    flush_began: Option<Stored>,
     uncertain: u64,
     /// Samples that power cuts may make come again, and how many the upstream had taken when the last synced flush began.
     repeats_max: u64,
@@ -215,6 +227,14 @@ impl World {
         let _ = world.daemon.take().map(Daemon::into_slab);
     }
 
+    /// The database is found damaged while the daemon runs, and everything that memory has goes into a new one.
+    pub fn database_damaged(seed: u64) {
+        let mut world = Self::new(seed, Scale { is_tight: false, ..Self::short(seed) });
+        world.start();
+        world.database_makes_room();
+        let _ = world.daemon.take().map(Daemon::into_slab);
+    }
+
     fn live(seed: u64, scale: Scale) -> End {
         let mut world = Self::new(seed, scale);
         world.start();
@@ -241,7 +261,7 @@ impl World {
             seed,
             scale,
             prng: Prng::new(seed),
-            now: Now { mono_ms: 1_000, wall_ms: CLOCK_START_MS },
+            now: Now { mono_ms: MONO_START_MS, wall_ms: CLOCK_START_MS },
             boot: 1,
             daemon: None,
             slab: Some(Box::leak(vec![0; slab_bytes].into_boxed_slice())),
@@ -269,7 +289,8 @@ impl World {
             down_until: BTreeMap::new(),
             model: Model::default(),
             ended: Vec::new(),
-            flush_count: None,
+            pushers: pusher::Pushers::new(seed),
+            flush_began: None,
             uncertain: 0,
             repeats_max: 0,
             taken_at_sync: 0,
@@ -382,10 +403,11 @@ impl World {
                 self.handle(Input::PostAnswered { post, status, retry_after_ms: None, body });
             }
             Event::PostFailed(post) => self.handle(Input::PostFailed { post, error: "connection reset" }),
-            Event::LogSynced { token, result, durable_count, taken } => {
+            Event::LogSynced { token, result, durable } => {
                 if result.is_ok() {
-                    self.taken_at_sync = taken;
-                    self.model.durable(durable_count);
+                    self.taken_at_sync = durable.taken;
+                    self.model.durable(durable.rows);
+                    self.pushers.durable(durable.pushed);
                 }
                 self.handle(Input::LogSynced { token, result: result.as_ref().copied().map_err(String::as_str) });
             }
@@ -393,7 +415,13 @@ impl World {
                 self.handle(Input::Committed { token, result: result.as_ref().copied().map_err(String::as_str) });
             }
             Event::RequestReady(request) => self.handle(Input::RequestReady { request }),
+            Event::Push => self.push(),
         }
+    }
+
+    fn stored(&self) -> Stored {
+        let pushed = self.pushers.acknowledged.len();
+        Stored { rows: self.model.rows.len(), pushed, taken: self.upstream.1.taken }
     }
 
     /// The daemon has written the scrape's row.
@@ -452,21 +480,22 @@ impl World {
                     known.body.extend_from_slice(bytes);
                     known.done = last;
                 }
+                self.push_answered();
                 if !last {
                     self.later(0, Event::RequestReady(request));
                 }
             }
             Output::Post { post, kind, body, .. } => self.post(post, kind, body),
             Output::LogAppend { generation, bytes } => {
-                self.flush_count.get_or_insert((self.model.rows.len(), self.upstream.1.taken));
+                let stored = self.stored();
+                self.flush_began.get_or_insert(stored);
                 self.trace = prng::mix(self.trace ^ prng::stable_hash(bytes));
                 self.tell(&format!("log {generation}: {} bytes", bytes.len()));
                 self.disk.log_append(generation, bytes);
                 self.cut_here("an append");
             }
             Output::LogSync { token } => {
-                let all = (self.model.rows.len(), self.upstream.1.taken);
-                let (durable_count, taken) = self.flush_count.take().unwrap_or(all);
+                let durable = self.flush_began.take().unwrap_or(self.stored());
                 let result = self.disk.log_sync();
                 self.cut_here("a sync");
                 if result.is_err() {
@@ -474,7 +503,7 @@ impl World {
                 }
                 self.tell(&format!("log sync {result:?}"));
                 let delay_ms = self.prng.below(60);
-                self.later(delay_ms, Event::LogSynced { token, result, durable_count, taken });
+                self.later(delay_ms, Event::LogSynced { token, result, durable });
             }
             Output::Put(put) => {
                 match &put {

@@ -34,6 +34,8 @@ pub enum Route<'p> {
     Healthy,
     Ready,
     Reload,
+    /// Remote write 1.0.
+    Write,
     /// The built-in page's files.
     Page(&'p str),
     /// An `OPTIONS` request to the API, which browsers ask before cross-origin calls.
@@ -52,6 +54,7 @@ type Methods = &'static [(&'static str, &'static str)];
 const GET: Methods = &[("Allow", "GET, HEAD, OPTIONS"), PLAIN];
 const GET_POST: Methods = &[("Allow", "GET, HEAD, POST, OPTIONS"), PLAIN];
 const POST_PUT: Methods = &[("Allow", "POST, PUT"), PLAIN];
+const POST: Methods = &[("Allow", "OPTIONS, POST"), PLAIN];
 const PLAIN: (&str, &str) = ("Content-Type", "text/plain; charset=utf-8");
 
 /// Path under the route prefix, allowed methods, route.
@@ -78,6 +81,7 @@ const TABLE: &[(&str, Methods, Route<'static>)] = &[
     ("/api/v1/status/holdfast", GET, Route::StatusHoldfast),
     ("/api/v1/status/losses", GET, Route::StatusLosses),
     ("/api/v1/notifications", GET, Route::Notifications),
+    ("/api/v1/write", POST, Route::Write),
     ("/version", GET, Route::Version),
     ("/federate", GET, Route::Federate),
     ("/metrics", GET, Route::Metrics),

@@ -50,6 +50,8 @@ pub enum Input<'a> {
         /// Without the question mark; empty when there is none.
         query: &'a str,
         content_type: &'a str,
+        content_encoding: &'a str,
+        /// As it came: nothing is decompressed.
         body: &'a [u8],
     },
     /// The client has taken what `RespondBody` gave so far; there is room for the next piece.

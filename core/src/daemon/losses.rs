@@ -17,7 +17,7 @@ use crate::{
     ledger::{Entry, LEDGER_KEYS, Ledger, Loss, Reason},
     prng,
     scrape::TargetCounters,
-    store::{Store, TimelineKey},
+    store::{Store, TimelineKey, stored::Stored},
     time::{Rfc3339, Rfc3339Ms},
 };
 use alloc::{
@@ -71,9 +71,16 @@ impl Daemon<'_> {
     }
 
     /// The platform dropped something, or found it damaged, and has said so in the log.
-    pub(super) fn platform_lost(&mut self, loss: &Loss<'_>) {
+    pub(super) fn platform_lost(&mut self, loss: &Loss<'_>, stored: &mut dyn Stored) {
         self.counters.damaged_units += u64::from(loss.reason == Reason::Damage);
         self.lose(loss);
+        if loss.reason == Reason::DatabaseSetAside {
+            // A new one is in its place. What RAM has of the old one's rows is stored once more, before anything else.
+            self.spill.database_replaced(&mut self.store);
+            self.held.refresh(stored);
+            self.oldest_ms = None;
+            self.flush.now(self.now);
+        }
     }
 
     /// What a timeline belongs to, in words.

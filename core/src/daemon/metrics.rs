@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     ledger::{Ledger, Reason},
+    receive::Cause,
     rules::Group,
     store::stored::Stored,
     time::Now,
@@ -157,6 +158,39 @@ const TABLE: &[Row] = &[
     ("holdfast_rule_rows_refused_total", Kind::Counter, "Rule results of which something found no room.", |d| {
         d.counters.rule_rows_refused as f64
     }),
+    ("holdfast_receive_requests_total", Kind::Counter, "Requests to write, refused ones included.", |d| {
+        d.receiver.request_count as f64
+    }),
+    (
+        "holdfast_receive_requests_refused_total",
+        Kind::Counter,
+        "Requests to write answered 4xx: that cannot be read, or of which samples were refused.",
+        |d| d.receiver.refused_count as f64,
+    ),
+    (
+        "holdfast_receive_requests_busy_total",
+        Kind::Counter,
+        "Requests to write told to come back, because others waited or memory was full of samples not yet on the disk.",
+        |d| d.receiver.busy_count as f64,
+    ),
+    ("holdfast_receive_samples_total", Kind::Counter, "Samples in requests to write.", |d| {
+        d.receiver.tally.samples as f64
+    }),
+    ("holdfast_receive_samples_stored_total", Kind::Counter, "Those of them that were stored.", |d| {
+        d.receiver.tally.stored as f64
+    }),
+    ("holdfast_receive_exemplars_ignored_total", Kind::Counter, "Exemplars in requests to write; none is kept.", |d| {
+        d.receiver.tally.exemplars as f64
+    }),
+    (
+        "holdfast_receive_metadata_ignored_total",
+        Kind::Counter,
+        "Entries of metadata in requests to write; none is kept.",
+        |d| d.receiver.tally.metadata as f64,
+    ),
+    ("holdfast_receive_pushers", Kind::Gauge, "Pairs of job and instance that pushed lately.", |d| {
+        d.receiver.pusher_count() as f64
+    }),
     ("holdfast_clock_jumps_total", Kind::Counter, "Jumps of the wall clock of a second or more.", |d| {
         d.counters.clock_jumps as f64
     }),
@@ -187,6 +221,11 @@ impl Daemon<'_> {
         out.family("holdfast_memory_region_size", Kind::Gauge, "Entries or bytes each region of the store has.");
         for region in usage.regions {
             out.labelled(&[("region", region.region.name())], region.total as f64);
+        }
+        let name = "holdfast_receive_samples_refused_total";
+        out.family(name, Kind::Counter, "Samples in requests to write that were refused.");
+        for (kind, count) in Cause::KINDS.iter().zip(self.receiver.tally.refused) {
+            out.labelled(&[("reason", kind)], count as f64);
         }
         let loss_families: [LossFamily; 2] = [
             ("holdfast_losses_total", "What was ever lost, by reason, since the store was made.", Ledger::count),

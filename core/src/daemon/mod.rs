@@ -14,6 +14,7 @@ mod flush;
 mod losses;
 mod metrics;
 mod reader;
+mod receive;
 mod requests;
 mod rows;
 mod rules_run;
@@ -57,6 +58,7 @@ use input::{FetchId, RequestId, Usage};
 use losses::KnownDamage;
 use metrics::Counters;
 use output::{FetchWhat, Level, OUTPUT_BYTES_MAX, PostKind};
+use receive::Receiver;
 use requests::Incoming;
 use rows::StoredRows;
 use series::{ReadCache, SeriesSource};
@@ -79,6 +81,7 @@ pub struct Daemon<'m> {
     held: StoredRows,
     alertmanagers: Vec<Alertmanager>,
     answers: Answers,
+    receiver: Receiver,
     /// What answers and rules keep of the segments that they read.
     cache: ReadCache,
     flush: Flush,
@@ -139,6 +142,7 @@ impl<'m> Daemon<'m> {
             held: StoredRows::default(),
             alertmanagers: Vec::new(),
             answers,
+            receiver: Receiver::new(),
             cache: ReadCache::new(stripes_bytes),
             flush,
             effects: VecDeque::new(),
@@ -168,6 +172,7 @@ impl<'m> Daemon<'m> {
         }
         daemon.held.refresh(stored);
         daemon.configure(now, settings, stored);
+        daemon.adopt_pushers(now);
         Ok(daemon)
     }
 
@@ -182,12 +187,14 @@ impl<'m> Daemon<'m> {
             Input::FetchBody { fetch, bytes } => self.fetch_event(now, fetch, FetchEvent::Body(bytes)),
             Input::FetchEnd { fetch } => self.fetch_event(now, fetch, FetchEvent::End),
             Input::FetchFailed { fetch, error } => self.fetch_event(now, fetch, FetchEvent::Failed(error)),
-            Input::Request { request, method, path, query, content_type, body } => {
-                self.handle_request(now, &Incoming { request, method, path, query, content_type, body }, stored);
+            Input::Request { request, method, path, query, content_type, content_encoding, body } => {
+                let incoming = Incoming { request, method, path, query, content_type, content_encoding, body };
+                self.handle_request(now, &incoming, stored);
             }
             Input::RequestReady { request } => self.answers.ready(request),
             Input::RequestGone { request } => {
                 self.answers.gone(request);
+                self.receiver.gone(request);
                 self.reloads_waiting.retain(|waiting| *waiting != request);
             }
             Input::PostAnswered { post, status, retry_after_ms, body } => {
@@ -209,7 +216,7 @@ impl<'m> Daemon<'m> {
             Input::Settings(settings) => self.reload(now, *settings, stored),
             Input::SettingsRefused { errors } => self.reload_refused(errors),
             Input::Usage(usage) => self.used(usage, stored),
-            Input::Lost(loss) => self.platform_lost(&loss),
+            Input::Lost(loss) => self.platform_lost(&loss, stored),
             Input::Stop => {
                 self.stopping = true;
                 self.save_rules(now);
@@ -257,6 +264,11 @@ impl<'m> Daemon<'m> {
             self.rules_wait = true;
             return Output::Again;
         }
+        let receive_rests = core::mem::take(&mut self.receiver.rests);
+        if !receive_rests && self.receive_step(now) {
+            self.receiver.rests = true;
+            return Output::Again;
+        }
         let mut reader = SeriesSource::new(&self.store, stored, &mut self.cache);
         let source: &mut dyn Source = &mut reader;
         let step = self.answers.step(now, source, buf);
@@ -268,7 +280,7 @@ impl<'m> Daemon<'m> {
                 return Output::RespondBody { request, bytes, last, broken };
             }
             Step::Worked => return Output::Again,
-            Step::Idle if rules_wait => return Output::Again,
+            Step::Idle if rules_wait || receive_rests => return Output::Again,
             Step::Idle => {}
         }
         Output::SleepUntil { mono_ms: self.next_due_mono_ms(now) }
@@ -291,6 +303,7 @@ impl<'m> Daemon<'m> {
             self.rules.next_due_mono_ms(),
             self.alertmanagers_due_mono_ms(),
             self.upstreams_due_mono_ms(now),
+            self.receive_due_mono_ms(),
         ]
         .into_iter()
         .flatten()

@@ -24,6 +24,7 @@ pub(super) struct Incoming<'a> {
     pub path: &'a str,
     pub query: &'a str,
     pub content_type: &'a str,
+    pub content_encoding: &'a str,
     pub body: &'a [u8],
 }
 
@@ -48,6 +49,9 @@ impl Daemon<'_> {
         if found == Route::Reload && self.options.enable_lifecycle {
             self.reloads_waiting.push(request);
             return self.effects.push_back(Effect::Reload);
+        }
+        if found == Route::Write && !self.answers.is_full() {
+            return self.receive(now, incoming);
         }
         if self.answers.is_full() {
             let error = ApiError::new(ErrorType::Unavailable, "too many requests are being answered; try again");
@@ -149,7 +153,7 @@ impl Daemon<'_> {
                 Answer::text(request, 403, "Lifecycle API is not enabled; start with --web.enable-lifecycle\n")
             }
             Route::Options => Answer::whole(request, 204, PREFLIGHT, Vec::new()),
-            Route::Page(_) => unreachable!("pages are answered by the platform"),
+            Route::Page(_) | Route::Write => unreachable!("pages are answered by the platform, writes by the receiver"),
         })
     }
 

@@ -93,6 +93,7 @@ pub struct Options {
     /// Path of `external_url`, with which every route is prefixed; empty or `/something`.
     pub route_prefix: String,
     pub enable_lifecycle: bool,
+    pub enable_remote_write_receiver: bool,
     pub flush_interval_ms: u64,
     pub retention_ms: Option<u64>,
     pub retention_bytes: Option<u64>,

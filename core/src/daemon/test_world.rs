@@ -65,6 +65,7 @@ pub fn options() -> Options {
         external_url: "http://box:9090".into(),
         route_prefix: String::new(),
         enable_lifecycle: false,
+        enable_remote_write_receiver: true,
         flush_interval_ms: 30_000,
         retention_ms: Some(15 * 86_400_000),
         retention_bytes: Some(512 << 20),
@@ -167,7 +168,23 @@ impl World {
         self.next_request += 1;
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let body = body.as_bytes();
-        self.handle(Input::Request { request, method, path, query, content_type, body });
+        self.handle(Input::Request { request, method, path, query, content_type, content_encoding: "", body });
+        request
+    }
+
+    /// Pushes a body as a remote writer does.
+    pub fn push(&mut self, body: &[u8]) -> RequestId {
+        let request = RequestId(self.next_request);
+        self.next_request += 1;
+        self.handle(Input::Request {
+            request,
+            method: Method::Post,
+            path: "/api/v1/write",
+            query: "",
+            content_type: "application/x-protobuf",
+            content_encoding: "snappy",
+            body,
+        });
         request
     }
 

@@ -255,6 +255,11 @@ impl Forwarder {
         self.again(now, flight.key, None);
     }
 
+    /// Rows of a timeline before this one have been looked at: what is put into them now would not be sent.
+    pub fn rows_taken(&self, key: TimelineKey) -> u64 {
+        self.timelines.get(&key.0).map_or(0, |timeline| timeline.cursor.row_next)
+    }
+
     pub fn is_in_flight(&self) -> bool {
         self.in_flight.is_some()
     }
@@ -737,17 +742,11 @@ fn once_per_timestamp<'s>(samples: &'s [RowSample], distinct: &'s mut Vec<RowSam
     distinct
 }
 
-/// The first of `rows` whose instant lies after `t_ms`, or their end. Instants ascend unless the clock went back.
+/// The first of `rows` whose instant lies after `t_ms`, or their end. They are looked at one by one: instants go back where
+/// the clock did and where late samples were pushed.
 fn row_after(t_ms: i64, key: u64, rows: &Range<u64>, source: &mut dyn RowSource) -> u64 {
-    let (mut low, mut high) = (rows.start, rows.end);
-    while low < high {
-        let middle = low + (high - low) / 2;
-        match source.run(TimelineKey(key), middle) {
-            Ok(Some(run)) if run.first_ms <= t_ms => low = middle + 1,
-            _ => high = middle,
-        }
-    }
-    low
+    let mut is_old = |row: &u64| matches!(source.run(TimelineKey(key), *row), Ok(Some(run)) if run.first_ms <= t_ms);
+    rows.start + rows.clone().take_while(|row| is_old(row)).count() as u64
 }
 
 /// What is known of samples that are given up.

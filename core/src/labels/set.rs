@@ -145,6 +145,16 @@ impl<'b> LabelsWriter<'b> {
         Self { buf, used: 0 }
     }
 
+    /// Goes on with what another writer left in the first `used` bytes.
+    pub fn go_on(buf: &'b mut [u8], used: usize) -> Self {
+        Self { buf, used }
+    }
+
+    /// Bytes written so far.
+    pub fn bytes(&self) -> usize {
+        self.used
+    }
+
     /// Adds a pair, keeping the order. An empty value adds nothing.
     pub fn push(&mut self, name: &str, value: &str) -> Result<(), LabelsError> {
         if name.is_empty() {

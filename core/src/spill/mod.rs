@@ -21,9 +21,11 @@ pub use crc::crc32;
 pub use format::{ClockEpoch, FormatError, SEGMENT_BYTES_MAX, TIER_RAW};
 pub use frame::{FRAME_BYTES_MAX, FRAME_HEAD_BYTES, Frame, FrameKind, GenerationStart};
 pub use layout::{LayoutCursor, LayoutHead, LayoutWriter, layout_pairs_read, layout_part_read, pair_hash};
+pub(crate) use recover::seal_all;
 pub use recover::{Flash, RecoverError, Recovered, recover, replay_order};
 pub use recovery::{
-    Recovery, RecoveryReport, Replay, ReplayReport, TimelineOpenError, mark_stored, rows_stored, timeline_open,
+    Recovery, RecoveryReport, Replay, ReplayReport, TimelineOpenError, log_owner, mark_stored, rows_stored,
+    timeline_open,
 };
 pub use segment::{
     ColumnUnit, ColumnVisit, Columns, Encoded, SegmentForm, SegmentHead, SegmentReader, SegmentSpec, SliceBytes,
@@ -31,7 +33,7 @@ pub use segment::{
 };
 pub use state::{SPILL_STATE_KEY, SpillOptions, SpillState};
 pub use stripes::{KeptColumn, StripeCache};
-pub use writer::{SealReason, Spill};
+pub use writer::{SealReason, Spill, ring_is_short};
 
 #[cfg(test)]
 mod golden_tests;

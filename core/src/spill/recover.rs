@@ -93,7 +93,7 @@ pub fn recover(
         each_piece(flash, file, &mut recovery, &mut |flash, frame| {
             replay.apply(frame, store, flash.stored())?;
             if ring_is_short(store) {
-                match make_room(flash, store, &mut spill, now, &mut out) {
+                match seal_all(flash, store, &mut spill, now, SealReason::Stop, &mut out) {
                     true => recovered.seals += 1,
                     false => recovered.seals_failed += 1,
                 }
@@ -144,10 +144,17 @@ fn each_piece(
     }
 }
 
-/// Puts everything replayed so far into segments, in one transaction.
-fn make_room(flash: &mut dyn Flash, store: &mut Store<'_>, spill: &mut Spill, now: Now, out: &mut [u8]) -> bool {
+/// Puts everything that is not stored into segments, in one transaction; false: the disk did not take it.
+pub(crate) fn seal_all(
+    flash: &mut dyn Flash,
+    store: &mut Store<'_>,
+    spill: &mut Spill,
+    now: Now,
+    reason: SealReason,
+    out: &mut [u8],
+) -> bool {
     let mut ok = true;
-    while let Some(put) = spill.seal_next(store, now, SealReason::Stop, out) {
+    while let Some(put) = spill.seal_next(store, now, reason, out) {
         ok = ok && flash.put(put).is_ok();
     }
     spill.commit(store, 0);

@@ -158,6 +158,17 @@ impl<'b> Recovery<'b> {
     }
 }
 
+/// The generation and the store that a log's file belongs to, by its beginning; 128 bytes are enough. `None`: no log, or
+/// its first frame is damaged.
+pub fn log_owner(beginning: &[u8]) -> Option<(u64, [u8; 16])> {
+    let (head, rest) = beginning.split_first_chunk::<FRAME_HEAD_BYTES>()?;
+    let head = FrameHead::read(head).ok()?;
+    match head.payload(rest.get(..head.payload_bytes as usize)?).ok()? {
+        Frame::GenerationStart(start) => Some((head.generation, start.store_uuid)),
+        _ => None,
+    }
+}
+
 /// The row behind a timeline's last stored one; 0 when nothing of it is stored.
 pub fn rows_stored(stored: &mut dyn Stored, key: TimelineKey) -> Result<u64, StoredError> {
     let mut found = 0;
@@ -216,6 +227,8 @@ pub struct ReplayReport {
     pub rows: u64,
     pub samples: u64,
     pub states: u64,
+    /// Small states that the store had no slot for.
+    pub states_refused: u64,
     /// Rows that were stored, or replayed, already.
     pub rows_known: u64,
     /// Rows whose layout, or a part of the row, did not survive.
@@ -322,6 +335,7 @@ impl Replay {
             Frame::State { key, bytes } => match store.state_put(key, bytes) {
                 Ok(()) => self.report.states += 1,
                 Err(refused) => {
+                    self.report.states_refused += 1;
                     self.report.refused_first.get_or_insert(refused);
                 }
             },

@@ -1,6 +1,9 @@
 //! What the spill is told at start, and the few numbers about itself that it keeps in the database.
 
-use super::format::{FormatError, u64_at};
+use super::{
+    crc::crc32,
+    format::{FormatError, put, u32_at, u64_at},
+};
 
 /// Under this name the database keeps [`SpillState`].
 pub const SPILL_STATE_KEY: &str = "spill";
@@ -31,8 +34,10 @@ pub struct SpillState {
 }
 
 impl SpillState {
-    pub(super) const BYTES: usize = 32;
-    const VERSION: u64 = 1;
+    pub(super) const BYTES: usize = 40;
+    const BYTES_V1: usize = 32;
+    const VERSION: u64 = 2;
+    const CRC: usize = 32;
 
     pub fn encode(&self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
@@ -40,15 +45,30 @@ impl SpillState {
         for (field, out) in fields.into_iter().zip(bytes.chunks_exact_mut(8)) {
             out.copy_from_slice(&field.to_le_bytes());
         }
+        let crc = crc32(&bytes[..Self::CRC]);
+        put(&mut bytes, Self::CRC, &crc.to_le_bytes());
         bytes
     }
 
+    /// # Errors
+    ///
+    /// Damage, or a newer version. Whatever has more than version 1 has the checksum where version 2 has it: it is looked at
+    /// first, so that damage is not taken for a newer version.
     pub fn decode(bytes: &[u8]) -> Result<Self, FormatError> {
         const WHAT: &str = "spill state";
-        if bytes.len() < Self::BYTES {
+        if bytes.len() < Self::BYTES_V1 {
             return Err(FormatError::Truncated { what: WHAT });
         }
         let version = u64_at(bytes, 0);
+        if bytes.len() == Self::BYTES_V1 {
+            if version != 1 {
+                return Err(FormatError::Damaged { what: WHAT, field: "version" });
+            }
+        } else if bytes.len() < Self::BYTES {
+            return Err(FormatError::Truncated { what: WHAT });
+        } else if u32_at(bytes, Self::CRC) != crc32(&bytes[..Self::CRC]) {
+            return Err(FormatError::Checksum { what: WHAT });
+        }
         if version > Self::VERSION {
             let version = u16::try_from(version).unwrap_or(u16::MAX);
             return Err(FormatError::FromNewerVersion { what: WHAT, version });
@@ -65,13 +85,40 @@ impl SpillState {
 mod tests {
     use super::*;
 
+    const STATE: SpillState = SpillState { log_generation: 3, segment_sequence_next: u64::MAX, layout_next: 9 };
+
     #[test]
     fn the_spills_own_state_comes_back_and_a_newer_one_is_refused() {
-        let state = SpillState { log_generation: 3, segment_sequence_next: u64::MAX, layout_next: 9 };
-        let mut bytes = state.encode();
-        assert_eq!(SpillState::decode(&bytes), Ok(state));
-        assert_eq!(SpillState::decode(&bytes[..31]), Err(FormatError::Truncated { what: "spill state" }));
+        let mut bytes = STATE.encode();
+        assert_eq!(SpillState::decode(&bytes), Ok(STATE));
+        bytes[0] = 3;
+        let crc = crc32(&bytes[..32]);
+        put(&mut bytes, 32, &crc.to_le_bytes());
+        assert_eq!(SpillState::decode(&bytes), Err(FormatError::FromNewerVersion { what: "spill state", version: 3 }));
+    }
+
+    #[test]
+    fn one_of_version_1_is_read() {
+        let mut bytes = STATE.encode();
+        bytes[0] = 1;
+        assert_eq!(SpillState::decode(&bytes[..32]), Ok(STATE));
         bytes[0] = 2;
-        assert_eq!(SpillState::decode(&bytes), Err(FormatError::FromNewerVersion { what: "spill state", version: 2 }));
+        assert!(matches!(SpillState::decode(&bytes[..32]), Err(FormatError::Damaged { .. })), "a flipped bit");
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_is_damage() {
+        let bytes = STATE.encode();
+        for at in 0..36 {
+            for bit in 0..8 {
+                let mut damaged = bytes;
+                damaged[at] ^= 1 << bit;
+                assert_eq!(SpillState::decode(&damaged), Err(FormatError::Checksum { what: "spill state" }));
+            }
+        }
+        for length in 0..bytes.len() {
+            let found = SpillState::decode(&bytes[..length]);
+            assert!(matches!(found, Err(FormatError::Truncated { .. } | FormatError::Damaged { .. })), "{length}");
+        }
     }
 }

@@ -142,6 +142,10 @@ pub struct Spill {
     states: Vec<StateMark>,
     frames: FrameRun,
     seal: SealRun,
+    /// What was stored is gone, and has to be stored again once no run is under way.
+    replaced: bool,
+    /// The next seal run has to be a checkpoint, however short the log is.
+    checkpoint_wanted: bool,
     /// Timelines below these have nothing more for the run under way: so a run looks at each of them once.
     frame_cursor: u32,
     seal_cursor: u32,
@@ -165,6 +169,8 @@ impl Spill {
             states: Vec::new(),
             frames: FrameRun::Idle,
             seal: SealRun::Idle,
+            replaced: false,
+            checkpoint_wanted: false,
             frame_cursor: 0,
             seal_cursor: 0,
         }
@@ -191,7 +197,19 @@ impl Spill {
     }
 
     pub fn checkpoint_due(&self) -> bool {
-        self.log.as_ref().is_none_or(|log| log.bytes > self.options.log_bytes_max)
+        self.checkpoint_wanted || self.log.as_ref().is_none_or(|log| log.bytes > self.options.log_bytes_max)
+    }
+
+    /// Rows of a timeline before this one may have been read off, by what is done or under way: what is put into them now
+    /// would not reach the medium.
+    pub fn rows_taken(&self, store: &Store<'_>, timeline: TimelineId) -> u64 {
+        let key = store.timeline_key(timeline);
+        let under_way = self.marks.iter().find(|mark| mark.key == key).map_or(0, |mark| {
+            let logged = mark.logged + u64::from(mark.log_column > 0);
+            let sealed = if mark.seal_column > 0 { mark.sealed + mark.seal_rows } else { mark.sealed };
+            logged.max(sealed)
+        });
+        under_way.max(store.rows_logged(timeline)).max(store.rows_spilled(timeline))
     }
 
     /// Whether a seal run for [`SealReason::Due`] would have rows to take.
@@ -459,10 +477,37 @@ impl Spill {
         if ok {
             self.state = self.state_next;
             if reason == SealReason::Checkpoint {
+                self.checkpoint_wanted = false;
                 self.generation_begin(store);
             }
         }
+        if self.replaced {
+            self.store_again(store);
+        }
         self.prune(store);
+    }
+
+    /// The database is a new and empty one: the next run is a checkpoint of all that RAM has.
+    pub fn database_replaced(&mut self, store: &mut Store<'_>) {
+        self.replaced = true;
+        if matches!(self.seal, SealRun::Idle) {
+            self.store_again(store);
+        }
+    }
+
+    fn store_again(&mut self, store: &mut Store<'_>) {
+        (self.replaced, self.checkpoint_wanted) = (false, true);
+        let timelines: Vec<TimelineId> = store.timelines().collect();
+        for timeline in timelines {
+            let first = store.rows(timeline).start;
+            store.set_rows_spilled(timeline, first);
+        }
+        for layout in &mut self.layouts {
+            (layout.stored, layout.storing, layout.t_max_ms) = (0, 0, i64::MIN);
+        }
+        for state in &mut self.states {
+            (state.stored, state.storing) = (None, None);
+        }
     }
 
     /// Segments that end before this instant have been dropped, and with them the layouts that no segment names: those

@@ -15,13 +15,13 @@ use super::{
 };
 use crate::{
     limits::ATTACHES_COUNT_MAX,
-    memory::Plan,
+    memory::{PLAN_NUMBERS_COUNT, Plan},
     prng::{mix, stable_hash},
 };
 
 const MAGIC: u64 = u64::from_le_bytes(*b"Holdfast");
 /// Goes up with every change of what the slab's bytes mean. Another version is not read: it is spilled at stop.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 const VERSION_AT: usize = 8;
 const PLAN_CHECKSUM: usize = 12;
@@ -36,8 +36,10 @@ pub(super) const FRESH: usize = 80;
 /// Attaches since the last [`Store::set_healthy`].
 const ATTACHES: usize = 100;
 const COUNTERS: usize = 104;
+/// The plan's numbers, at the header's end.
+const PLAN: usize = sizes::HEADER_BYTES - 4 * PLAN_NUMBERS_COUNT;
 const _: () = assert!(FRESH + 4 * Pool::ALL.len() <= ATTACHES);
-const _: () = assert!(COUNTERS + 8 * Counter::COUNT <= sizes::HEADER_BYTES);
+const _: () = assert!(COUNTERS + 8 * Counter::COUNT <= PLAN);
 
 impl<'m> Store<'m> {
     /// Makes an empty store in the slab; what was in it is gone.
@@ -54,6 +56,9 @@ impl<'m> Store<'m> {
         store.slab.fill(0..sizes::HEADER_BYTES, 0);
         store.slab.put_u32(VERSION_AT, VERSION);
         store.slab.put_u32(PLAN_CHECKSUM, plan_checksum(plan));
+        for (index, number) in plan.numbers().into_iter().enumerate() {
+            store.slab.put_u32(PLAN + 4 * index, number);
+        }
         store.slab.put_bytes(STORE_UUID, &identity.store_uuid);
         store.slab.put_bytes(BOOT_ID, &identity.boot_id);
         store.slab.put_u64(LOG_GENERATION, identity.log_generation);
@@ -311,22 +316,42 @@ impl<'m> Store<'m> {
     }
 }
 
+/// What a slab says of itself: enough to attach to one that was made with other region sizes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlabHead {
+    pub plan: Plan,
+    pub log_generation: u64,
+}
+
+impl SlabHead {
+    /// # Errors
+    ///
+    /// Bytes that are no slab of this version, or that do not hold what their plan says.
+    pub fn read(slab: &[u8]) -> Result<Self, AttachError> {
+        let Some(head) = slab.first_chunk::<{ sizes::HEADER_BYTES }>() else { return Err(AttachError::NoStore) };
+        let number = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+        let wide = |at: usize| u64::from(number(at)) | u64::from(number(at + 4)) << 32;
+        if wide(0) != MAGIC {
+            return Err(AttachError::NoStore);
+        }
+        if number(VERSION_AT) != VERSION {
+            return Err(AttachError::OtherVersion { found: number(VERSION_AT), expected: VERSION });
+        }
+        let numbers = core::array::from_fn(|index| number(PLAN + 4 * index));
+        let plan = Plan::from_numbers(numbers);
+        // No record is shorter than a byte: only with that do the sums below stay small.
+        let is_plan = numbers.iter().all(|number| *number as usize <= slab.len());
+        if !is_plan || number(PLAN_CHECKSUM) != plan_checksum(&plan) {
+            return Err(AttachError::Damaged { what: "plan", index: 0 });
+        }
+        let needed_bytes = plan.slab_bytes();
+        if slab.len() < needed_bytes {
+            return Err(AttachError::SlabTooSmall { bytes: slab.len(), needed_bytes });
+        }
+        Ok(Self { plan, log_generation: wide(LOG_GENERATION) })
+    }
+}
+
 fn plan_checksum(plan: &Plan) -> u32 {
-    let [a, b, c] = plan.state;
-    let numbers = [
-        plan.series_count,
-        plan.label_cells_count,
-        plan.timelines_count,
-        plan.layouts_count,
-        plan.layout_nodes_count,
-        plan.raw_pages_count,
-        a.count,
-        a.bytes_each,
-        b.count,
-        b.bytes_each,
-        c.count,
-        c.bytes_each,
-        plan.ring_bytes,
-    ];
-    numbers.iter().fold(Checksum::new(), |sum, number| sum.add(&number.to_le_bytes())).finish()
+    plan.numbers().iter().fold(Checksum::new(), |sum, number| sum.add(&number.to_le_bytes())).finish()
 }

@@ -33,6 +33,8 @@ const NODE_PREVIOUS: usize = 12;
 const NODE_PAGES: usize = 16;
 /// Attach's mark.
 const NODE_MARK: usize = 32;
+/// Columns of a sparse timeline that had something since its last sweep, one bit each.
+const NODE_SEEN: usize = 36;
 const NODE_ENTRIES: usize = 40;
 const ENTRY_BYTES: usize = 8;
 const ENTRY_AGE: u32 = 1 << 31;
@@ -299,6 +301,20 @@ impl Store<'_> {
         self.slab.u32(self.map.node(column.node()) + NODE_PREVIOUS) & 1 << column.offset() != 0
     }
 
+    /// Whether the column of a sparse timeline had something since the last sweep.
+    pub(super) fn column_seen(&self, column: Column) -> bool {
+        self.slab.u32(self.map.node(column.node()) + NODE_SEEN) & 1 << column.offset() != 0
+    }
+
+    pub(super) fn column_set_seen(&mut self, column: Column, seen: bool) {
+        let at = self.map.node(column.node()) + NODE_SEEN;
+        let others = self.slab.u32(at) & !(1 << column.offset());
+        let word = others | u32::from(seen) << column.offset();
+        if word != self.slab.u32(at) {
+            self.slab.put_u32(at, word);
+        }
+    }
+
     pub(super) fn node_set_previous(&mut self, node: u32, mask: u32) {
         self.slab.put_u32(self.map.node(node) + NODE_PREVIOUS, mask);
     }
@@ -387,7 +403,7 @@ impl Store<'_> {
     pub(super) fn raw_set_presence(&mut self, raw: RawColumn, row: usize, presence: Presence) {
         let at = self.raw_presence_at(raw);
         let others = self.slab.u32(at) & !(3 << (2 * row));
-        self.slab.put_u32(at, others | (presence as u32) << (2 * row));
+        self.slab.publish_u32(at, others | (presence as u32) << (2 * row));
     }
 
     /// Makes a row absent in every column of the layout, whatever an earlier chunk or an aborted row left there.
@@ -436,6 +452,7 @@ impl Store<'_> {
         self.slab.put_u32(at + NODE_LAYOUT, layout);
         self.slab.put_u32(at + NODE_INDEX, index);
         self.slab.put_u32(at + NODE_PREVIOUS, 0);
+        self.slab.put_u32(at + NODE_SEEN, 0);
         self.slab.fill(at + NODE_PAGES..at + NODE_MARK, 0xff);
         self.slab.put_u32(at + NODE_NEXT, NONE);
         Ok(node)

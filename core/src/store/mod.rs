@@ -6,6 +6,7 @@
 
 mod attach;
 pub mod codec;
+mod late;
 mod layouts;
 mod pools;
 mod read;
@@ -27,6 +28,7 @@ mod select_tests;
 mod store_tests;
 
 pub use crate::memory::Plan;
+pub use attach::SlabHead;
 pub use codec::{ColumnKind, Presence};
 pub(crate) use slab::sizes;
 

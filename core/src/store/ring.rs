@@ -121,18 +121,28 @@ impl Store<'_> {
     /// dead, or any when room is short.
     fn layout_drop_dead(&mut self, timeline: u32, layout: u32, rows: usize) {
         let rows_mask = u32::MAX >> (32 - 2 * rows);
-        let is_dead =
-            |store: &Self, column| store.column_raw(column).is_none_or(|raw| store.raw_presence(raw) & rows_mask == 0);
+        // In a sparse timeline one chunk says little, unless there is no room.
+        let is_sparse = self.timeline_is_sparse(TimelineId(timeline));
+        if is_sparse {
+            self.columns_see(layout, rows_mask);
+        }
+        let swept = self.sweep_is_due(timeline);
+        let is_dead = |store: &Self, column| match is_sparse && !store.pressure {
+            true => swept && !store.column_seen(column),
+            false => store.is_absent(column, rows_mask),
+        };
         let (mut dead, columns) = (0_u32, self.layout_columns(layout));
         self.layout_each(layout, |store, column| dead += u32::from(is_dead(store, column)));
         let enough = if self.pressure { dead > 0 } else { dead > 0 && dead >= columns / 8 };
-        if !enough || !self.layout_may_be_renewed() {
-            return;
-        }
-        if let Some(copy) = self.layout_copy(layout, |store, column| !is_dead(store, column)) {
+        if enough
+            && self.layout_may_be_renewed()
+            && let Some(copy) = self.layout_copy(layout, |store, column| !is_dead(store, column))
+        {
             self.timeline_set_layout(timeline, copy);
             self.layout_free_pages(layout, Some(copy));
             self.layout_drop_unused(layout);
+        } else if swept {
+            self.columns_forget_seen(layout);
         }
     }
 

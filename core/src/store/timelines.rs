@@ -40,6 +40,8 @@ const CHUNK_NEWEST: usize = 72;
 const STAGED: usize = 80;
 const STAGED_NEW: usize = 84;
 const CHUNKS: usize = 88;
+/// Of a sparse timeline: chunks until columns that were absent from all of them go. 0: the timeline is not sparse.
+const TO_SWEEP: usize = 92;
 const LOST_SAMPLES: usize = 96;
 const LOST_T_MIN: usize = 104;
 const LOST_T_MAX: usize = 112;
@@ -164,15 +166,33 @@ impl Store<'_> {
         if !self.timeline_used(timeline) || !self.row_is_staged(timeline) {
             return Err(Refused::NoRowOpen);
         }
+        let row = self.rows_open(timeline);
+        let put = self.row_put_in(timeline, row, labels, bits, age_ms.unwrap_or(0));
+        if put == Ok(PutOutcome::New) {
+            let at = self.map.timeline(timeline) + STAGED_NEW;
+            self.slab.put_u32(at, self.slab.u32(at) + 1);
+        }
+        put
+    }
+
+    /// Puts a sample into a raw row, the staged or an earlier one.
+    pub(super) fn row_put_in(
+        &mut self,
+        timeline: u32,
+        row: usize,
+        labels: LabelsRef<'_>,
+        bits: u64,
+        age_ms: i64,
+    ) -> Result<PutOutcome, Refused> {
         if labels.is_empty() {
             return Err(Refused::NoLabels);
         }
         if labels.as_bytes().len() > LABELS_BYTES_MAX {
             return Err(Refused::LabelsTooLong);
         }
-        let mut put = self.row_put_checked(timeline, labels, bits, age_ms.unwrap_or(0));
+        let mut put = self.row_put_checked(timeline, row, labels, bits, age_ms);
         while matches!(put, Err(Refused::Full { .. })) && self.reclaim() {
-            put = self.row_put_checked(timeline, labels, bits, age_ms.unwrap_or(0));
+            put = self.row_put_checked(timeline, row, labels, bits, age_ms);
         }
         match put {
             Err(Refused::Full { .. }) => self.count(Counter::RefusedSeries, 1),
@@ -185,11 +205,11 @@ impl Store<'_> {
     fn row_put_checked(
         &mut self,
         timeline: u32,
+        row: usize,
         labels: LabelsRef<'_>,
         bits: u64,
         age_ms: i64,
     ) -> Result<PutOutcome, Refused> {
-        let row = self.rows_open(timeline);
         let layout = self.timeline_layout(timeline);
         let hash = labels.stable_hash();
         let series = match self.series_find_hashed(labels, hash) {
@@ -198,10 +218,13 @@ impl Store<'_> {
         };
         let (value, age) = self.series_columns_in(series, layout);
         let known = value.is_some();
-        if let Some(raw) = value.and_then(|column| self.column_raw(column))
-            && self.raw_state(raw, row) != Presence::Absent
-        {
-            return Ok(PutOutcome::Duplicate { same_value: self.raw_cell(raw, row) == bits });
+        if let Some(raw) = value.and_then(|column| self.column_raw(column)) {
+            // The cell of a stale marker that a commit has put means nothing.
+            match self.raw_state(raw, row) {
+                Presence::Absent => {}
+                Presence::Value => return Ok(PutOutcome::Duplicate { same_value: self.raw_cell(raw, row) == bits }),
+                Presence::Stale => return Ok(PutOutcome::Duplicate { same_value: bits == STALE_NAN_BITS }),
+            }
         }
         let columns = self.columns_for(layout, series, value, age, age_ms);
         let (value, age) = match columns {
@@ -218,14 +241,10 @@ impl Store<'_> {
             self.raw_set_presence(age, row, Presence::Value);
         }
         let state = if bits == STALE_NAN_BITS { Presence::Stale } else { Presence::Value };
+        // The cell first: of a committed row, the presence makes it count.
         self.raw_put(value, row, bits);
         self.raw_set_presence(value, row, state);
-        if known {
-            return Ok(PutOutcome::Known);
-        }
-        let at = self.map.timeline(timeline) + STAGED_NEW;
-        self.slab.put_u32(at, self.slab.u32(at) + 1);
-        Ok(PutOutcome::New)
+        Ok(if known { PutOutcome::Known } else { PutOutcome::New })
     }
 
     /// The raw columns that a sample goes to, made where they are missing; the age's only when there is an age.
@@ -424,6 +443,15 @@ impl Store<'_> {
     /// Instant of a raw row, counted from the first one.
     pub(super) fn raw_instant(&self, timeline: u32, row: usize) -> i64 {
         self.slab.i64(self.map.timeline(timeline) + INSTANTS + 8 * row)
+    }
+
+    /// Chunks until the next sweep of a sparse timeline; 0 when it is not sparse.
+    pub(super) fn chunks_to_sweep(&self, timeline: u32) -> u32 {
+        self.slab.u32(self.map.timeline(timeline) + TO_SWEEP)
+    }
+
+    pub(super) fn set_chunks_to_sweep(&mut self, timeline: u32, chunks: u32) {
+        self.slab.put_u32(self.map.timeline(timeline) + TO_SWEEP, chunks);
     }
 
     fn row_is_staged(&self, timeline: u32) -> bool {

@@ -33,8 +33,8 @@ const ROWS: &str = segments!(
     "WHERE timeline = ?1 AND row_from > ?3 AND row_from + row_count > ?2 \
      ORDER BY row_from, column_from, row_count, sequence"
 );
-const TIMELINES: &str = "SELECT timeline, max(row_from + row_count) FROM segments GROUP BY timeline";
-const OLDEST: &str = "SELECT min(t_min) FROM segments";
+pub(super) const TIMELINES: &str = "SELECT timeline, max(row_from + row_count) FROM segments GROUP BY timeline";
+pub(super) const OLDEST: &str = "SELECT min(t_min) FROM segments";
 
 impl Stored for Segments {
     fn layouts(
@@ -157,6 +157,7 @@ impl Segments {
     /// The words for the core; the details go to the log.
     fn unreadable(&self, error: &rusqlite::Error) -> StoredError {
         log::warn!("{}: stored samples cannot be read: {error}", self.path.display());
+        self.is_damaged.set(self.is_damaged.get() || super::is_damage(error));
         StoredError {
             reason: match error.sqlite_error_code() {
                 Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => "the database is damaged",

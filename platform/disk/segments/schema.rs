@@ -69,14 +69,19 @@ pub fn refuse_newer(path: &Path) -> Result<(), DiskError> {
     Ok(())
 }
 
-/// Opens the database, making its tables when it is empty. The connection, and the store's UUID.
-pub fn open(path: &Path, heap_bytes_max: u64) -> Result<(Connection, [u8; 16]), DiskError> {
+/// Opens the database, making its tables when it is empty: for `store_uuid`, or one made at random. The connection, and the
+/// store's UUID.
+pub fn open(
+    path: &Path,
+    heap_bytes_max: u64,
+    store_uuid: Option<[u8; 16]>,
+) -> Result<(Connection, [u8; 16]), DiskError> {
     let failed = |source| DiskError::Database { path: path.to_path_buf(), source };
     let connection = connect(path, heap_bytes_max).map_err(failed)?;
     let table_count: i64 =
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(failed)?;
     if table_count == 0 {
-        create(&connection).map_err(failed)?;
+        create(&connection, store_uuid).map_err(failed)?;
     } else if pragma_i64(&connection, "application_id").map_err(failed)? != APPLICATION_ID {
         return Err(DiskError::Foreign {
             path: path.to_path_buf(),
@@ -122,10 +127,14 @@ fn connect(path: &Path, heap_bytes_max: u64) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-fn create(connection: &Connection) -> rusqlite::Result<()> {
+fn create(connection: &Connection, store_uuid: Option<[u8; 16]>) -> rusqlite::Result<()> {
     connection.execute_batch(&format!(
-        "BEGIN IMMEDIATE; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT_VERSION}; {TABLES} COMMIT"
-    ))
+        "BEGIN IMMEDIATE; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT_VERSION}; {TABLES}"
+    ))?;
+    if let Some(uuid) = store_uuid {
+        connection.execute("UPDATE meta SET value = ?1 WHERE key = 'store_uuid'", [uuid])?;
+    }
+    connection.execute_batch("COMMIT")
 }
 
 fn pragma_i64(connection: &Connection, name: &str) -> rusqlite::Result<i64> {

@@ -221,3 +221,135 @@ fn a_quota_without_room_for_history_is_refused_with_the_figure_that_would_do() {
     assert_eq!(fs::read_dir(directory.path()).expect("there").count(), 0);
     drop(Flash::open(&DiskSettings { quota_bytes: smallest + 64 * 1024, ..small }).expect("enough"));
 }
+
+/// Overwrites the database's pages behind SQLite's back, the first one left out.
+fn damage(directory: &Path) {
+    use std::os::unix::fs::FileExt;
+    let file = fs::OpenOptions::new().write(true).open(directory.join(DATABASE)).expect("there");
+    let pages = file.metadata().expect("there").len() / PAGE_BYTES;
+    for page in 1..pages {
+        file.write_all_at(&[0xff; 64], page * PAGE_BYTES).expect("written");
+    }
+}
+
+fn flash(directory: &Path) -> Flash {
+    let settings = DiskSettings {
+        path: directory.to_path_buf(),
+        quota_bytes: 16 << 20,
+        log_bytes: 64 * 1024,
+        heap_bytes_max: 4 << 20,
+    };
+    Flash::open(&settings).expect("opened")
+}
+
+fn store(disk: &mut Flash, sequence: u64) -> Result<(), String> {
+    disk.put(Put::Segment { meta: meta(sequence), bytes: &[sequence as u8; SEGMENT_BYTES] });
+    disk.commit()
+}
+
+fn is_set_aside(disk: &mut Flash, directory: &Path) -> bool {
+    let loss = disk.take_loss();
+    let is_told = loss
+        .is_some_and(|loss| (loss.reason, loss.subject.as_str()) == (Reason::DatabaseSetAside, "holdfast.db.damaged"));
+    is_told && fs::metadata(directory.join("holdfast.db.damaged")).is_ok_and(|file| file.len() > 1 << 20)
+}
+
+/// `SQLITE_CORRUPT` failed every commit until somebody restarted the daemon.
+#[test]
+fn a_database_found_damaged_at_a_commit_makes_room_for_a_new_one() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut disk = flash(directory.path());
+    let store_uuid = disk.store_uuid();
+    (1..=60).for_each(|sequence| store(&mut disk, sequence).expect("committed"));
+    damage(directory.path());
+    // What frees pages walks over them.
+    disk.put(Put::DropBefore { t_ms: 30_000 });
+    let sequence = 61;
+    let error = store(&mut disk, sequence).expect_err("damage is met");
+    assert!(error.contains("malformed"), "{error}");
+    assert!(is_set_aside(&mut disk, directory.path()));
+    store(&mut disk, sequence).expect("the new one takes it");
+    drop(disk);
+    let mut disk = flash(directory.path());
+    assert_eq!((disk.store_uuid(), disk.take_loss()), (store_uuid, None));
+    assert_eq!(sequences_of(&mut disk), [sequence]);
+}
+
+#[test]
+fn a_database_found_damaged_at_a_read_makes_room_for_a_new_one() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut disk = flash(directory.path());
+    (1..=60).for_each(|sequence| store(&mut disk, sequence).expect("committed"));
+    damage(directory.path());
+    let mut buf = [0; 16];
+    let mut is_read = true;
+    let visited = disk.stored().rows(TimelineKey(1), 0, &mut |_, bytes| {
+        is_read &= bytes.read_at(SEGMENT_BYTES - 16, &mut buf).is_ok();
+        true
+    });
+    assert!(visited.is_err() || !is_read);
+    // A transaction that is open by then fails as a whole.
+    disk.put(Put::State { key: "a", bytes: b"1" });
+    disk.usage();
+    assert!(is_set_aside(&mut disk, directory.path()));
+    assert!(disk.commit().is_err());
+    store(&mut disk, 61).expect("committed");
+    assert_eq!((sequences_of(&mut disk), disk.state("a").expect("readable")), (vec![61], None));
+}
+
+#[test]
+fn a_database_damaged_beyond_its_header_is_set_aside_at_the_start_and_the_store_stays_the_same() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut disk = flash(directory.path());
+    let store_uuid = disk.store_uuid();
+    (1..=60).for_each(|sequence| store(&mut disk, sequence).expect("committed"));
+    // What the log says of its owner.
+    let epoch = holdfast_core::spill::ClockEpoch { boot_hash: 1, wall_offset_ms: 0, trusted: true };
+    let options = holdfast_core::spill::SpillOptions::new(store_uuid);
+    let plan = holdfast_core::store::Plan::for_slab(256 << 10).expect("a plan");
+    let mut slab = vec![0; plan.slab_bytes()];
+    let identity = holdfast_core::store::Identity { store_uuid, boot_id: [1; 16], log_generation: 0 };
+    let mut hot = holdfast_core::store::Store::create(&mut slab, &plan, identity).expect("a store");
+    let mut spill = holdfast_core::spill::Spill::new(options, epoch, Default::default(), 0);
+    let mut buf = vec![0; holdfast_core::daemon::output::OUTPUT_BYTES_MAX];
+    let now = holdfast_core::time::Now { mono_ms: 1, wall_ms: 1 };
+    while let Some(put) = spill.seal_next(&hot, now, holdfast_core::spill::SealReason::Checkpoint, &mut buf) {
+        disk.put(put);
+    }
+    spill.commit(&mut hot, 1);
+    spill.committed(&mut hot, 1, disk.commit().is_ok());
+    while let Some(bytes) = spill.frame_next(&hot, &mut buf) {
+        disk.log_append(1, &buf[..bytes]);
+    }
+    disk.log_sync().expect("synced");
+    drop(disk);
+    damage(directory.path());
+    let mut disk = flash(directory.path());
+    assert!(is_set_aside(&mut disk, directory.path()));
+    assert_eq!(disk.store_uuid(), store_uuid, "slab and log go on");
+    store(&mut disk, 1).expect("committed");
+}
+
+/// The next start then found too little of the quota left, and refused.
+#[test]
+fn what_is_set_aside_never_takes_more_than_half_of_the_quota() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    drop(flash(directory.path()));
+    let aside = directory.path().join("holdfast.db.damaged");
+    for (bytes, stays) in [(8 << 20, true), ((8 << 20) + 4096, false)] {
+        fs::write(&aside, vec![1; bytes]).expect("written");
+        let mut disk = flash(directory.path());
+        assert_eq!(aside.exists(), stays, "{bytes} of 16 MiB");
+        store(&mut disk, bytes as u64).expect("committed");
+    }
+}
+
+fn sequences_of(disk: &mut Flash) -> Vec<u64> {
+    let mut found = Vec::new();
+    let visited = disk.stored().rows(TimelineKey(1), 0, &mut |meta, _| {
+        found.push(meta.sequence);
+        true
+    });
+    visited.expect("readable");
+    found
+}

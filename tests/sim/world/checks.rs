@@ -36,6 +36,9 @@ impl World {
         let now_ms = self.now.wall_ms;
         let between_ms = now_ms - range_ms + 1..=now_ms;
         self.model.check(self.seed, &samples, between_ms.clone(), self.clock_jumped);
+        if !self.clock_jumped {
+            self.check_pushed();
+        }
         if self.clock_jumped || !self.faults.is_multiple_of(6) {
             return;
         }
@@ -145,6 +148,33 @@ impl World {
         }
     }
 
+    pub(super) fn database_makes_room(&mut self) {
+        let seed = self.seed;
+        self.run_until(self.now.mono_ms + 6 * 60_000);
+        self.disk.is_damaged = true;
+        // Whether it is met by a flush under way or by the next one.
+        self.run_until(self.now.mono_ms + 2 * FLUSH_INTERVAL_MS + self.prng.clone().below(FLUSH_INTERVAL_MS));
+        let events =
+            |world: &Self| world.daemon.as_ref().map(|daemon| daemon.ledger().events(Reason::DatabaseSetAside));
+        let check = |world: &mut Self| {
+            let found = world.samples("{__name__=~\"m.*\"}[20m]", 0);
+            world.model.check(seed, &by_name(&found), 0..=i64::MAX, false);
+        };
+        if self.disk.is_damaged {
+            // Nothing was sealed in the meantime: a checkpoint at the next start does.
+            self.kill();
+            self.run_until(self.now.mono_ms + 2 * FLUSH_INTERVAL_MS);
+        }
+        assert_eq!(events(self), Some(1), "seed {seed}");
+        check(self);
+        let [segments, layouts, states] = self.disk.counts();
+        assert!(segments > 0 && layouts > 0 && states > 0, "seed {seed}: {segments}, {layouts}, {states}");
+        self.cut_power();
+        assert_eq!(events(self), Some(1), "seed {seed}");
+        self.run_until(self.now.mono_ms + 60_000);
+        check(self);
+    }
+
     fn store_status(&mut self, field: &str) -> u64 {
         let answer = self.ask("status/holdfast", "");
         answer["data"]["store"][field].as_u64().unwrap_or_else(|| panic!("no {field} in {answer}"))
@@ -163,13 +193,15 @@ impl World {
                 self.tell(&format!("{key}: {samples:?}"));
             }
         }
-        let row_count = self.model.rows.len();
+        let (row_count, pushed_count) = (self.model.rows.len(), self.pushers.acknowledged.len());
         let between_ms = self.wall_ms_max - range_ms + 1..=i64::MAX;
         self.model.check(seed, &by_name(&found), between_ms, jumped);
 
         // What the store had just now, the upstream has as soon as its batch was due.
         self.run_until(self.now.mono_ms + 2 * BATCH_DEADLINE_MS);
         self.check_upstream(&found, row_count);
+        self.check_pushed();
+        self.check_pushed_upstream(pushed_count);
         let starts = self.starts_at.len() as u64;
         assert!((1..=1 + self.power_cuts).contains(&starts), "seed {seed}: startsAt {:?}", self.starts_at);
         if !jumped {
@@ -238,7 +270,7 @@ impl World {
     }
 
     /// Asks for an instant query over the API, `after_ms` behind now, and gives samples by [`network::key`].
-    fn samples(&mut self, query: &str, after_ms: i64) -> Samples {
+    pub(super) fn samples(&mut self, query: &str, after_ms: i64) -> Samples {
         let time = (self.now.wall_ms + after_ms) as f64 / 1000.0;
         found_samples(&self.ask("query", &format!("query={query}&time={time}")))
     }
@@ -262,6 +294,7 @@ impl World {
             path: &path,
             query: &query.replace('+', "%2B"),
             content_type: "",
+            content_encoding: "",
             body: b"",
         });
         let end_ms = self.now.mono_ms + 60_000;

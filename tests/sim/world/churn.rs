@@ -95,8 +95,8 @@ impl Churn {
         let now = Now { mono_ms: 1_000, wall_ms: CLOCK_START_MS };
         let settings = settings();
         let uuid = disk.store_uuid();
-        let given = start::SlabGiven { bytes: slab, is_predecessors: false };
-        let (store, spill, _) =
+        let given = start::SlabGiven { bytes: slab, is_predecessors: false, retired: None };
+        let start::Opened { store, spill, .. } =
             start::open_store(given, &plan, uuid, [1; 16], &mut ForStart(&mut disk), &settings, now).expect("a store");
         let held_before_bytes = held_bytes();
         let daemon = Daemon::new(configured::options(&scale, now), settings, store, spill, now, disk.stored());
@@ -192,7 +192,15 @@ impl Churn {
         self.request_next += 1;
         self.answer = Some((request, 0, Vec::new(), false));
         let content_type = "";
-        self.handle(Input::Request { request, method: Method::Get, path, query, content_type, body: b"" });
+        self.handle(Input::Request {
+            request,
+            method: Method::Get,
+            path,
+            query,
+            content_type,
+            content_encoding: "",
+            body: b"",
+        });
         let end_ms = self.now.mono_ms + MINUTE_MS;
         self.wake_ms = self.now.mono_ms;
         while self.now.mono_ms < end_ms && self.answer.as_ref().is_some_and(|answer| !answer.3) {

@@ -125,6 +125,7 @@ pub fn options(scale: &Scale, now: Now) -> Options {
         external_url: "http://box:9090".into(),
         route_prefix: String::new(),
         enable_lifecycle: false,
+        enable_remote_write_receiver: true,
         flush_interval_ms: FLUSH_INTERVAL_MS,
         retention_ms: scale.retention_ms,
         retention_bytes: None,

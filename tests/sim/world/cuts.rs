@@ -175,10 +175,11 @@ impl Cuts {
     fn recover(&mut self, world: &World, disk: &mut FakeDisk, what: &str) -> Found {
         self.recoveries += 1;
         let uuid = disk.store_uuid();
-        let slab = start::SlabGiven { bytes: &mut self.slab, is_predecessors: false };
+        let slab = start::SlabGiven { bytes: &mut self.slab, is_predecessors: false, retired: None };
         let boot_id = [self.recoveries as u8; 16];
         let opened = start::open_store(slab, &self.plan, uuid, boot_id, &mut ForStart(disk), &self.settings, world.now);
-        let (store, _, how) = opened.unwrap_or_else(|error| panic!("seed {}, cut after {what}: {error}", world.seed));
+        let start::Opened { store, start: how, .. } =
+            opened.unwrap_or_else(|error| panic!("seed {}, cut after {what}: {error}", world.seed));
         let start::Start::Recovered { recovered, .. } = &how else { panic!("there was no slab: {how:?}") };
         let replay = &recovered.replay;
         // Rows of which some frames were not synced are lost, and looked for by who calls this.

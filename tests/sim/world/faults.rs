@@ -148,7 +148,7 @@ impl World {
         let settings = configured::settings(&self.scale, &self.is_there);
         let uuid = self.disk.store_uuid();
         let opened = start::open_store(
-            start::SlabGiven { bytes: slab, is_predecessors: self.slab_is_predecessors },
+            start::SlabGiven { bytes: slab, is_predecessors: self.slab_is_predecessors, retired: None },
             &plan,
             uuid,
             boot_id,
@@ -156,7 +156,8 @@ impl World {
             &settings,
             self.now,
         );
-        let (store, spill, how) = opened.unwrap_or_else(|error| panic!("seed {}: {error}", self.seed));
+        let start::Opened { store, spill, start: how, .. } =
+            opened.unwrap_or_else(|error| panic!("seed {}: {error}", self.seed));
         self.note(&format!("{how:?}"));
         if let start::Start::Recovered { slab: Some(error), .. } = &how {
             // DESIGN §5: three processes went on with this slab and none lived up to its first commit. The fourth gives it up,
@@ -171,8 +172,9 @@ impl World {
         self.daemon = Some(daemon.unwrap_or_else(|errors| panic!("seed {}: {errors:?}", self.seed)));
         self.wake_ms = self.now.mono_ms;
         self.usage_due_ms = self.now.mono_ms;
-        self.flush_count = None;
+        self.flush_began = None;
         self.is_host_new = true;
+        self.push_later();
     }
 
     pub(super) fn end_process(&mut self) {
@@ -183,6 +185,7 @@ impl World {
         self.uncertain += 1;
         self.events.clear();
         self.requests.clear();
+        self.pushers.process_ended();
         self.asked.clear();
         self.heap_bytes = 0;
         self.disk.failing = false;
@@ -229,6 +232,7 @@ impl World {
         let has_failed = self.sync_failed_up_ms.is_some_and(|failed_ms| failed_ms + bound_ms >= self.up_ms);
         let durable_up_ms = (!has_failed).then_some(self.up_ms.saturating_sub(bound_ms));
         self.model.power_cut(self.seed, durable_up_ms);
+        self.pushers.power_cut();
         self.power_cuts += 1;
     }
 
