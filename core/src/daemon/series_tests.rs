@@ -40,7 +40,7 @@ fn read_selected(source: &mut SeriesSource<'_, '_>, selection: &Selection) -> BT
     for index in 0..selection.series.len() {
         let labels = labels_at(source, selection, index);
         let mut samples = vec![Sample { t_ms: i64::MAX, value: 0.0 }];
-        source.read(selection, index, selection.start_ms, selection.end_ms, &mut samples).unwrap();
+        source.read_all(selection, index, selection.start_ms, selection.end_ms, &mut samples).unwrap();
         assert_eq!(samples[0].t_ms, i64::MAX, "what was there stays");
         assert!(samples[1..].windows(2).all(|pair| pair[0].t_ms < pair[1].t_ms), "ascending, one per instant");
         for sample in &samples[1..] {
@@ -240,6 +240,37 @@ fn an_ended_series_is_found_without_reading_the_layouts_that_lack_it() {
         assert!((parts_read..=parts_read + 1).contains(&disk.database.parts_read), "{matchers:?}");
         assert!(disk.database.bytes_read < parts_bytes / 2, "{} of {parts_bytes}", disk.database.bytes_read);
     }
+}
+
+/// A series that ended is looked for in ever longer slices, each of which once was one bite, whatever it held.
+#[test]
+fn a_time_with_too_many_segments_for_a_bite_is_refused_and_read_in_smaller_ones() {
+    let (plan, mut disk) = (plan(), Disk::default());
+    let mut slab = Vec::new();
+    let mut store = create(&mut slab, &plan);
+    let (mut spill, _, _): (Spill, _, _) = disk.recover(&mut store);
+    let mut expected = Vec::new();
+    for row in 0..3 * SEGMENTS_PER_READ_MAX as i64 {
+        let t_ms = START_MS + 2 * READ_MS_MIN * row;
+        scrape(&mut store, 1, t_ms, &[(&labels("up", 1), (row as f64).to_bits(), None)]);
+        seal(&mut spill, &mut store, &mut disk, at(t_ms), SealReason::Checkpoint);
+        expected.push(Sample { t_ms, value: row as f64 });
+    }
+    assert_eq!(disk.database.segments.len(), expected.len());
+    let mut cache = ReadCache::new(64 * 1024);
+    let mut source = SeriesSource::new(&store, &mut disk.database, &mut cache);
+    let selection = select(&mut source, &[], START_MS, START_MS + 10_000_000);
+    let mut samples = Vec::new();
+    let until_ms = |count: usize| START_MS + 2 * READ_MS_MIN * count as i64 - 1;
+    let mut read = |end_ms| source.read(&selection, 0, START_MS, end_ms, &mut samples).unwrap();
+    assert_eq!(read(selection.end_ms), None);
+    assert_eq!(read(until_ms(SEGMENTS_PER_READ_MAX + 1)), None);
+    let cost = read(until_ms(SEGMENTS_PER_READ_MAX)).unwrap();
+    assert!(cost >= SEGMENTS_PER_READ_MAX * SEGMENT_COST, "{cost}");
+    assert_eq!(samples, expected[..SEGMENTS_PER_READ_MAX]);
+    samples.clear();
+    source.read_all(&selection, 0, i64::MIN, i64::MAX, &mut samples).unwrap();
+    assert_eq!(samples, expected);
 }
 
 #[test]
