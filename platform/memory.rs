@@ -2,7 +2,7 @@
 //!
 //! This is the one file with `unsafe`: mapping the slab, and standing in front of the system's allocator.
 
-use holdfast_core::{daemon::input::Usage, prng::stable_hash};
+use holdfast_core::{daemon::input::Usage, limits::PANIC_STRIKES_COUNT, prng::stable_hash, store::STRIKES_AT};
 use rustix::{
     fs::{FallocateFlags, OFlags, fallocate, statfs},
     mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap},
@@ -16,7 +16,7 @@ use std::{
         fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     },
     path::{Path, PathBuf},
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicPtr, AtomicU8, AtomicUsize, Ordering},
 };
 
 /// The bytes of the hot store, for as long as the process lives.
@@ -37,7 +37,30 @@ pub enum Place {
     Anonymous { notice: String },
 }
 
+/// Where the running process' slab counts its strikes.
+static STRIKES: AtomicPtr<u8> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Counts a panic against the slab, if there is one.
+fn strike() {
+    let strikes = STRIKES.load(Ordering::SeqCst);
+    if !strikes.is_null() {
+        // SAFETY: the address is in a slab, which is never unmapped. Nobody else writes that byte meanwhile: the process
+        // has one thread, which is here, and ends.
+        unsafe { AtomicU8::from_ptr(strikes) }.fetch_add(PANIC_STRIKES_COUNT, Ordering::SeqCst);
+    }
+}
+
 impl Slab {
+    /// From now on a panic counts against this slab, so that one that makes its readers panic is soon given up.
+    pub fn blame_for_panics(&mut self) {
+        STRIKES.store(&raw mut self.bytes[STRIKES_AT], Ordering::SeqCst);
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            strike();
+            hook(info);
+        }));
+    }
+
     pub fn attach_possible(&self) -> bool {
         matches!(self.place, Place::File { .. })
     }
@@ -410,6 +433,17 @@ mod tests {
         let second = Slab::open(Some(hot.path()), copy.path(), SLAB_BYTES, &mut nothing).expect("found");
         assert!(second.is_predecessors);
         assert_eq!((&second.bytes[..4], second.bytes[SLAB_BYTES - 1]), (&b"held"[..], 7));
+    }
+
+    #[test]
+    fn a_panic_counts_against_the_slab() {
+        let (hot, data) = (tmpfs_directory(), tempfile::tempdir().expect("made"));
+        let mut slab = Slab::open(Some(hot.path()), data.path(), SLAB_BYTES, &mut |_| {}).expect("made");
+        slab.blame_for_panics();
+        // Tests unwind, so that the hook is all there is.
+        assert!(std::panic::catch_unwind(|| panic!("meant to panic")).is_err());
+        assert!(slab.bytes[STRIKES_AT] >= PANIC_STRIKES_COUNT);
+        STRIKES.store(std::ptr::null_mut(), Ordering::SeqCst);
     }
 
     #[test]

@@ -161,9 +161,10 @@ fn daemon(flags: &Flags) -> Result<(), Refusal> {
     let mut retire = |old: &mut [u8]| {
         retired = Some(start::retire_slab(old, store_uuid, boot_id, &mut ForStart(&mut disk), now));
     };
-    let slab = Slab::open(flags.hot_path.as_deref(), &flags.storage_path, budget.plan().slab_bytes(), &mut retire)
+    let mut slab = Slab::open(flags.hot_path.as_deref(), &flags.storage_path, budget.plan().slab_bytes(), &mut retire)
         .map_err(Refusal::host)?;
 
+    slab.blame_for_panics();
     log::line(Level::Info, 0, &format!("starting {}", version()));
     for notice in flags.notices.iter().cloned().chain(loaded.notices.iter().map(ToString::to_string)) {
         warn(&notice);

@@ -28,6 +28,7 @@ mod state;
 #[path = "corpus/training.rs"]
 mod training;
 
+use holdfast_core::store::codec::aged;
 use page::Figures;
 use series::Target;
 use std::{
@@ -35,6 +36,7 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
 };
+use training::Worth;
 
 const PAGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/CODEC.md");
 const START: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/store/codec/aged/start.rs");
@@ -107,7 +109,15 @@ fn learn(paths: &[PathBuf]) -> Result<String, String> {
     let targets = read_all(paths)?;
     let start = training::start_of(&targets);
     for pace in training::PACES {
-        println!("{pace}: {}", training::worth(&targets, pace, &start));
+        let worth = training::worth(&targets, pace, &start);
+        let samples: usize = worth.iter().map(|worth| worth.samples).sum();
+        let figure = |bits: fn(&Worth) -> f64| worth.iter().map(bits).sum::<f64>() / 8.0 / samples as f64;
+        println!(
+            "{pace}: {:.4} B/sample undecided, {:.4} with this start, {:.4} with each target's taught by the others",
+            figure(|worth| worth.undecided),
+            figure(|worth| worth.with_start),
+            figure(|worth| worth.taught_by_others)
+        );
     }
     Ok(training::render(&start))
 }
@@ -121,9 +131,12 @@ fn measure(paths: &[PathBuf], corner: &Path) -> Result<String, String> {
     for target in &corner {
         replay::replay(core::slice::from_ref(target), 1)?;
     }
+    let start = &aged::START;
     Ok(page::render(&Figures {
-        at_5_s: replay::replay(&targets, 1)?,
-        at_15_s: replay::replay(&targets, 3)?,
+        at_5_s: replay::replay(&targets, training::AT_5_S.step)?,
+        at_15_s: replay::replay(&targets, training::AT_15_S.step)?,
+        worth_5_s: training::worth(&targets, training::AT_5_S, start),
+        worth_15_s: training::worth(&targets, training::AT_15_S, start),
         labels: state::label_bytes(&targets)?,
         state: state::state_bytes(&targets, SERIES_MAX, STATE_ROWS)?,
         speeds: speed::speeds(&targets)?,

@@ -39,6 +39,7 @@ pub enum Reason {
     UpstreamOvertaken = 15,
     UpstreamUnreadable = 16,
     AlertsDropped = 17,
+    PushRefused = 18,
 }
 
 /// What the ledger tells of a reason.
@@ -57,7 +58,7 @@ const fn row(reason: Reason, name: &'static str, unit: &'static str, page: u8, h
 }
 
 /// One row per reason. What drops as a matter of course has a page of its own, so that its writes stay small.
-const TABLE: [Row; 17] = [
+const TABLE: [Row; 18] = [
     row(
         Reason::Evicted,
         "evicted_unspilled",
@@ -66,6 +67,13 @@ const TABLE: [Row; 17] = [
         "left memory before they were in a segment: the disk was away for too long, or memory is too small",
     ),
     row(Reason::SeriesRefused, "series_refused", "samples", 0, "of new series for which a full region had no room"),
+    row(
+        Reason::PushRefused,
+        "push_refused",
+        "samples",
+        0,
+        "pushed, and refused by name in the answer to whoever sent them",
+    ),
     row(Reason::SampleLimit, "sample_limit", "samples", 0, "of scrapes that failed for the target's sample_limit"),
     row(Reason::Duplicate, "duplicate", "samples", 0, "the same series had a sample in the same scrape already"),
     row(Reason::OutOfBounds, "out_of_bounds", "samples", 0, "their own timestamps are too far from the scrape's"),

@@ -53,8 +53,12 @@ pub const RECEIVE_WAIT_MS: u64 = 10_000;
 
 /// Newest rows of a timeline kept as plain cells. The row after them has the chunk packed first.
 pub const CHUNK_ROWS_MAX: usize = 16;
-/// Attaches to one slab without a healthy minute between. After them the next process starts from flash.
-pub const ATTACHES_COUNT_MAX: u32 = 3;
+/// Strikes of a slab: an attach is one, a panic of the process that attached nine more, and none are left once a process
+/// has read all of the slab. With so many the next process starts from flash, for what ended the others may be in the
+/// slab. So a slab that makes its readers panic is given up after three of them, and one whose processes are killed from
+/// outside before their first flush, which is nothing against the slab, only after thirty in a row.
+pub const STRIKES_COUNT_MAX: u32 = 30;
+pub const PANIC_STRIKES_COUNT: u8 = 9;
 /// Length of a small state's name. A longer one is refused.
 pub const STATE_KEY_BYTES_MAX: usize = 40;
 /// One page of the ledger of losses, as small state: the smallest slot. Older entries are summed up to fit.

@@ -33,7 +33,7 @@ fn the_fixture_takes_what_the_page_says() {
     assert_eq!(on_page.len(), Class::ALL.len() + 2, "every class, what they share, and all: {on_page:?}");
     for ((name, expected), (measured_name, is)) in on_page.iter().zip(measured) {
         assert_eq!(name, measured_name);
-        for ((what, expected), is) in ["packed", "sealed", "log"].iter().zip(expected).zip(is) {
+        for ((what, expected), is) in ["packed", "sealed", "aged", "log"].iter().zip(expected).zip(is) {
             if let Err(words) = check(*expected, is) {
                 panic!("{name}, {what}: {expected} on the page, {is:.4} measured: {words}");
             }
@@ -64,15 +64,15 @@ fn check(expected: f64, is: f64) -> Result<(), String> {
 }
 
 /// The fixture's figures as the page has them.
-fn rows_of_page(page: &str) -> Vec<(String, [f64; 3])> {
+fn rows_of_page(page: &str) -> Vec<(String, [f64; 4])> {
     let section = page.split_once(fixture::HEADING).map_or("", |(_, section)| section);
     let mut rows = Vec::new();
     for line in section.lines() {
         let cells: Vec<&str> = line.split('|').map(str::trim).collect();
-        if let ["", name, packed, sealed, log, ""] = cells[..]
-            && let (Ok(packed), Ok(sealed), Ok(log)) = (packed.parse(), sealed.parse(), log.parse())
+        if let ["", name, packed, sealed, aged, log, ""] = cells[..]
+            && let [Ok(packed), Ok(sealed), Ok(aged), Ok(log)] = [packed, sealed, aged, log].map(str::parse)
         {
-            rows.push((name.to_owned(), [packed, sealed, log]));
+            rows.push((name.to_owned(), [packed, sealed, aged, log]));
         }
     }
     rows
@@ -84,7 +84,7 @@ fn every_byte_is_counted_once() {
     let target = Target::parse(&recording::table("made-up", fixture::TEXT).unwrap()).unwrap();
     let samples: usize = target.rows.iter().map(|row| row.samples.len()).sum();
     assert_eq!(figures.series as usize, target.series.len());
-    for kept in [figures.packed, figures.sealed, figures.log] {
+    for kept in [figures.packed, figures.sealed, figures.aged, figures.log] {
         assert_eq!(kept.all().samples, samples as u64, "48 rows are three chunks, one segment, eight frames");
     }
     // One segment: header (96), instants, and 16 bytes for each 32 columns (docs/SPILL_FORMAT.md).

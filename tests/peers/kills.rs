@@ -38,6 +38,8 @@ const LIFE_MS: std::ops::Range<u64> = 50..3_000;
 const TAKEN_AFTER_MS: i64 = 500;
 /// Looked at again each time, behind what is new.
 const LOOK_BACK_MS: i64 = 5_000;
+/// A failed scrape has its due time, and the page was asked for at most this much later.
+const FAILED_WITHIN_MS: i64 = 900;
 /// Between two questions.
 const ASK_INTERVAL: Duration = Duration::from_millis(70);
 /// Behind its place in the interval, a scrape still counts as on time.
@@ -256,6 +258,7 @@ struct Watch<'f> {
     wrong: Vec<String>,
     skipped: Vec<String>,
     samples_checked: u64,
+    timed_out: u64,
     /// When this life was first seen to be ready, and when the newest samples were last looked at.
     ready_at_ms: Option<i64>,
     looked_ms: i64,
@@ -280,6 +283,7 @@ impl<'f> Watch<'f> {
             wrong: Vec::new(),
             skipped: Vec::new(),
             samples_checked: 0,
+            timed_out: 0,
             ready_at_ms: None,
             looked_ms: now_ms,
         }
@@ -337,6 +341,7 @@ impl<'f> Watch<'f> {
         let taken_ms = taken.flat_map(|(exporter, pages)| pages.iter().map(move |page| asked_ms(exporter, page)));
         let from_ms = taken_ms.chain([self.looked_ms]).min().unwrap_or(now_ms) - LOOK_BACK_MS;
         let found = ask(port, &format!("fleet_total{{series=\"0\"}}[{}ms]", now_ms - from_ms), now_ms)?;
+        let failed = ask(port, &format!("up{{job=\"fleet\"}}[{}ms]", now_ms - from_ms), now_ms)?;
         for exporter in 0..EXPORTERS {
             let instance = self.instance(exporter);
             let samples = found.iter().find(|(labels, _)| labels["instance"] == instance);
@@ -348,7 +353,15 @@ impl<'f> Watch<'f> {
                 }
             }
             for page in std::mem::take(&mut self.taken[exporter]) {
-                if !found.values().any(|number| *number == page) {
+                let asked_ms = self.fleet.pages(exporter)[page - 1].asked_ms;
+                let has_failed = failed.iter().any(|(labels, samples)| {
+                    labels["instance"] == instance
+                        && samples.iter().any(|(t_ms, up)| up == "0" && (asked_ms - t_ms).abs() <= FAILED_WITHIN_MS)
+                });
+                if has_failed {
+                    // The machine was so busy that the scrape ran out of its second.
+                    self.timed_out += 1;
+                } else if !found.values().any(|number| *number == page) {
                     self.missing.push(format!("page {page} of {instance}, which was served and taken"));
                 }
             }
@@ -464,13 +477,14 @@ impl<'f> Watch<'f> {
         let middle = |count: usize| count / 2;
         let scrapes: usize = self.looked_at.iter().sum();
         format!(
-            "{} kills, {scrapes} pages served, {} samples read back, {} missing, {} wrong; {} of {} starts that were \
+            "{} kills, {scrapes} pages served, {} samples read back, {} missing, {} wrong; {} scrapes timed out; {} of {} starts that were \
              seen attached, in {:.1} ms (median) to {:.1} ms; ready after at most {} ms; first scrapes on time: {on_time} \
              of {} (late by {} ms in the median, {} ms at most), {} skipped",
             self.lives - 1,
             self.samples_checked,
             self.missing.len(),
             self.wrong.len(),
+            self.timed_out,
             self.lives_attached,
             self.ready_ms.len(),
             attach_ms.get(middle(attach_ms.len())).unwrap_or(&0.0),

@@ -13,5 +13,6 @@ mod forwarding;
 mod kills;
 mod processes;
 mod queries;
+mod receiving;
 mod starts;
 mod tools;

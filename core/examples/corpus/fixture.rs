@@ -17,17 +17,19 @@ pub fn measure() -> Result<TargetFigures, String> {
     replay::replay(&[target], 1)?.pop().ok_or_else(|| String::from("the fixture has no target"))
 }
 
-/// The table that the test reads: a class, or what all share, or all; then packed, sealed and log.
+/// The table that the test reads: a class, or what all share, or all; then packed, sealed, aged and log.
 pub fn table(page: &mut String, fixture: &TargetFigures) {
-    *page += "| class | packed | sealed | log |\n| --- | --- | --- | --- |\n";
+    *page += "| class | packed | sealed | aged | log |\n| --- | --- | --- | --- | --- |\n";
     for (name, figures) in rows(fixture) {
-        _ = writeln!(page, "| {name} | {:.3} | {:.3} | {:.3} |", figures[0], figures[1], figures[2]);
+        _ = write!(page, "| {name} |");
+        figures.iter().for_each(|figure| _ = write!(page, " {figure:.3} |"));
+        *page += "\n";
     }
 }
 
-/// Bytes per sample by class, of what all share, and of all: packed, sealed, log.
-pub fn rows(fixture: &TargetFigures) -> Vec<(&'static str, [f64; 3])> {
-    let kept = [fixture.packed, fixture.sealed, fixture.log];
+/// Bytes per sample by class, of what all share, and of all: packed, sealed, aged, log.
+pub fn rows(fixture: &TargetFigures) -> Vec<(&'static str, [f64; 4])> {
+    let kept = [fixture.packed, fixture.sealed, fixture.aged, fixture.log];
     let shared = |kept: Kept| Tally { samples: kept.all().samples, bytes: kept.shared_bytes, heavy_bytes: 0 };
     let mut rows: Vec<_> =
         Class::ALL.map(|class| (class.text(), kept.map(|kept| kept.classes[class as usize].bytes_per_sample()))).into();

@@ -6,6 +6,7 @@ use crate::{
     series::Class,
     speed::Speeds,
     state::{LabelBytes, StateBytes},
+    training::Worth,
 };
 use std::fmt::Write;
 
@@ -13,6 +14,9 @@ use std::fmt::Write;
 pub struct Figures {
     pub at_5_s: Vec<TargetFigures>,
     pub at_15_s: Vec<TargetFigures>,
+    /// What the start of aged stripes' contexts is worth, by target.
+    pub worth_5_s: Vec<Worth>,
+    pub worth_15_s: Vec<Worth>,
     pub labels: LabelBytes,
     pub state: StateBytes,
     pub speeds: Speeds,
@@ -22,7 +26,7 @@ pub struct Figures {
 }
 
 pub fn render(figures: &Figures) -> String {
-    let Figures { at_5_s, at_15_s, labels, state, speeds, corner_series, fixture } = figures;
+    let Figures { at_5_s, at_15_s, labels, state, speeds, corner_series, fixture, .. } = figures;
     let mut page = String::from(INTRODUCTION);
     goals(&mut page, figures);
     page += "## Bytes per sample by class\n\n";
@@ -31,6 +35,7 @@ pub fn render(figures: &Figures) -> String {
     classes(&mut page, "15 s, segments of 112 rows", at_15_s);
     page += "## Bytes per sample by target\n\n";
     targets(&mut page, at_5_s, at_15_s);
+    start(&mut page, figures);
     _ = write!(
         page,
         "## Labels and state in RAM\n\n\
@@ -71,19 +76,31 @@ pub fn render(figures: &Figures) -> String {
          Millions of samples a second of one thread's CPU time, of one run on a shared machine: read them as ± 20 %.\n\n\
          | what | M samples/s |\n| --- | --- |\n\
          | put: label sets to cells, chunks packed | {:.1} |\n\
-         | seal: chunks to segments | {:.1} |\n\
-         | scan segments whole | {:.1} |\n\
-         | scan segments series by series, as a query does | {:.1} |\n\
-         | scan chunks in RAM | {:.1} |\n\n",
-        speeds.put, speeds.seal, speeds.scan_sealed, speeds.scan_series, speeds.scan_packed
+         | seal: chunks to packed segments | {:.1} |\n\
+         | age: packed segments to aged ones | {:.1} |\n\
+         | scan packed segments whole | {:.1} |\n\
+         | scan aged segments whole | {:.1} |\n\
+         | scan packed segments series by series, as a query does | {:.1} |\n\
+         | scan aged segments series by series | {:.1} |\n\
+         | scan chunks in RAM | {:.1} |\n\
+         | scan chunks in RAM series by series | {:.1} |\n\n",
+        speeds.put,
+        speeds.seal,
+        speeds.age,
+        speeds.scan_sealed,
+        speeds.scan_aged,
+        speeds.scan_series,
+        speeds.scan_aged_series,
+        speeds.scan_packed,
+        speeds.scan_packed_series
     );
     _ = write!(
         page,
         "## To the bit\n\n\
          While it measures, the program compares every sample and stale marker as it comes back from RAM, from the log's\n\
-         frames and from segments with what the parser gave, by row, time and bits. All of it came back, and of the\n\
-         {corner_series} corner series (NaN payloads, -0, denormals, 2⁵³ and beyond, clocks that go back) all did. The\n\
-         program ends with 1 when anything does not.\n\n"
+         frames and from segments of both forms with what the parser gave, by row, time and bits. All of it came back, and\n\
+         of the {corner_series} corner series (NaN payloads, -0, denormals, 2⁵³ and beyond, clocks that go back) all did.\n\
+         The program ends with 1 when anything does not.\n\n"
     );
     page += fixture::HEADING;
     page += FIXTURE_WORDS;
@@ -102,7 +119,8 @@ It plays recorded scrapes of six real and made-up exporters (28 minutes at 5 s, 
 parser, store and spill, flushes every 30 s and seals as the daemon does, and counts bytes:
 
 - *packed*: chunks of 16 rows in RAM;
-- *sealed*: segments in the database, 240 rows at 5 s, 112 at 15 s (each third scrape);
+- *sealed*: packed segments in the database, 240 rows at 5 s, 112 at 15 s (each third scrape);
+- *aged*: the same segments, written again behind the range coder;
 - *log*: frames of the tail log.
 
 Counted is everything but labels: values, presence, instants, headers, directories, checksums, padding. What all series of a
@@ -115,14 +133,22 @@ target share is the row *shared*. The five series that a scrape writes about its
 const GOALS_WORDS: &str = "\
 ## Goals and today
 
-Segments are packed by the bit; there is no entropy coder yet that would write them again when they age. So today's
-segments stand for both: what is kept packed, and what has aged.
+*Taught by others*: the contexts of aged stripes start where recorded scrapes have taught them, and these recordings are
+among the teachers. So that a figure is not the pupil's own: for each target they start where the *other* targets teach them.
 
 ";
 
 const CLASSES_WORDS: &str = "\
 *share* is of samples, *of sealed* of the sealed bytes; *heavy* is the part of the class's sealed bytes in columns that take
 4 bytes a sample and more: those that the transforms do not fit.
+
+";
+
+const START_WORDS: &str = "\
+## Where aged stripes' contexts start
+
+What a column takes where its stripe's contexts start undecided, where they start as they do, and where they start as the
+five other targets teach it (bytes per sample, without headers, directories and instants):
 
 ";
 
@@ -134,16 +160,21 @@ fails its test where there is no corpus. Bytes per sample; the test measures the
 ";
 
 fn goals(page: &mut String, figures: &Figures) {
-    let Figures { at_5_s, at_15_s, labels, state, speeds, .. } = figures;
-    let node = at_5_s.iter().find(|target| target.name == "node");
-    let node = node.map_or(f64::NAN, |node| node.sealed.all().bytes_per_sample());
+    let Figures { at_5_s, at_15_s, worth_5_s, worth_15_s, labels, state, speeds, .. } = figures;
+    let aged = |targets| sum(targets, |target| target.aged).all().bytes_per_sample();
+    let (aged_5_s, aged_15_s) = (aged(at_5_s), aged(at_15_s));
+    let node_at = at_5_s.iter().position(|target| target.name == "node").unwrap_or(0);
+    let node = at_5_s[node_at].aged.all().bytes_per_sample();
     *page += GOALS_WORDS;
     *page += "| figure | goal | today | |\n| --- | --- | --- | --- |\n";
     let mib = 1_048_576.0;
     for (what, at_most, is, places) in [
-        ("sealed and aged, 5 s, B/sample", 0.31, sum(at_5_s, |target| target.sealed).all().bytes_per_sample(), 3),
-        ("sealed and aged, 15 s, B/sample", 0.40, sum(at_15_s, |target| target.sealed).all().bytes_per_sample(), 3),
+        ("sealed and aged, 5 s, B/sample", 0.31, aged_5_s, 3),
+        ("the same, taught by others", 0.31, aged_5_s + others_more(worth_5_s), 3),
+        ("sealed and aged, 15 s, B/sample", 0.40, aged_15_s, 3),
+        ("the same, taught by others", 0.40, aged_15_s + others_more(worth_15_s), 3),
         ("sealed and aged, node alone, 5 s, B/sample", 0.52, node, 3),
+        ("the same, taught by others", 0.52, node + others_more(&worth_5_s[node_at..=node_at]), 3),
         ("packed segments, 5 s, B/sample", 0.48, sum(at_5_s, |target| target.sealed).all().bytes_per_sample(), 3),
         (
             "packed chunks of 16 rows, 5 s, B/sample",
@@ -159,7 +190,9 @@ fn goals(page: &mut String, figures: &Figures) {
     }
     for (what, at_least, is) in [
         ("seal, M samples/s", 20.0, speeds.seal),
-        ("scan of segments, M samples/s", 50.0, speeds.scan_sealed),
+        ("age, M samples/s", 20.0, speeds.age),
+        ("scan of aged segments, M samples/s", 50.0, speeds.scan_aged),
+        ("scan of packed segments, M samples/s", 200.0, speeds.scan_sealed),
         ("scan of packed rows, M samples/s", 200.0, speeds.scan_packed),
     ] {
         let is_met = if is >= at_least { "met" } else { "missed" };
@@ -168,45 +201,79 @@ fn goals(page: &mut String, figures: &Figures) {
     *page += "\n";
 }
 
+/// Bytes a sample that these targets take more where contexts start as the others teach it.
+fn others_more(worth: &[Worth]) -> f64 {
+    let samples: usize = worth.iter().map(|worth| worth.samples).sum();
+    worth.iter().map(|worth| worth.taught_by_others - worth.with_start).sum::<f64>() / 8.0 / samples as f64
+}
+
+/// What the start is worth, target by target.
+fn start(page: &mut String, figures: &Figures) {
+    *page += START_WORDS;
+    *page += "| target | undecided | as it is | taught by others | undecided, 15 s | as it is, 15 s | taught by others, 15 s |\n";
+    *page += "| --- | --- | --- | --- | --- | --- | --- |\n";
+    let all = figures.worth_5_s.iter().zip(&figures.worth_15_s);
+    for (target, (at_5_s, at_15_s)) in figures.at_5_s.iter().zip(all) {
+        _ = write!(page, "| {} |", target.name);
+        for worth in [at_5_s, at_15_s] {
+            for bits in [worth.undecided, worth.with_start, worth.taught_by_others] {
+                _ = write!(page, " {:.3} |", bits / 8.0 / worth.samples as f64);
+            }
+        }
+        *page += "\n";
+    }
+    *page += "\n";
+}
+
 fn classes(page: &mut String, heading: &str, targets: &[TargetFigures]) {
     let packed = sum(targets, |target| target.packed);
     let sealed = sum(targets, |target| target.sealed);
+    let aged = sum(targets, |target| target.aged);
     let log = sum(targets, |target| target.log);
     _ = writeln!(page, "{heading}, {} samples:\n", sealed.all().samples);
-    *page +=
-        "| class | share | packed | sealed | log | of sealed | heavy |\n| --- | --- | --- | --- | --- | --- | --- |\n";
+    *page += "| class | share | packed | sealed | aged | log | of sealed | heavy | of aged |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n";
     let of_sealed = |bytes: u64| 100.0 * bytes as f64 / sealed.all().bytes as f64;
+    let of_aged = |bytes: u64| 100.0 * bytes as f64 / aged.all().bytes as f64;
     for class in Class::ALL {
         let at = class as usize;
         let share = 100.0 * sealed.classes[at].samples as f64 / sealed.all().samples as f64;
-        let [packed, of, log] = [packed, sealed, log].map(|kept| per_sample(kept.classes[at]));
+        let of_aged = of_aged(aged.classes[at].bytes);
+        let [packed, of, aged, log] = [packed, sealed, aged, log].map(|kept| per_sample(kept.classes[at]));
         let of_sealed = of_sealed(sealed.classes[at].bytes);
         let heavy = 100.0 * sealed.classes[at].heavy_bytes as f64 / (sealed.classes[at].bytes as f64).max(1.0);
         let name = class.text();
-        _ = writeln!(page, "| {name} | {share:.1} % | {packed} | {of} | {log} | {of_sealed:.1} % | {heavy:.0} % |");
+        _ = writeln!(
+            page,
+            "| {name} | {share:.1} % | {packed} | {of} | {aged} | {log} | {of_sealed:.1} % | {heavy:.0} % | {of_aged:.1} % |"
+        );
     }
     let shared =
         |kept: Kept| per_sample(Tally { samples: kept.all().samples, bytes: kept.shared_bytes, heavy_bytes: 0 });
     _ = writeln!(
         page,
-        "| shared | | {} | {} | {} | {:.1} % | |",
+        "| shared | | {} | {} | {} | {} | {:.1} % | | {:.1} % |",
         shared(packed),
         shared(sealed),
+        shared(aged),
         shared(log),
-        of_sealed(sealed.shared_bytes)
+        of_sealed(sealed.shared_bytes),
+        of_aged(aged.shared_bytes)
     );
     let heavy = 100.0 * sealed.all().heavy_bytes as f64 / sealed.all().bytes as f64;
-    let [packed, sealed, log] = [packed, sealed, log].map(|kept| per_sample(kept.all()));
-    _ = writeln!(page, "| **all** | | **{packed}** | **{sealed}** | **{log}** | | {heavy:.0} % |\n");
+    let [packed, sealed, aged, log] = [packed, sealed, aged, log].map(|kept| per_sample(kept.all()));
+    _ = writeln!(page, "| **all** | | **{packed}** | **{sealed}** | **{aged}** | **{log}** | | {heavy:.0} % | |\n");
 }
 
 fn targets(page: &mut String, at_5_s: &[TargetFigures], at_15_s: &[TargetFigures]) {
-    *page += "| target | series | samples at 5 s | packed | sealed | log | packed, 15 s | sealed, 15 s | log, 15 s |\n";
-    *page += "| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n";
+    *page += "| target | series | samples at 5 s | packed | sealed | aged | log ";
+    *page += "| packed, 15 s | sealed, 15 s | aged, 15 s | log, 15 s |\n";
+    *page += "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n";
     for (target, less_often) in at_5_s.iter().zip(at_15_s) {
         _ = write!(page, "| {} | {} | {} |", target.name, target.series, target.sealed.all().samples);
-        for kept in [target.packed, target.sealed, target.log, less_often.packed, less_often.sealed, less_often.log] {
-            _ = write!(page, " {} |", per_sample(kept.all()));
+        for of in [target, less_often] {
+            for kept in [of.packed, of.sealed, of.aged, of.log] {
+                _ = write!(page, " {} |", per_sample(kept.all()));
+            }
         }
         *page += "\n";
     }

@@ -6,8 +6,8 @@ use holdfast_core::{
     labels::LabelSet,
     memory::Plan,
     spill::{
-        ClockEpoch, FRAME_HEAD_BYTES, SealReason, SegmentReader, SliceBytes, Spill, SpillOptions, SpillState,
-        layout_part_read,
+        Ager, Aging, ClockEpoch, FRAME_HEAD_BYTES, SealReason, SegmentReader, SliceBytes, Spill, SpillOptions,
+        SpillState, layout_part_read,
     },
     store::{Identity, Missing, RegionName, STALE_NAN_BITS, Store, TimelineId, TimelineKey},
     time::Now,
@@ -78,8 +78,10 @@ pub struct TargetFigures {
     pub series: u64,
     /// Chunks in RAM.
     pub packed: Kept,
-    /// Segments.
+    /// Segments, packed.
     pub sealed: Kept,
+    /// The same segments, aged.
+    pub aged: Kept,
     /// Frames of the tail log.
     pub log: Kept,
     /// Layout parts in the database: the labels.
@@ -177,6 +179,7 @@ struct Playing<'t> {
     last_row: Vec<Option<u64>>,
     found_in_log: Vec<Samples>,
     found_in_segments: Vec<Samples>,
+    found_in_aged: Vec<Samples>,
     figures: TargetFigures,
 }
 
@@ -185,6 +188,8 @@ struct World<'m, 't> {
     spill: Spill,
     playing: Vec<Playing<'t>>,
     reader: SegmentReader,
+    ager: Ager,
+    aged: Vec<u8>,
     /// By layout and column: target and series, as the layout parts in the log and in the database have it.
     log_names: Names,
     stored_names: Names,
@@ -208,6 +213,7 @@ impl<'m, 't> World<'m, 't> {
                 last_row: vec![None; target.series.len()],
                 found_in_log: nothing(),
                 found_in_segments: nothing(),
+                found_in_aged: nothing(),
                 figures: TargetFigures {
                     name: target.name.clone(),
                     series: target.series.len() as u64,
@@ -220,6 +226,8 @@ impl<'m, 't> World<'m, 't> {
             spill: new_spill(),
             playing,
             reader: SegmentReader::default(),
+            ager: Ager::default(),
+            aged: vec![0; OUTPUT_BYTES_MAX],
             log_names: Names::new(),
             stored_names: Names::new(),
             out: vec![0; OUTPUT_BYTES_MAX],
@@ -278,6 +286,13 @@ impl<'m, 't> World<'m, 't> {
                 Put::Segment { bytes, .. } => {
                     let columns = Columns { names: &self.stored_names, playing: &mut self.playing };
                     columns.take(&mut self.reader, bytes, bytes.len() as u64, Where::Segments)?;
+                    let aged = self.ager.age(&mut SliceBytes(bytes), &mut self.aged);
+                    let aged = match aged.map_err(|error| error.to_string())? {
+                        Aging::Aged { bytes } => &self.aged[..bytes],
+                        Aging::AgedBefore | Aging::NotSmaller => bytes,
+                    };
+                    let columns = Columns { names: &self.stored_names, playing: &mut self.playing };
+                    columns.take(&mut self.reader, aged, aged.len() as u64, Where::Aged)?;
                 }
                 Put::State { .. } | Put::DropBefore { .. } => {}
             }
@@ -318,6 +333,7 @@ impl<'m, 't> World<'m, 't> {
             packed_bytes += packed.all().bytes;
             compare(playing, &playing.found_in_log, "the log")?;
             compare(playing, &playing.found_in_segments, "segments")?;
+            compare(playing, &playing.found_in_aged, "aged segments")?;
         }
         let usage = self.store.usage();
         let ring = usage.regions.iter().find(|usage| usage.region == RegionName::Ring).map_or(0, |ring| ring.used);
@@ -397,6 +413,7 @@ fn name_columns(part: &[u8], playing: &[Playing<'_>], names: &mut Names) -> Resu
 enum Where {
     Log,
     Segments,
+    Aged,
 }
 
 /// Where a segment's columns belong.
@@ -415,16 +432,18 @@ impl Columns<'_, '_> {
         let (kept, found) = match place {
             Where::Log => (&mut playing.figures.log, &mut playing.found_in_log),
             Where::Segments => (&mut playing.figures.sealed, &mut playing.found_in_segments),
+            Where::Aged => (&mut playing.figures.aged, &mut playing.found_in_aged),
         };
         let classes = |series: usize| playing.target.series[series].class;
         let name = |column| names.get(&(head.layout, column)).map(|(_, series)| *series);
         let mut columns_bytes = BTreeMap::new();
         let mut nobodys = None;
         let counted = reader.column_bytes(&mut SliceBytes(segment), &mut |column, column_bytes| {
-            // The place of an age column is a byte that belongs to nobody.
+            // The place of an age column is a byte that belongs to nobody; in an aged stripe bytes begin in one column and
+            // end in another.
             if let Some(series) = name(column) {
                 columns_bytes.insert(series, column_bytes as u64);
-            } else if column_bytes > 1 {
+            } else if column_bytes > 1 && place != Where::Aged {
                 nobodys = Some(column);
             }
         });

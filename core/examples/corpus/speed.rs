@@ -7,7 +7,7 @@ use crate::{
 use holdfast_core::{
     daemon::output::{OUTPUT_BYTES_MAX, Put},
     limits::RUN_ROWS_MAX,
-    spill::{SealReason, SegmentReader, SliceBytes, StripeCache},
+    spill::{Ager, Aging, SealReason, SegmentReader, SliceBytes, StripeCache},
     store::{Presence, Store, TimelineKey},
 };
 use rustix::time::{ClockId, clock_gettime};
@@ -20,12 +20,18 @@ pub struct Speeds {
     pub put: f64,
     /// From chunks to segments.
     pub seal: f64,
-    /// Segments decoded whole.
+    /// From packed segments to aged ones.
+    pub age: f64,
+    /// Segments decoded whole: packed, aged.
     pub scan_sealed: f64,
-    /// Segments read series by series, as a query does.
+    pub scan_aged: f64,
+    /// Segments read series by series, as a query does: packed, aged.
     pub scan_series: f64,
+    pub scan_aged_series: f64,
     /// Chunks decoded whole.
     pub scan_packed: f64,
+    /// Chunks read series by series, as a query does.
+    pub scan_packed_series: f64,
 }
 
 /// What the daemon keeps of decoded stripes.
@@ -60,10 +66,76 @@ pub fn speeds(targets: &[Target]) -> Result<Speeds, String> {
         Ok(samples)
     })?;
 
-    let mut reader = SegmentReader::default();
-    let scan_sealed = per_second(|| {
-        let mut count = 0;
+    let (mut ager, mut aged) = (Ager::default(), Vec::new());
+    for segment in &segments {
+        let made = ager.age(&mut SliceBytes(segment), &mut out).map_err(|error| error.to_string())?;
+        let Aging::Aged { bytes } = made else { return Err(format!("a segment of the corpus does not age: {made:?}")) };
+        aged.push(out[..bytes].to_vec());
+    }
+    let age = per_second(|| {
         for segment in &segments {
+            black_box(ager.age(&mut SliceBytes(segment), &mut out)).map_err(|error| error.to_string())?;
+        }
+        Ok(samples)
+    })?;
+    let scan_sealed = scan_whole(&segments)?;
+    let scan_aged = scan_whole(&aged)?;
+    let scan_series = scan_by_series(&segments)?;
+    let scan_aged_series = scan_by_series(&aged)?;
+    let scan_packed = per_second(|| {
+        let mut count = 0;
+        for timeline in store.timelines() {
+            let mut from = store.rows(timeline).start;
+            while let Some(run) = store.layout_of_rows(timeline, from) {
+                let rows = run.rows.start..run.rows.end.min(run.rows.start + RUN_ROWS_MAX as u64);
+                from = rows.end;
+                store.columns_read(timeline, rows, 0..run.columns, &mut |column| {
+                    black_box(column.cells);
+                    count += values_count(column.presence);
+                    true
+                });
+            }
+        }
+        Ok(count)
+    })?;
+    let scan_packed_series = scan_packed_series(&store)?;
+    Ok(Speeds {
+        put,
+        seal,
+        age,
+        scan_sealed,
+        scan_aged,
+        scan_series,
+        scan_aged_series,
+        scan_packed,
+        scan_packed_series,
+    })
+}
+
+fn scan_packed_series(store: &Store<'_>) -> Result<f64, String> {
+    let mut ids = Vec::new();
+    store.series_visit(&mut |series, _| {
+        ids.push(series);
+        true
+    });
+    per_second(|| {
+        let (mut count, mut sum) = (0, 0_u64);
+        for series in &ids {
+            store.series_read(*series, i64::MIN, i64::MAX, &mut |t_ms, bits| {
+                sum = sum.wrapping_add(bits ^ t_ms as u64);
+                count += 1;
+            });
+        }
+        black_box(sum);
+        Ok(count)
+    })
+}
+
+fn scan_whole(segments: &[Vec<u8>]) -> Result<f64, String> {
+    let mut reader = SegmentReader::default();
+    per_second(|| {
+        let mut count = 0;
+        for segment in segments {
             let read = reader.cells(&mut SliceBytes(segment), &mut |_, unit| {
                 black_box(&unit.cells);
                 count += values_count(&unit.presence);
@@ -71,16 +143,19 @@ pub fn speeds(targets: &[Target]) -> Result<Speeds, String> {
             read.map_err(|error| error.to_string())?;
         }
         Ok(count)
-    })?;
+    })
+}
+
+fn scan_by_series(segments: &[Vec<u8>]) -> Result<f64, String> {
     let mut heads = Vec::new();
-    for segment in &segments {
+    for segment in segments {
         heads.push(SegmentReader::head(&mut SliceBytes(segment)).map_err(|error| error.to_string())?);
     }
     let mut columns: Vec<(u64, u32)> =
         heads.iter().flat_map(|head| head.columns().map(|column| (head.layout, column))).collect();
     columns.sort_unstable();
     columns.dedup();
-    let scan_series = per_second(|| {
+    per_second(|| {
         // Each series over all its segments, neighbours one after the other.
         let mut count = 0;
         let (mut cache, mut samples) = (StripeCache::new(STRIPES_BYTES), Vec::new());
@@ -113,24 +188,7 @@ pub fn speeds(targets: &[Target]) -> Result<Speeds, String> {
             black_box(&samples);
         }
         Ok(count)
-    })?;
-    let scan_packed = per_second(|| {
-        let mut count = 0;
-        for timeline in store.timelines() {
-            let mut from = store.rows(timeline).start;
-            while let Some(run) = store.layout_of_rows(timeline, from) {
-                let rows = run.rows.start..run.rows.end.min(run.rows.start + RUN_ROWS_MAX as u64);
-                from = rows.end;
-                store.columns_read(timeline, rows, 0..run.columns, &mut |column| {
-                    black_box(column.cells);
-                    count += values_count(column.presence);
-                    true
-                });
-            }
-        }
-        Ok(count)
-    })?;
-    Ok(Speeds { put, seal, scan_sealed, scan_series, scan_packed })
+    })
 }
 
 fn fill(store: &mut Store<'_>, targets: &[Target]) -> Result<(), String> {

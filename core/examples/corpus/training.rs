@@ -11,7 +11,7 @@ use std::fmt::{self, Write};
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
     /// A row is each so many'th scrape.
-    step: usize,
+    pub step: usize,
     rows: usize,
     name: &'static str,
 }
@@ -102,46 +102,34 @@ pub fn start_of(targets: &[Target]) -> Start {
     learn(&[&taught[0], &taught[1]])
 }
 
-/// What a start is worth at one pace, in bits of all targets without what ends a stripe.
+/// What a start is worth to a target at one pace, in bits without what ends a stripe.
 pub struct Worth {
     pub samples: usize,
     pub undecided: f64,
     pub with_start: f64,
-    /// By target: where contexts start as the *other* targets teach it.
-    pub taught_by_others: Vec<f64>,
+    /// Where contexts start as the *other* targets teach it.
+    pub taught_by_others: f64,
 }
 
-impl fmt::Display for Worth {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let figure = |bits: f64| bits / 8.0 / self.samples as f64;
-        let others = figure(self.taught_by_others.iter().sum());
-        write!(
-            f,
-            "{:.4} B/sample undecided, {:.4} with this start, {others:.4} with each target's taught by the others",
-            figure(self.undecided),
-            figure(self.with_start)
-        )
-    }
-}
-
-pub fn worth(targets: &[Target], pace: Pace, start: &Start) -> Worth {
+/// By target.
+pub fn worth(targets: &[Target], pace: Pace, start: &Start) -> Vec<Worth> {
     let of_targets = |pace| targets.iter().map(|target| stripes(target, pace)).collect::<Vec<_>>();
     // What is decided hardly depends on the start; which start, then, is no matter.
     let taught =
         PACES.map(|pace| of_targets(pace).iter().map(|stripes| count(&UNDECIDED, stripes)).collect::<Vec<_>>());
     let measured = of_targets(pace);
-    let taught_by_others = { measured.iter().enumerate() }.map(|(target, stripes)| {
+    let worth = measured.iter().enumerate().map(|(target, stripes)| {
         let others = taught.iter().flat_map(|of| of.iter().enumerate().filter(|(at, _)| *at != target));
-        let start = learn(&others.map(|(_, training)| &**training).collect::<Vec<_>>());
-        count(&start, stripes).bits()
+        let others_start = learn(&others.map(|(_, training)| &**training).collect::<Vec<_>>());
+        let states = stripes.iter().flatten().flat_map(|(_, presence)| presence);
+        Worth {
+            samples: states.filter(|state| **state == Presence::Value).count(),
+            undecided: count(&UNDECIDED, stripes).bits(),
+            with_start: count(start, stripes).bits(),
+            taught_by_others: count(&others_start, stripes).bits(),
+        }
     });
-    let states = measured.iter().flatten().flatten().flat_map(|(_, presence)| presence);
-    Worth {
-        samples: states.filter(|state| **state == Presence::Value).count(),
-        undecided: count(&UNDECIDED, measured.iter().flatten()).bits(),
-        with_start: count(start, measured.iter().flatten()).bits(),
-        taught_by_others: taught_by_others.collect(),
-    }
+    worth.collect()
 }
 
 /// The start as a source file.

@@ -122,7 +122,7 @@ impl Daemon<'_> {
             self.flush.due_mono_ms = now.mono_ms + self.flush.interval_ms;
             self.flush.stage = Stage::Logging;
             self.save_rules(now);
-            self.release_quiet_pushers(now);
+            self.release_quiet_timelines(now);
             self.tell_evicted();
         }
         if self.flush.stage == Stage::Logging {

@@ -172,7 +172,7 @@ impl<'m> Daemon<'m> {
         }
         daemon.held.refresh(stored);
         daemon.configure(now, settings, stored);
-        daemon.adopt_pushers(now);
+        daemon.adopt_timelines(now);
         Ok(daemon)
     }
 

@@ -19,10 +19,11 @@ use super::{
     requests::Incoming,
 };
 use crate::{
+    ledger::{Loss, Reason},
     limits::{RECEIVE_AHEAD_MS_MAX, RECEIVE_QUEUE_BYTES_MAX, RECEIVE_QUIET_MS, RECEIVE_WAIT_MS},
     receive::{Batch, BatchSample, Cause, InflateError, Inflater, Item, Pusher, Reader, Room, Tally, check_head},
     spill::ring_is_short,
-    store::{Missing, PutOutcome, RegionName, TimelineId},
+    store::{Missing, PutOutcome, RegionName, TimelineId, TimelineKey},
     time::Now,
 };
 use alloc::{
@@ -50,6 +51,8 @@ pub(super) struct Receiver {
     inflater: Inflater,
     batch: Batch,
     pushers: BTreeMap<Pusher, PusherState>,
+    strays: Vec<Stray>,
+    strays_due_mono_ms: u64,
     /// Requests had the last bite: queries have the next one.
     pub rests: bool,
     /// All requests, and those answered 4xx and told to come back.
@@ -62,6 +65,15 @@ pub(super) struct Receiver {
 struct PusherState {
     timeline: TimelineId,
     pushed_mono_ms: u64,
+    /// Nothing in RAM is newer: a sample behind it may be there already.
+    newest_ms: i64,
+}
+
+/// A timeline that was open when this process began, and that may be nobody's any more.
+struct Stray {
+    timeline: TimelineId,
+    key: TimelineKey,
+    row_next: u64,
 }
 
 struct Push {
@@ -105,6 +117,8 @@ impl Receiver {
             inflater: Inflater::default(),
             batch: Batch::default(),
             pushers: BTreeMap::new(),
+            strays: Vec::new(),
+            strays_due_mono_ms: 0,
             rests: false,
             tally: Tally::default(),
             request_count: 0,
@@ -316,8 +330,12 @@ impl Daemon<'_> {
         let store = &mut self.store;
         let raw_row = store.raw_row_at(timeline, t_ms, row_from);
         // A sample that does not lie ahead of everything may have been sent before.
-        let is_late =
-            raw_row.is_none() && store.timeline_newest_ms(timeline).is_some_and(|newest_ms| t_ms <= newest_ms);
+        let mut newest_ms = i64::MAX;
+        if let Some(state) = self.receiver.pushers.get_mut(&row[0].pusher) {
+            newest_ms = state.newest_ms;
+            state.newest_ms = newest_ms.max(t_ms);
+        }
+        let is_late = raw_row.is_none() && t_ms <= newest_ms;
         let mut units = u64::from(store.timeline_columns(timeline) / COLUMNS_PER_UNIT);
         let (mut is_begun, mut stored) = (false, 0);
         for sample in row {
@@ -379,8 +397,15 @@ impl Daemon<'_> {
         self.held.number_rows(&mut self.store, key);
         let timeline = self.store.timeline_open(key).map_err(Cause::Room)?;
         self.store.timeline_set_sparse(timeline);
-        self.receiver.pushers.insert(pusher, PusherState { timeline, pushed_mono_ms: now.mono_ms });
+        self.pusher_insert(now, timeline);
         Ok(timeline)
+    }
+
+    fn pusher_insert(&mut self, now: Now, timeline: TimelineId) {
+        let pusher = Pusher(self.store.timeline_key(timeline).0);
+        let newest_ms = self.store.timeline_newest_ms(timeline).unwrap_or(i64::MIN);
+        let state = PusherState { timeline, pushed_mono_ms: now.mono_ms, newest_ms };
+        self.receiver.pushers.insert(pusher, state);
     }
 
     /// Half of the timelines: pushers leave room for targets and rules.
@@ -390,21 +415,25 @@ impl Daemon<'_> {
         timelines.map_or(0, |usage| usage.total as usize / 2)
     }
 
-    /// Timelines of pushers in the slab of the process before: they go on, or are closed once they are quiet.
-    pub(super) fn adopt_pushers(&mut self, now: Now) {
-        let open: Vec<TimelineId> = self
-            .store
-            .timelines()
-            .filter(|timeline| self.store.timeline_is_sparse(*timeline) && self.store.timeline_is_open(*timeline))
-            .collect();
+    /// Timelines that the process before left open. Pushers' go on, or are closed once they are quiet. Of the others, those
+    /// of recovered pushers among them, it will show whose they are: targets and rules write.
+    pub(super) fn adopt_timelines(&mut self, now: Now) {
+        let is_open = |timeline: &TimelineId| self.store.timeline_is_open(*timeline);
+        let open: Vec<TimelineId> = self.store.timelines().filter(is_open).collect();
         for timeline in open {
-            let pusher = Pusher(self.store.timeline_key(timeline).0);
-            self.receiver.pushers.insert(pusher, PusherState { timeline, pushed_mono_ms: now.mono_ms });
+            if self.store.timeline_is_sparse(timeline) {
+                self.pusher_insert(now, timeline);
+            } else {
+                let (key, row_next) = (self.store.timeline_key(timeline), self.store.rows(timeline).end);
+                self.receiver.strays.push(Stray { timeline, key, row_next });
+            }
         }
+        self.receiver.strays_due_mono_ms = now.mono_ms + RECEIVE_QUIET_MS;
     }
 
-    /// Closes the timelines of pushers that have gone quiet: their rows leave memory once they are stored.
-    pub(super) fn release_quiet_pushers(&mut self, now: Now) {
+    /// Closes the timelines of pushers that have gone quiet, and those that turned out to be nobody's: their rows leave
+    /// memory once they are stored.
+    pub(super) fn release_quiet_timelines(&mut self, now: Now) {
         let store = &mut self.store;
         self.receiver.pushers.retain(|_, state| {
             let is_quiet = now.mono_ms.saturating_sub(state.pushed_mono_ms) >= RECEIVE_QUIET_MS;
@@ -413,11 +442,25 @@ impl Daemon<'_> {
             }
             !is_quiet
         });
+        if now.mono_ms < self.receiver.strays_due_mono_ms {
+            return;
+        }
+        for Stray { timeline, key, row_next } in core::mem::take(&mut self.receiver.strays) {
+            let is_targets = self.targets.iter().any(|slot| slot.target.timeline_key() == key);
+            let is_pushers = self.receiver.pushers.contains_key(&Pusher(key.0));
+            let is_same = store.timeline_is_open(timeline) && store.timeline_key(timeline) == key;
+            if is_same && !is_targets && !is_pushers && store.rows(timeline).end == row_next {
+                store.timeline_release(timeline);
+            }
+        }
     }
 
     fn receive_end(&mut self, push: Push, end: End) {
         let Push { request, tally, .. } = push;
         self.receiver.tally.add(&tally);
+        if let Some(first) = tally.first_refusal() {
+            self.lose(&Loss::new(Reason::PushRefused, first, tally.refused_count()).over(tally.refused_span_ms()));
+        }
         let (status, text) = match end {
             End::Done if tally.refused_count() == 0 => {
                 return self.answers.add(Answer::whole(request, 204, &[], Vec::new()));

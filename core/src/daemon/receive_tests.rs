@@ -371,7 +371,7 @@ fn a_pusher_goes_on_in_the_slab_that_its_killed_server_left() {
     push_well(&mut world, &[(A, &[(T, 1.0)])]);
     let pushers = world.daemon.receiver.pusher_count();
     world.daemon.receiver.pushers.clear();
-    world.daemon.adopt_pushers(world.now);
+    world.daemon.adopt_timelines(world.now);
     assert_eq!(world.daemon.receiver.pusher_count(), pushers);
     push_well(&mut world, &[(B, &[(T, 1.0)])]);
     assert_eq!(rows(&world), 1);
@@ -383,4 +383,31 @@ fn a_series_without_samples_is_nothing() {
     let request = WriteRequest { timeseries: vec![TimeSeries::default()], ..WriteRequest::default() };
     assert_eq!(post(&mut world, &request.body()).status, 204);
     assert_eq!((rows(&world), world.daemon.receiver.tally.samples), (0, 0));
+}
+
+/// After a power cut nobody knows whose a recovered timeline was; one that is nobody's must not stay for ever.
+#[test]
+fn a_timeline_that_turns_out_to_be_nobodys_is_closed_and_others_are_not() {
+    let mut world = World::new(options(), settings(vec![job("node", &["h:1"])]));
+    world.serve("http://h:1/metrics", "scraped 1\n");
+    world.pass(2_000);
+    let nobodys = world.daemon.store.timeline_open(TimelineKey(7)).unwrap();
+    let rules = world.daemon.store.timeline_open(TimelineKey(8)).unwrap();
+    world.daemon.adopt_timelines(world.now);
+    world.pass(RECEIVE_QUIET_MS / 2);
+    world.daemon.store.row_begin(rules, 1).unwrap();
+    world.daemon.store.row_commit(rules, Missing::Stale);
+    world.pass(RECEIVE_QUIET_MS / 2 + 60_000);
+    let store = &world.daemon.store;
+    assert!(!store.timeline_is_open(nobodys) && store.timeline_is_open(rules));
+    assert!(world.data("/api/v1/query?query=up").contains("\"1\""));
+}
+
+#[test]
+fn refused_samples_are_in_the_ledger() {
+    let mut world = world();
+    push(&mut world, &[(A, &[(T + 2 * RECEIVE_AHEAD_MS_MAX, 1.0), (T + 3 * RECEIVE_AHEAD_MS_MAX, 1.0), (T, 1.0)])]);
+    assert_eq!(world.daemon.ledger().count(Reason::PushRefused), 2);
+    let losses = world.data("/api/v1/status/losses");
+    assert!(losses.contains("out of bounds: timestamp is too far in the future: a{"), "{losses}");
 }

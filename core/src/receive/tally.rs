@@ -62,12 +62,17 @@ pub struct Tally {
     pub refused: [u64; Cause::KINDS.len()],
     /// The first of each kind, in words.
     first: [String; Cause::KINDS.len()],
+    refused_span_ms: Option<(i64, i64)>,
 }
 
 impl Tally {
     pub fn refuse(&mut self, cause: Cause, labels: LabelsRef<'_>, t_ms: Option<i64>) {
         let kind = cause.kind();
         self.refused[kind] += 1;
+        if let Some(t_ms) = t_ms {
+            let (from_ms, to_ms) = self.refused_span_ms.unwrap_or((t_ms, t_ms));
+            self.refused_span_ms = Some((from_ms.min(t_ms), to_ms.max(t_ms)));
+        }
         if self.first[kind].is_empty() {
             let at = t_ms.map_or(String::new(), |t_ms| format!(" at {}", Rfc3339(t_ms)));
             self.first[kind] = format!("{cause}: {labels}{at}");
@@ -76,6 +81,16 @@ impl Tally {
 
     pub fn refused_count(&self) -> u64 {
         self.refused.iter().sum()
+    }
+
+    /// A refused sample with its reason, if there is one.
+    pub fn first_refusal(&self) -> Option<&str> {
+        self.first.iter().find(|first| !first.is_empty()).map(String::as_str)
+    }
+
+    /// Hull of the timestamps of what was refused.
+    pub fn refused_span_ms(&self) -> Option<(i64, i64)> {
+        self.refused_span_ms
     }
 
     /// What is told to whoever sent refused samples: a line for each kind of cause. Senders log the first line.

@@ -57,7 +57,7 @@ fn grid_v1() -> Grid {
 }
 
 /// With what version 2 has besides: buckets that refer to the one before and to the one before that, a column with the
-/// presence of its neighbour, and ages that refer to ages.
+/// presence of its neighbour, ages that refer to ages, a drift and exceptions.
 fn grid() -> Grid {
     use Presence::{Absent, Stale, Value};
     let mut grid = grid_v1();
@@ -78,12 +78,70 @@ fn grid() -> Grid {
         [Value, Stale, Value, Absent, Value, Value],
     );
     push(None, ColumnKind::Float, floats([1e9, 0.0, 3.0, 0.0, 77.0, 0.0]), [Value, Stale, Value, Absent, Value, Value]);
+    // A sum that was rounded, and what is no decimal among decimals.
+    push(None, ColumnKind::Float, floats([0.1, 0.1 + 0.2, 0.1 + 0.2 + 0.3, 1.0, 1.5, 2.1 + 1e-15]), [Value; 6]);
+    let odd = [1.5, f64::from_bits(0x7ff8_0000_0000_0001), 2.25, f64::INFINITY, f64::INFINITY, -0.0];
+    push(None, ColumnKind::Float, floats(odd), [Value; 6]);
     grid
+}
+
+/// What aged stripes tell apart, in two of them.
+fn grid_aged() -> Grid {
+    const ROWS: u64 = 40;
+    let all = vec![Presence::Value; ROWS as usize];
+    let noise = |row: u64, below: u64| (crate::prng::mix(row.wrapping_mul(0x9e37) ^ below) % below) as f64;
+    let cells = |value: &dyn Fn(u64) -> f64| (0..ROWS).map(|row| value(row).to_bits()).collect::<Vec<u64>>();
+    let sum = |step: &dyn Fn(u64) -> f64| {
+        let mut sum = 0.0;
+        (0..ROWS)
+            .map(|row| {
+                sum += step(row);
+                sum.to_bits()
+            })
+            .collect::<Vec<u64>>()
+    };
+    let mut columns = Vec::new();
+    let mut push = |cells: Vec<u64>| {
+        columns.push(Column { age: None, kind: ColumnKind::Float, cells, presence: all.clone() });
+    };
+    // Constants: none, zero, one, the one before, decimals, bits.
+    [1e6, 0.0, 1.0, 1.0, -12.25, f64::NAN].into_iter().for_each(|value| push(cells(&|_| value)));
+    // A rate, buckets of it (one referring to the last column, one further back), their float sum.
+    push(sum(&|row| 100.0 + noise(row, 30)));
+    push(sum(&|row| 100.0 + noise(row, 30) + if row % 11 == 0 { 1.0 } else { 0.0 }));
+    push(sum(&|row| noise(row, 4_000_000) * 1e-9));
+    push(sum(&|row| 100.0 + noise(row, 30) + if row % 13 == 0 { 1.0 } else { 0.0 }));
+    // A level, decimals; pages; a walk that rests now and then; noise of 64 bits.
+    push(cells(&|row| (20_000.0 + noise(row, 500)) / 100.0));
+    push(cells(&|row| 4_096.0 * noise(row, 1_000)));
+    push(sum(&|row| if row % 3 == 0 { noise(row, 9) - 4.0 } else { 0.0 }));
+    push((0..ROWS).map(crate::prng::mix).collect());
+    // One odd value among numbers: the usual NaN, another one.
+    let odd = |odd: u64| move |row: u64| if row % 7 < 2 { odd } else { (row as f64 / 8.0).to_bits() };
+    push((0..ROWS).map(odd(0x7ff8_0000_0000_0001)).collect());
+    push((0..ROWS).map(odd(0xfff8_0000_0000_0007)).collect());
+    // Counters that are like ones further back; what comes and goes, and its neighbour; in the second stripe values with ages.
+    (0..14).for_each(|counter| push(sum(&|row| noise(row + counter % 5, 20))));
+    for from in [10, 12] {
+        let presence = (0..ROWS).map(|row| match row {
+            row if row < from => Presence::Absent,
+            30 => Presence::Stale,
+            31 => Presence::Absent,
+            _ => Presence::Value,
+        });
+        let cells = cells(&|row| noise(row, 3));
+        columns.push(Column { age: None, kind: ColumnKind::Float, cells, presence: presence.collect() });
+    }
+    let (values, ages) = (cells(&|row| noise(row, 70)), (0..ROWS).map(|row| row % 5 * 250).collect());
+    columns.push(Column { age: Some(33), kind: ColumnKind::Float, cells: values, presence: all.clone() });
+    columns.push(Column { age: None, kind: ColumnKind::Age, cells: ages, presence: all });
+    let instants_ms = (0..ROWS as i64).map(|row| 1_760_000_000_000 + 5_000 * row + row * row % 7).collect();
+    Grid { instants_ms, columns }
 }
 
 fn segment() -> Vec<u8> {
     let mut out = vec![0; SEGMENT_BYTES_MAX];
-    let encoded = encode_segment(&grid().spec(100, 0..19, 17), &grid(), &mut out).unwrap();
+    let encoded = encode_segment(&grid().spec(100, 0..21, 17), &grid(), &mut out).unwrap();
     assert_eq!((encoded.t_min_ms, encoded.t_max_ms), (1_759_999_997_003, 1_760_000_025_000));
     out.truncate(encoded.bytes);
     out
@@ -125,7 +183,7 @@ fn log() -> Vec<u8> {
     let used = finish_frame(FrameKind::Layout, 7, 2, bytes.len(), &mut out);
     log.extend_from_slice(&out[..used]);
     let bytes = segment();
-    out[FRAME_HEAD_BYTES..FRAME_HEAD_BYTES + 4].copy_from_slice(&19_u32.to_le_bytes());
+    out[FRAME_HEAD_BYTES..FRAME_HEAD_BYTES + 4].copy_from_slice(&21_u32.to_le_bytes());
     out[FRAME_HEAD_BYTES + 4..FRAME_HEAD_BYTES + 4 + bytes.len()].copy_from_slice(&bytes);
     let used = finish_frame(FrameKind::Rows, 7, 3, 4 + bytes.len(), &mut out);
     log.extend_from_slice(&out[..used]);
@@ -146,11 +204,13 @@ fn todays_writer_makes_the_golden_segment_and_the_reader_reads_it() {
 
 #[test]
 fn todays_ager_makes_the_golden_aged_segment_and_the_reader_reads_it() {
-    let mut out = vec![0; SEGMENT_BYTES_MAX];
-    let aged = Ager::default().age(&mut SliceBytes(SEGMENT), &mut out);
+    let grid = grid_aged();
+    let (mut packed, mut out) = (vec![0; SEGMENT_BYTES_MAX], vec![0; SEGMENT_BYTES_MAX]);
+    let encoded = encode_segment(&grid.spec(100, 0..34, 32), &grid, &mut packed).unwrap();
+    let aged = Ager::default().age(&mut SliceBytes(&packed[..encoded.bytes]), &mut out);
     let Ok(Aging::Aged { bytes }) = aged else { panic!("{aged:?}") };
     check(&out[..bytes], SEGMENT_AGED);
-    check_segment(SEGMENT_AGED, &grid());
+    check_segment(SEGMENT_AGED, &grid);
 }
 
 #[test]
@@ -166,7 +226,10 @@ fn check_segment(bytes: &[u8], grid: &Grid) {
     let mut reader = SegmentReader::default();
     let head = reader.open(&mut SliceBytes(bytes)).unwrap();
     let columns = 0..grid.columns.len() as u32;
-    assert_eq!((head.epoch, head.layout, head.rows(), head.columns()), (EPOCH, 5, 100..106, columns.clone()));
+    assert_eq!(
+        (head.epoch, head.layout, head.rows(), head.columns()),
+        (EPOCH, 5, 100..100 + grid.instants_ms.len() as u64, columns.clone())
+    );
     for column in columns.filter(|column| grid.columns[*column as usize].kind == ColumnKind::Float) {
         let mut samples = Vec::new();
         reader.series(&mut SliceBytes(bytes), column, &mut |t_ms, bits| samples.push((t_ms, bits))).unwrap();
@@ -202,7 +265,7 @@ fn check_layout(bytes: &[u8]) {
 #[test]
 fn todays_writer_makes_the_golden_log_and_recovery_reads_it() {
     check(&log(), LOG);
-    check_log(LOG, LAYOUT, SEGMENT, 19);
+    check_log(LOG, LAYOUT, SEGMENT, 21);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use super::{
     slab::{Checksum, Map, NOWHERE, Slab},
 };
 use crate::{
-    limits::ATTACHES_COUNT_MAX,
+    limits::STRIKES_COUNT_MAX,
     memory::{PLAN_NUMBERS_COUNT, Plan},
     prng::{mix, stable_hash},
 };
@@ -33,12 +33,13 @@ const RING_HEAD: usize = 64;
 const RING_TAIL: usize = 72;
 /// First never used record of each [`Pool`].
 pub(super) const FRESH: usize = 80;
-/// Attaches since the last [`Store::set_healthy`].
-const ATTACHES: usize = 100;
+/// Where the slab's strikes are counted, 32 bits little-endian: what [`STRIKES_COUNT_MAX`] bounds. Zero after
+/// [`Store::set_healthy`].
+pub const STRIKES_AT: usize = 100;
 const COUNTERS: usize = 104;
 /// The plan's numbers, at the header's end.
 const PLAN: usize = sizes::HEADER_BYTES - 4 * PLAN_NUMBERS_COUNT;
-const _: () = assert!(FRESH + 4 * Pool::ALL.len() <= ATTACHES);
+const _: () = assert!(FRESH + 4 * Pool::ALL.len() <= STRIKES_AT);
 const _: () = assert!(COUNTERS + 8 * Counter::COUNT <= PLAN);
 
 impl<'m> Store<'m> {
@@ -95,11 +96,11 @@ impl<'m> Store<'m> {
         let mut store = Self::over(slab, map, identity);
         let found = store.check_header(plan, identity).and_then(|()| {
             // Counted before anything else is tried: this may be what ends the process each time.
-            let attaches = store.slab.u32(ATTACHES);
-            if attaches >= ATTACHES_COUNT_MAX {
-                return Err(AttachError::NeverHealthy { attaches });
+            let strikes = store.slab.u32(STRIKES_AT);
+            if strikes >= STRIKES_COUNT_MAX {
+                return Err(AttachError::NeverHealthy { strikes });
             }
-            store.slab.publish_u32(ATTACHES, attaches + 1);
+            store.slab.publish_u32(STRIKES_AT, strikes + 1);
             store.restore()
         });
         match found {
@@ -209,10 +210,10 @@ impl<'m> Store<'m> {
     }
 
     /// All of the slab has been read: whatever ended the processes before, it is not in there. Without that, the slab is
-    /// attached [`ATTACHES_COUNT_MAX`] times and then left alone.
+    /// left alone after [`STRIKES_COUNT_MAX`] strikes.
     pub fn set_healthy(&mut self) {
-        if self.slab.u32(ATTACHES) != 0 {
-            self.slab.put_u32(ATTACHES, 0);
+        if self.slab.u32(STRIKES_AT) != 0 {
+            self.slab.put_u32(STRIKES_AT, 0);
         }
     }
 

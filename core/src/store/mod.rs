@@ -28,7 +28,7 @@ mod select_tests;
 mod store_tests;
 
 pub use crate::memory::Plan;
-pub use attach::SlabHead;
+pub use attach::{STRIKES_AT, SlabHead};
 pub use codec::{ColumnKind, Presence};
 pub(crate) use slab::sizes;
 
@@ -129,8 +129,8 @@ pub enum AttachError {
     OtherBoot,
     #[error("the slab has log generation {found}, the database {expected}")]
     OtherGeneration { found: u64, expected: u64 },
-    #[error("{attaches} processes went on with the slab and none ran healthily for a minute")]
-    NeverHealthy { attaches: u32 },
+    #[error("every process that went on with the slab has ended before it had read all of it ({strikes} strikes)")]
+    NeverHealthy { strikes: u32 },
     #[error("the slab is damaged: {what} {index}")]
     Damaged { what: &'static str, index: u64 },
 }

@@ -28,13 +28,24 @@ fn check(columns: &[Column]) -> usize {
             let (mut found, mut found_presence) = (vec![9; rows], vec![Presence::Stale; rows]);
             decoder.column(*kind, &mut found, &mut found_presence).unwrap();
             assert_eq!(&found_presence, presence, "column {at}");
-            let expected = { cells.iter() }.zip(presence);
-            let expected: Vec<u64> =
-                expected.map(|(cell, state)| if *state == Presence::Value { *cell } else { 0 }).collect();
-            assert_eq!(found, expected, "column {at}");
+            assert_eq!(found, expected(cells, presence), "column {at}");
         }
     }
+    // Any column is found with those before it skipped.
+    for wanted in 0..columns.len() {
+        let mut decoder = StripeDecoder::new(&mut workspace, rows, &bytes).unwrap();
+        columns[..wanted].iter().for_each(|(kind, _, _)| decoder.skip(*kind).unwrap());
+        let (kind, cells, presence) = &columns[wanted];
+        let (mut found, mut found_presence) = (vec![9; rows], vec![Presence::Stale; rows]);
+        decoder.column(*kind, &mut found, &mut found_presence).unwrap();
+        assert_eq!((&found_presence, found), (presence, expected(cells, presence)), "column {wanted}");
+    }
     bytes.len()
+}
+
+fn expected(cells: &[u64], presence: &[Presence]) -> Vec<u64> {
+    let cells = cells.iter().zip(presence);
+    cells.map(|(cell, state)| if *state == Presence::Value { *cell } else { 0 }).collect()
 }
 
 fn floats(values: impl IntoIterator<Item = f64>) -> Column {

@@ -4,31 +4,28 @@
 //! out what it finds, in the same places.
 
 use super::{
-    super::{CodecError, ColumnKind, Presence, ROWS_MAX, decimal, drift},
+    super::{
+        CodecError, ColumnKind, Presence, ROWS_MAX,
+        bits::{unzigzag, zigzag},
+        decimal, drift,
+    },
     model::{self, Model, length},
-    plan::{self, Plan},
+    parts::{DRIFT, behind_first, code_first, code_length, code_magnitude, code_plan, code_transform},
+    plan::{self, Plan, REFERENCES},
     predict::{Guess, Predictor},
     range::Coder,
     training::Start,
 };
 
-/// Added to the decimal exponent of a drifting decimal: the transform of a column that has rests.
-const DRIFT: u8 = 32;
 /// The transform of ages, which is never told.
 const AGE: u8 = 64;
-/// Longest residual that counts as short: all its bits are modelled.
-const SHORT_MAX: u32 = 4;
-/// The length expected before the first residual, and its context.
-const LENGTH_FIRST: u32 = 4;
-const LENGTH_CONTEXT_MAX: u32 = 25;
-
 /// A stripe under way: what was learned, what is known of the columns before, and the current column.
 pub struct Stripe {
     model: Model,
     /// Of the column before.
     presence: [Presence; ROWS_MAX],
-    /// The last two columns that moved, in turn.
-    kept: [Kept; 2],
+    /// The last columns that moved, in turn.
+    kept: [Kept; REFERENCES],
     kept_count: usize,
     /// For each row: whether it moved, in the columns that move, the last one lowest.
     moved: [u8; ROWS_MAX],
@@ -74,7 +71,7 @@ struct Current {
     rests: [i64; ROWS_MAX],
     steps: [i64; ROWS_MAX],
     tried: [i64; ROWS_MAX],
-    others: [[i64; ROWS_MAX]; 2],
+    other: [i64; ROWS_MAX],
 }
 
 /// What is told of a column before its rows.
@@ -98,7 +95,7 @@ impl Stripe {
         Self {
             model: Model::new(),
             presence: [Presence::Value; ROWS_MAX],
-            kept: [KEPT; 2],
+            kept: [KEPT; REFERENCES],
             kept_count: 0,
             moved: [0; ROWS_MAX],
             signs: [Sign::None; ROWS_MAX],
@@ -112,7 +109,7 @@ impl Stripe {
                 rests: [0; ROWS_MAX],
                 steps: [0; ROWS_MAX],
                 tried: [0; ROWS_MAX],
-                others: [[0; ROWS_MAX]; 2],
+                other: [0; ROWS_MAX],
             },
         }
     }
@@ -178,6 +175,11 @@ impl Stripe {
         Ok(())
     }
 
+    /// As [`decode`](Self::decode), for a column whose cells nobody wants.
+    pub fn skip(&mut self, coder: &mut impl Coder, kind: ColumnKind, rows: usize) -> Result<(), CodecError> {
+        self.code(coder, kind, rows, HEADER_UNKNOWN).map(|_| ())
+    }
+
     /// Lays a column out for [`code`](Self::code) and decides how it is told.
     fn lay_out(&mut self, kind: ColumnKind, cells: &[u64], presence: &[Presence]) -> Header {
         let current = &mut self.current;
@@ -219,16 +221,17 @@ impl Stripe {
     }
 
     fn plan(&mut self, count: usize, transform: u8) -> Plan {
-        let Current { rows, integers, steps, tried, others, .. } = &mut self.current;
-        let mut references = [None; 2];
-        for (at, (reference, other)) in references.iter_mut().zip(others).enumerate().take(self.kept_count) {
-            let kept = &self.kept[(self.kept_count - 1 - at) & 1];
-            if kept.transform == transform {
+        let Current { rows, integers, steps, tried, other, .. } = &mut self.current;
+        let (kept, kept_count) = (&self.kept, self.kept_count);
+        let refer = |reference: usize, other: &mut [i64]| {
+            let kept = &kept[kept_count.wrapping_sub(reference) % REFERENCES];
+            let can_be = reference <= kept_count && kept.transform == transform;
+            if can_be {
                 kept.gather(&rows[..count], other);
-                *reference = Some(&other[..count]);
             }
-        }
-        plan::choose(&integers[..count], references, &mut steps[..count], &mut tried[..count])
+            can_be
+        };
+        plan::choose(&integers[..count], refer, &mut steps[..count], &mut tried[..count], &mut other[..count])
     }
 
     /// Codes the column that is laid out, or lays out the one that is found.
@@ -383,9 +386,9 @@ impl Stripe {
     /// The first value, then the steps to the next ones.
     fn code_values<C: Coder>(&mut self, coder: &mut C, count: usize, header: Header) {
         let Header { plan, transform, .. } = header;
-        let Current { rows, integers, others, .. } = &mut self.current;
-        let other = &mut others[0][..count];
-        let kept = &self.kept[self.kept_count.wrapping_sub(plan.reference) & 1];
+        let Current { rows, integers, other, .. } = &mut self.current;
+        let other = &mut other[..count];
+        let kept = &self.kept[self.kept_count.wrapping_sub(plan.reference) % REFERENCES];
         if plan.reference > 0 {
             kept.gather(&rows[..count], other);
         } else {
@@ -395,8 +398,7 @@ impl Stripe {
         integers[0] = code_first(&mut self.model, coder, transform, 1 + group, integers[0], other[0]);
         self.code_steps(coder, count, plan);
         if C::DECODES {
-            let Current { integers, steps, others, .. } = &mut self.current;
-            let other = &others[0][..count];
+            let Current { integers, steps, other, .. } = &mut self.current;
             let mut value = integers[0];
             for at in 1..count {
                 let step = steps[at].wrapping_mul(plan.divisor as i64);
@@ -479,7 +481,7 @@ impl Stripe {
 
     fn keep(&mut self, rows: usize, transform: u8) {
         let Current { presence, is_exception, integers, .. } = &self.current;
-        let kept = &mut self.kept[self.kept_count & 1];
+        let kept = &mut self.kept[self.kept_count % REFERENCES];
         kept.transform = transform;
         let mut next = 0;
         let mut value = integers[0];
@@ -513,112 +515,4 @@ fn known_transform(header: Header) -> Result<Header, CodecError> {
         drifting => (DRIFT..=DRIFT + decimal::EXPONENT_MAX).contains(&drifting) && !header.is_constant,
     };
     if is_known { Ok(header) } else { Err(CodecError::Damaged) }
-}
-
-fn code_transform(model: &mut Model, coder: &mut impl Coder, before: u8, transform: u8) -> u8 {
-    if model.bit(coder, model::TRANSFORM_KNOWN, transform == before) {
-        before
-    } else if model.bit(coder, model::TRANSFORM_KNOWN + 1, transform >= DRIFT) {
-        DRIFT + model.tree(coder, model::TRANSFORM_DRIFT, 5, u32::from(transform & 31)) as u8
-    } else {
-        model.tree(coder, model::TRANSFORM, 5, u32::from(transform & 31)) as u8
-    }
-}
-
-fn code_plan(model: &mut Model, coder: &mut impl Coder, before: Plan, mut plan: Plan) -> Plan {
-    plan.reference = match () {
-        () if !model.bit(coder, model::REFERENCE + before.reference, plan.reference > 0) => 0,
-        () if !model.bit(coder, model::REFERENCE_OLDER + before.reference, plan.reference > 1) => 1,
-        () => 2,
-    };
-    let code = |plan: Plan| (plan.predictor as usize) << 1 | usize::from(plan.repeats);
-    let found = model.tree(coder, model::PREDICTOR + 8 * code(before), 3, code(plan) as u32);
-    plan.predictor = Predictor::ALL[(found as usize >> 1).min(2)];
-    plan.repeats = found & 1 == 1;
-    if !model.bit(coder, model::DIVISOR + usize::from(before.divisor > 1), plan.divisor > 1) {
-        plan.divisor = 1;
-    } else if model.bit(coder, model::DIVISOR_KNOWN, plan.divisor == before.divisor) {
-        plan.divisor = before.divisor;
-    } else {
-        plan.divisor = model.number(coder, model::DIVISOR_LENGTH, plan.divisor);
-    }
-    plan
-}
-
-/// A first value, against what another column has there. `group` is one of three.
-fn code_first(model: &mut Model, coder: &mut impl Coder, transform: u8, group: usize, value: i64, other: i64) -> i64 {
-    if transform == decimal::ORDERED {
-        return coder.raw(value as u64, 64) as i64;
-    }
-    let number = model.number(coder, model::FIRST_LENGTH + 128 * group, zigzag(value.wrapping_sub(other)));
-    other.wrapping_add(unzigzag(number))
-}
-
-/// A residual's length, up or down from the expected one, in 1/16.
-#[inline(always)]
-fn code_length(
-    model: &mut Model,
-    coder: &mut impl Coder,
-    expected: Option<i32>,
-    can_be_zero: bool,
-    length: u32,
-) -> u32 {
-    let (expected, context) = match expected {
-        Some(expected) => {
-            let expected = ((expected + 8) >> 4).clamp(0, 63) as u32;
-            (expected, expected.min(LENGTH_CONTEXT_MAX))
-        }
-        None => (LENGTH_FIRST, LENGTH_CONTEXT_MAX),
-    };
-    let least = u32::from(!can_be_zero);
-    let base = model::LENGTH + 32 * context as usize + if can_be_zero { 0 } else { 16 };
-    let (mut found, mut asked) = (expected, 1);
-    if model.bit(coder, base, length > found) {
-        found += 1;
-        while found < 64 && model.bit(coder, base + asked.min(7), length > found) {
-            found += 1;
-            asked += 1;
-        }
-    } else {
-        asked = 0;
-        while found > least && model.bit(coder, base + 8 + asked.min(7), length < found) {
-            found -= 1;
-            asked += 1;
-        }
-    }
-    found
-}
-
-/// A number of this length, which is at least 1: what is behind its first bit.
-#[inline(always)]
-fn code_magnitude(model: &mut Model, coder: &mut impl Coder, length: u32, magnitude: u64) -> u64 {
-    let low_bits = length - 1;
-    if low_bits == 0 {
-        return 1;
-    }
-    if length <= SHORT_MAX {
-        // Trees of 2, 4 and 8 contexts, one behind the other.
-        let base = model::SHORT + (1 << low_bits) - 2;
-        let low = (magnitude & ((1 << low_bits) - 1)) as u32;
-        return 1 << low_bits | u64::from(model.tree(coder, base, low_bits, low));
-    }
-    let raw_bits = low_bits - 2;
-    let next = model.tree(coder, model::LONG + 4 * length.min(32) as usize, 2, (magnitude >> raw_bits & 3) as u32);
-    1 << low_bits | u64::from(next) << raw_bits | coder.raw(magnitude & ((1 << raw_bits) - 1), raw_bits)
-}
-
-/// A number of this length with all behind its first bit raw.
-fn behind_first(coder: &mut impl Coder, length: u32, number: u64) -> u64 {
-    if length <= 1 {
-        return u64::from(length);
-    }
-    1 << (length - 1) | coder.raw(number & ((1 << (length - 1)) - 1), length - 1)
-}
-
-const fn zigzag(value: i64) -> u64 {
-    ((value << 1) ^ (value >> 63)) as u64
-}
-
-const fn unzigzag(value: u64) -> i64 {
-    (value >> 1) as i64 ^ -((value & 1) as i64)
 }

@@ -1,8 +1,8 @@
 //! A stripe for good: neighbouring columns of the same rows behind an adaptive binary range coder, as few bytes as they
 //! get, for segments that have aged.
 //!
-//! One model, `column`, says in which order a column's parts are coded and by which contexts; it drives the encoder and
-//! the decoder alike (`range`). What only the encoder decides is in `plan`. Contexts know the columns before in the same
+//! One model, `column` and its `parts`, says in which order a column's parts are coded and by which contexts; it drives the
+//! encoder and the decoder alike (`range`). What only the encoder decides is in `plan`. Contexts know the columns before in the same
 //! stripe, so that a column is read behind all columns before it: a stripe is the unit of reading.
 //! docs/SPILL_FORMAT.md, "Aged stripes", has every step.
 //!
@@ -11,6 +11,7 @@
 
 mod column;
 mod model;
+mod parts;
 mod plan;
 mod predict;
 mod range;
@@ -20,10 +21,11 @@ mod training;
 use super::{CodecError, ColumnKind, Presence, ROWS_MAX};
 use column::Stripe;
 use range::{Decoder, Encoder};
+pub use start::START;
 pub use training::{CONTEXTS, Start, Training, measure};
 
 /// Columns of a stripe: more of them share more, and take longer to read through for one of them.
-pub const STRIPE_COLUMNS: u32 = 16;
+pub const STRIPE_COLUMNS: u32 = 32;
 
 /// What a reader takes at most, so that damage cannot send it far.
 pub const STRIPE_COLUMNS_MAX: u32 = 64;
@@ -33,7 +35,7 @@ pub const fn stripe_bytes_max(columns: usize, rows: usize) -> usize {
     16 + columns * (64 + 9 * rows)
 }
 
-/// What encoding and decoding stripes take: some 24 KiB, kept from stripe to stripe.
+/// What encoding and decoding stripes take: some 40 KiB, kept from stripe to stripe.
 pub struct Workspace {
     stripe: Stripe,
 }
@@ -65,7 +67,7 @@ impl<'a> StripeEncoder<'a> {
     /// More than [`ROWS_MAX`] rows.
     pub fn new(workspace: &'a mut Workspace, rows: usize, out: &'a mut [u8]) -> Result<Self, CodecError> {
         check_rows(rows)?;
-        workspace.stripe.begin(&start::START);
+        workspace.stripe.begin(&START);
         Ok(Self { stripe: &mut workspace.stripe, coder: Encoder::new(out), rows })
     }
 
@@ -108,7 +110,7 @@ impl<'a> StripeDecoder<'a> {
     /// More than [`ROWS_MAX`] rows.
     pub fn new(workspace: &'a mut Workspace, rows: usize, bytes: &'a [u8]) -> Result<Self, CodecError> {
         check_rows(rows)?;
-        workspace.stripe.begin(&start::START);
+        workspace.stripe.begin(&START);
         Ok(Self { stripe: &mut workspace.stripe, coder: Decoder::new(bytes), rows })
     }
 
@@ -121,6 +123,15 @@ impl<'a> StripeDecoder<'a> {
     pub fn column(&mut self, kind: ColumnKind, cells: &mut [u64], presence: &mut [Presence]) -> Result<(), CodecError> {
         check_slices(self.rows, cells.len(), presence.len())?;
         self.stripe.decode(&mut self.coder, kind, cells, presence)
+    }
+
+    /// Reads past a column that nobody wants: its values count for those behind it.
+    ///
+    /// # Errors
+    ///
+    /// Bytes that no encoder writes.
+    pub fn skip(&mut self, kind: ColumnKind) -> Result<(), CodecError> {
+        self.stripe.skip(&mut self.coder, kind, self.rows)
     }
 
     /// Reads a decision that stands between columns.

@@ -39,9 +39,9 @@ contexts! {
     TRANSFORM_KNOWN: 2,
     TRANSFORM: 32,
     TRANSFORM_DRIFT: 32,
-    /// Whether there is a reference, and whether it is the column before the last: by the column before's.
-    REFERENCE: 3,
-    REFERENCE_OLDER: 3,
+    /// Whether there is a reference, by whether the column before has one; which: a tree.
+    REFERENCE: 2,
+    REFERENCE_WHICH: 8,
     /// The predictor: a tree for each of the column before's.
     PREDICTOR: 64,
     /// Whether there is a divisor, by whether there was one; whether it is the one before; its length.

@@ -9,7 +9,7 @@ use super::{
 /// How the steps of a column are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// Steps are differences to those of an earlier column: 0 none, 1 the last that moved, 2 the one before it.
+    /// Steps are differences to those of an earlier column: 0 none, 1 the last that moved, 2 the one before it, and so on.
     pub reference: usize,
     pub predictor: Predictor,
     /// Whether some steps are 0, and each is told to be or not to be so.
@@ -17,6 +17,9 @@ pub struct Plan {
     /// Divides all steps.
     pub divisor: u64,
 }
+
+/// So many columns back a reference may reach.
+pub const REFERENCES: usize = 8;
 
 impl Plan {
     pub const SIMPLE: Self = Self { reference: 0, predictor: Predictor::Last, repeats: true, divisor: 1 };
@@ -60,15 +63,22 @@ fn entropy(counts: &[u16]) -> u32 {
     u32::from(N_LOG_N[all as usize]).saturating_sub(apart)
 }
 
-/// The best plan for these integers, and its steps, of which the first is 0. `references` are what earlier columns had in
-/// the rows of these integers, the last one first, where they can be referred to.
-pub fn choose(integers: &[i64], references: [Option<&[i64]>; 2], steps: &mut [i64], tried: &mut [i64]) -> Plan {
+/// The best plan for these integers, and its steps, of which the first is 0. `refer` gives what an earlier column had in the
+/// rows of these integers, 1 the last one, unless it cannot be referred to. `tried` and `other` are room to work in.
+pub fn choose(
+    integers: &[i64],
+    mut refer: impl FnMut(usize, &mut [i64]) -> bool,
+    steps: &mut [i64],
+    tried: &mut [i64],
+    other: &mut [i64],
+) -> Plan {
     let (mut best, mut least) = (Plan::SIMPLE, u32::MAX);
     let mut moves = [0; ROWS_MAX];
-    for (reference, other) in [(0, None), (1, references[0]), (2, references[1])] {
-        if reference > 0 && other.is_none() {
+    for reference in 0..=REFERENCES {
+        if reference > 0 && !refer(reference, other) {
             continue;
         }
+        let other = (reference > 0).then_some(&*other);
         let divisor = differences(integers, other, tried);
         let mut move_count = 0;
         let (mut turns, mut moved) = (0_u16, true);
@@ -82,7 +92,7 @@ pub fn choose(integers: &[i64], references: [Option<&[i64]>; 2], steps: &mut [i6
         let count = (tried.len() - 1) as u16;
         let repeat_count = count - move_count as u16;
         let told = entropy(&[repeat_count, count - repeat_count]).min(entropy(&[turns, count - turns]));
-        let base = told + if reference > 0 { 2 * BIT } else { 0 };
+        let base = told + if reference > 0 { 4 * BIT } else { 0 };
         let mut is_best = false;
         for predictor in Predictor::ALL {
             // A level of differences is no better than their rate.

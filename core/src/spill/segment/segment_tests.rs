@@ -1,7 +1,14 @@
 use super::{
-    super::{Ager, Aging, testing::Grid},
+    super::{
+        Ager, Aging, FormatError, SEGMENT_BYTES_MAX,
+        crc::crc32,
+        format::{VERSION, put, u32_at},
+        testing::Grid,
+    },
+    head::FORM_SHIFT,
     *,
 };
+use crate::store::{ColumnKind, Presence, codec::ROWS_MAX};
 use alloc::{vec, vec::Vec};
 
 fn check(grid: &Grid, row_from: u64) -> Vec<u8> {
@@ -208,8 +215,10 @@ mod properties {
             let mut bytes = out[..used].to_vec();
             if is_aged {
                 let aged = Ager::default().age(&mut SliceBytes(&bytes), &mut out).unwrap();
-                let Aging::Aged { bytes: used } = aged else { panic!("{aged:?}") };
-                bytes = out[..used].to_vec();
+                // Five rows may be as short packed.
+                if let Aging::Aged { bytes: used } = aged {
+                    bytes = out[..used].to_vec();
+                }
             }
             let bytes = resealed(bytes, &patches);
             let mut reader = SegmentReader::default();
