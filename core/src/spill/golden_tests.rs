@@ -111,8 +111,9 @@ fn grid_aged() -> Grid {
     push(sum(&|row| 100.0 + noise(row, 30) + if row % 11 == 0 { 1.0 } else { 0.0 }));
     push(sum(&|row| noise(row, 4_000_000) * 1e-9));
     push(sum(&|row| 100.0 + noise(row, 30) + if row % 13 == 0 { 1.0 } else { 0.0 }));
-    // A level, decimals; pages; a walk that rests now and then; noise of 64 bits.
+    // A level, decimals; durations above a floor; pages; a walk that rests now and then; noise of 64 bits.
     push(cells(&|row| (20_000.0 + noise(row, 500)) / 100.0));
+    push(cells(&|row| (60.0 + noise(row, 4) * noise(row + 1, 300)) / 1e6));
     push(cells(&|row| 4_096.0 * noise(row, 1_000)));
     push(sum(&|row| if row % 3 == 0 { noise(row, 9) - 4.0 } else { 0.0 }));
     push((0..ROWS).map(crate::prng::mix).collect());
@@ -133,7 +134,7 @@ fn grid_aged() -> Grid {
         columns.push(Column { age: None, kind: ColumnKind::Float, cells, presence: presence.collect() });
     }
     let (values, ages) = (cells(&|row| noise(row, 70)), (0..ROWS).map(|row| row % 5 * 250).collect());
-    columns.push(Column { age: Some(33), kind: ColumnKind::Float, cells: values, presence: all.clone() });
+    columns.push(Column { age: Some(34), kind: ColumnKind::Float, cells: values, presence: all.clone() });
     columns.push(Column { age: None, kind: ColumnKind::Age, cells: ages, presence: all });
     let instants_ms = (0..ROWS as i64).map(|row| 1_760_000_000_000 + 5_000 * row + row * row % 7).collect();
     Grid { instants_ms, columns }
@@ -206,7 +207,7 @@ fn todays_writer_makes_the_golden_segment_and_the_reader_reads_it() {
 fn todays_ager_makes_the_golden_aged_segment_and_the_reader_reads_it() {
     let grid = grid_aged();
     let (mut packed, mut out) = (vec![0; SEGMENT_BYTES_MAX], vec![0; SEGMENT_BYTES_MAX]);
-    let encoded = encode_segment(&grid.spec(100, 0..34, 32), &grid, &mut packed).unwrap();
+    let encoded = encode_segment(&grid.spec(100, 0..35, 32), &grid, &mut packed).unwrap();
     let aged = Ager::default().age(&mut SliceBytes(&packed[..encoded.bytes]), &mut out);
     let Ok(Aging::Aged { bytes }) = aged else { panic!("{aged:?}") };
     check(&out[..bytes], SEGMENT_AGED);
