@@ -82,7 +82,8 @@ pub fn render(figures: &Figures) -> String {
          | scan aged segments whole | {:.1} |\n\
          | scan packed segments series by series, as a query does | {:.1} |\n\
          | scan aged segments series by series | {:.1} |\n\
-         | scan chunks in RAM | {:.1} |\n\n",
+         | scan chunks in RAM | {:.1} |\n\
+         | scan chunks in RAM series by series | {:.1} |\n\n",
         speeds.put,
         speeds.seal,
         speeds.age,
@@ -90,7 +91,8 @@ pub fn render(figures: &Figures) -> String {
         speeds.scan_aged,
         speeds.scan_series,
         speeds.scan_aged_series,
-        speeds.scan_packed
+        speeds.scan_packed,
+        speeds.scan_packed_series
     );
     _ = write!(
         page,

@@ -30,6 +30,8 @@ pub struct Speeds {
     pub scan_aged_series: f64,
     /// Chunks decoded whole.
     pub scan_packed: f64,
+    /// Chunks read series by series, as a query does.
+    pub scan_packed_series: f64,
 }
 
 /// What the daemon keeps of decoded stripes.
@@ -96,7 +98,37 @@ pub fn speeds(targets: &[Target]) -> Result<Speeds, String> {
         }
         Ok(count)
     })?;
-    Ok(Speeds { put, seal, age, scan_sealed, scan_aged, scan_series, scan_aged_series, scan_packed })
+    let scan_packed_series = scan_packed_series(&store)?;
+    Ok(Speeds {
+        put,
+        seal,
+        age,
+        scan_sealed,
+        scan_aged,
+        scan_series,
+        scan_aged_series,
+        scan_packed,
+        scan_packed_series,
+    })
+}
+
+fn scan_packed_series(store: &Store<'_>) -> Result<f64, String> {
+    let mut ids = Vec::new();
+    store.series_visit(&mut |series, _| {
+        ids.push(series);
+        true
+    });
+    per_second(|| {
+        let (mut count, mut sum) = (0, 0_u64);
+        for series in &ids {
+            store.series_read(*series, i64::MIN, i64::MAX, &mut |t_ms, bits| {
+                sum = sum.wrapping_add(bits ^ t_ms as u64);
+                count += 1;
+            });
+        }
+        black_box(sum);
+        Ok(count)
+    })
 }
 
 fn scan_whole(segments: &[Vec<u8>]) -> Result<f64, String> {

@@ -57,7 +57,7 @@ fn grid_v1() -> Grid {
 }
 
 /// With what version 2 has besides: buckets that refer to the one before and to the one before that, a column with the
-/// presence of its neighbour, and ages that refer to ages.
+/// presence of its neighbour, ages that refer to ages, a drift and exceptions.
 fn grid() -> Grid {
     use Presence::{Absent, Stale, Value};
     let mut grid = grid_v1();
@@ -78,6 +78,10 @@ fn grid() -> Grid {
         [Value, Stale, Value, Absent, Value, Value],
     );
     push(None, ColumnKind::Float, floats([1e9, 0.0, 3.0, 0.0, 77.0, 0.0]), [Value, Stale, Value, Absent, Value, Value]);
+    // A sum that was rounded, and what is no decimal among decimals.
+    push(None, ColumnKind::Float, floats([0.1, 0.1 + 0.2, 0.1 + 0.2 + 0.3, 1.0, 1.5, 2.1 + 1e-15]), [Value; 6]);
+    let odd = [1.5, f64::from_bits(0x7ff8_0000_0000_0001), 2.25, f64::INFINITY, f64::INFINITY, -0.0];
+    push(None, ColumnKind::Float, floats(odd), [Value; 6]);
     grid
 }
 
@@ -107,8 +111,9 @@ fn grid_aged() -> Grid {
     push(sum(&|row| 100.0 + noise(row, 30) + if row % 11 == 0 { 1.0 } else { 0.0 }));
     push(sum(&|row| noise(row, 4_000_000) * 1e-9));
     push(sum(&|row| 100.0 + noise(row, 30) + if row % 13 == 0 { 1.0 } else { 0.0 }));
-    // A level, decimals; pages; a walk that rests now and then; noise of 64 bits.
+    // A level, decimals; durations above a floor; pages; a walk that rests now and then; noise of 64 bits.
     push(cells(&|row| (20_000.0 + noise(row, 500)) / 100.0));
+    push(cells(&|row| (60.0 + noise(row, 4) * noise(row + 1, 300)) / 1e6));
     push(cells(&|row| 4_096.0 * noise(row, 1_000)));
     push(sum(&|row| if row % 3 == 0 { noise(row, 9) - 4.0 } else { 0.0 }));
     push((0..ROWS).map(crate::prng::mix).collect());
@@ -129,7 +134,7 @@ fn grid_aged() -> Grid {
         columns.push(Column { age: None, kind: ColumnKind::Float, cells, presence: presence.collect() });
     }
     let (values, ages) = (cells(&|row| noise(row, 70)), (0..ROWS).map(|row| row % 5 * 250).collect());
-    columns.push(Column { age: Some(33), kind: ColumnKind::Float, cells: values, presence: all.clone() });
+    columns.push(Column { age: Some(34), kind: ColumnKind::Float, cells: values, presence: all.clone() });
     columns.push(Column { age: None, kind: ColumnKind::Age, cells: ages, presence: all });
     let instants_ms = (0..ROWS as i64).map(|row| 1_760_000_000_000 + 5_000 * row + row * row % 7).collect();
     Grid { instants_ms, columns }
@@ -137,7 +142,7 @@ fn grid_aged() -> Grid {
 
 fn segment() -> Vec<u8> {
     let mut out = vec![0; SEGMENT_BYTES_MAX];
-    let encoded = encode_segment(&grid().spec(100, 0..19, 17), &grid(), &mut out).unwrap();
+    let encoded = encode_segment(&grid().spec(100, 0..21, 17), &grid(), &mut out).unwrap();
     assert_eq!((encoded.t_min_ms, encoded.t_max_ms), (1_759_999_997_003, 1_760_000_025_000));
     out.truncate(encoded.bytes);
     out
@@ -179,7 +184,7 @@ fn log() -> Vec<u8> {
     let used = finish_frame(FrameKind::Layout, 7, 2, bytes.len(), &mut out);
     log.extend_from_slice(&out[..used]);
     let bytes = segment();
-    out[FRAME_HEAD_BYTES..FRAME_HEAD_BYTES + 4].copy_from_slice(&19_u32.to_le_bytes());
+    out[FRAME_HEAD_BYTES..FRAME_HEAD_BYTES + 4].copy_from_slice(&21_u32.to_le_bytes());
     out[FRAME_HEAD_BYTES + 4..FRAME_HEAD_BYTES + 4 + bytes.len()].copy_from_slice(&bytes);
     let used = finish_frame(FrameKind::Rows, 7, 3, 4 + bytes.len(), &mut out);
     log.extend_from_slice(&out[..used]);
@@ -202,7 +207,7 @@ fn todays_writer_makes_the_golden_segment_and_the_reader_reads_it() {
 fn todays_ager_makes_the_golden_aged_segment_and_the_reader_reads_it() {
     let grid = grid_aged();
     let (mut packed, mut out) = (vec![0; SEGMENT_BYTES_MAX], vec![0; SEGMENT_BYTES_MAX]);
-    let encoded = encode_segment(&grid.spec(100, 0..34, 32), &grid, &mut packed).unwrap();
+    let encoded = encode_segment(&grid.spec(100, 0..35, 32), &grid, &mut packed).unwrap();
     let aged = Ager::default().age(&mut SliceBytes(&packed[..encoded.bytes]), &mut out);
     let Ok(Aging::Aged { bytes }) = aged else { panic!("{aged:?}") };
     check(&out[..bytes], SEGMENT_AGED);
@@ -261,7 +266,7 @@ fn check_layout(bytes: &[u8]) {
 #[test]
 fn todays_writer_makes_the_golden_log_and_recovery_reads_it() {
     check(&log(), LOG);
-    check_log(LOG, LAYOUT, SEGMENT, 19);
+    check_log(LOG, LAYOUT, SEGMENT, 21);
 }
 
 #[test]

@@ -59,9 +59,15 @@ impl Grid {
             if kind == ColumnKind::Float {
                 without_ages.push(here);
             }
-            let style = prng.below(4);
+            let style = prng.below(5);
+            let before = columns.iter().rev().find(|column| column.kind == kind).map(|column| &column.cells);
             let cells = (0..rows as u64).map(|row| match (kind, style) {
+                (ColumnKind::Age, 0..2) => before.map_or(5, |before| before[row as usize] + prng.below(2)),
                 (ColumnKind::Age, _) => prng.below(30_000),
+                // As a histogram's buckets.
+                (_, 4) => {
+                    before.map_or(0, |before| (f64::from_bits(before[row as usize]) + prng.below(3) as f64).to_bits())
+                }
                 (_, 0) => ((row * 3 + prng.below(3)) as f64).to_bits(),
                 (_, 1) => (prng.below(1_000) as f64 / 100.0).to_bits(),
                 (_, 2) => 7.0_f64.to_bits(),
@@ -73,7 +79,8 @@ impl Grid {
                 1 if kind == ColumnKind::Float => Presence::Stale,
                 _ => Presence::Value,
             });
-            let presence: Vec<Presence> = if style == 0 { vec![Presence::Value; rows] } else { presence.collect() };
+            let presence: Vec<Presence> =
+                if style == 0 || style == 4 { vec![Presence::Value; rows] } else { presence.collect() };
             columns.push(Column { age: None, kind, cells, presence });
         }
         Self { instants_ms, columns }

@@ -6,12 +6,14 @@
 //!
 //! A chunk, little-endian: magic u32, length u32 (a multiple of 8), checksum u32, timeline u32, layout u32, columns u32,
 //! rows u32, samples u32, first row u64, smallest and largest timestamp i64, position of the timeline's next chunk u64
-//! (outside the checksum), length of the instants u32, 0 u32; then the instants, for each stripe of 8 columns its offset
-//! from the chunk's start u32, and the columns one after the other. A stripe is decoded from its first column on.
+//! (outside the checksum), length of the instants u32, 0 u32; then the instants, the directory, and the columns one after
+//! the other. The directory has for every 16 stripes of 8 columns the first one's offset from the chunk's start u32, and
+//! for each of them its length u16 and its columns' heads u16: two bits each, lowest first, that name one of the codec's
+//! short heads, or 0 where the head stands before the column's other bytes. A stripe is decoded from its first column on.
 
 use super::{
     ColumnKind, Counter, Presence, RingPressure, RowsLost, SeriesId, Store, TimelineId,
-    codec::{self, StripeDecoder, StripeEncoder, column_bytes_max, instants_bytes_max},
+    codec::{self, SHORT_HEADS, StripeDecoder, StripeEncoder, StripeWalk, column_bytes_max, instants_bytes_max},
     layouts::Column,
     pools::Pool,
     sizes::{NODE_COLUMNS, PAGE_COLUMNS},
@@ -65,6 +67,16 @@ pub(super) struct Cells {
 
 impl Cells {
     pub(super) const ABSENT: Self = Self { cells: [0; CHUNK_ROWS_MAX], presence: [Presence::Absent; CHUNK_ROWS_MAX] };
+
+    /// Reads a stripe's next column and returns how many bytes it took.
+    fn decode(&mut self, decoder: &mut ChunkDecoder, head: Option<u8>, bytes: &[u8], rows: usize) -> usize {
+        let (cells, presence) = (&mut self.cells, &mut self.presence);
+        let decoded = match head {
+            Some(head) => decoder.column_behind(head, bytes, rows, cells, presence),
+            None => decoder.column(bytes, rows, cells, presence),
+        };
+        decoded.expect("a chunk's bytes are checked at attach")
+    }
 }
 
 impl Store<'_> {
@@ -179,7 +191,7 @@ impl Store<'_> {
                 encoder.begin();
             }
             let (kind, cells) = (self.column_kind(here), self.raw_cells(here, rows));
-            measured.columns_bytes += encode(&mut encoder, kind, &cells, rows, &mut scratch);
+            measured.columns_bytes += encode(&mut encoder, kind, &cells, rows, &mut scratch).1.len();
             let present = cells.presence[..rows].iter().filter(|state| **state != Presence::Absent).count();
             match kind {
                 ColumnKind::Float => measured.samples += present as u32,
@@ -209,21 +221,31 @@ impl Store<'_> {
         self.slab.put_bytes(at + HEAD_BYTES, &scratch[..used]);
 
         let directory = at + HEAD_BYTES + used;
-        let mut end = directory + measured.directory_bytes();
+        let mut end = directory + directory_bytes(measured.columns as usize);
         let mut scratch = [0; column_bytes_max(CHUNK_ROWS_MAX)];
         let mut encoder = ChunkEncoder::new();
+        let (mut stripe_start, mut short_heads) = (end, 0);
         let mut column = self.layout_column_at(layout, 0);
         for index in 0..measured.columns as usize {
             let here = column.expect("a layout has as many columns as it says");
-            if index.is_multiple_of(PAGE_COLUMNS) {
+            let (stripe, place) = (index / PAGE_COLUMNS, index % PAGE_COLUMNS);
+            if place == 0 {
                 encoder.begin();
-                self.slab.put_u32(directory + 4 * (index / PAGE_COLUMNS), (end - at) as u32);
+                (stripe_start, short_heads) = (end, 0);
+                if stripe.is_multiple_of(DIRECTORY_STRIPES) {
+                    self.slab.put_u32(directory + group_at(stripe), (end - at) as u32);
+                }
             }
             let cells = self.raw_cells(here, rows);
-            let used = encode(&mut encoder, self.column_kind(here), &cells, rows, &mut scratch);
-            self.slab.put_bytes(end, &scratch[..used]);
-            end += used;
+            let (short, bytes) = encode(&mut encoder, self.column_kind(here), &cells, rows, &mut scratch);
+            self.slab.put_bytes(end, bytes);
+            end += bytes.len();
+            short_heads |= u32::from(short) << (2 * place);
             column = (index + 1 < measured.columns as usize).then(|| self.column_after(here));
+            if place + 1 == PAGE_COLUMNS || column.is_none() {
+                let length = (end - stripe_start) as u32;
+                self.slab.put_u32(directory + entry_at(stripe), length | short_heads << 16);
+            }
         }
         let length = measured.length();
         assert!(end <= at + length, "a chunk measured {length} bytes and took {}", end - at);
@@ -427,16 +449,25 @@ impl Store<'_> {
         if columns == 0 {
             return;
         }
-        let entry = chunk.at + HEAD_BYTES + chunk.instants_bytes + 4 * stripe;
-        let offset = self.slab.u32(entry) as usize;
-        let mut bytes = self.slab.bytes(chunk.at + offset, chunk.length as usize - offset);
+        let (mut bytes, heads) = self.stripe_bytes(chunk, stripe);
         let mut cells = Cells::ABSENT;
         let mut decoder = ChunkDecoder::new();
         for index in 0..columns {
-            let decoded = decoder.column(bytes, chunk.rows, &mut cells.cells, &mut cells.presence);
-            bytes = &bytes[decoded.expect("a chunk's bytes are checked at attach")..];
+            let used = cells.decode(&mut decoder, short_head(heads, index), bytes, chunk.rows);
+            bytes = &bytes[used..];
             visit(index, &cells);
         }
+    }
+
+    /// A stripe's bytes, and the short heads of its columns.
+    fn stripe_bytes(&self, chunk: &Chunk, stripe: usize) -> (&[u8], u32) {
+        let directory = chunk.at + HEAD_BYTES + chunk.instants_bytes;
+        let entry = |stripe| self.slab.u32(directory + entry_at(stripe));
+        let first = stripe / DIRECTORY_STRIPES * DIRECTORY_STRIPES;
+        let before: u32 = (first..stripe).map(|stripe| entry(stripe) & 0xffff).sum();
+        let offset = self.slab.u32(directory + group_at(stripe)) + before;
+        let here = entry(stripe);
+        (self.slab.bytes(chunk.at + offset as usize, (here & 0xffff) as usize), here >> 16)
     }
 
     /// What the bytes of a timeline's packed rows are for, chunk by chunk: each column's series, and for head, instants,
@@ -446,9 +477,8 @@ impl Store<'_> {
             return;
         }
         for chunk in self.chunks(timeline.0) {
-            let directory = chunk.at + HEAD_BYTES + chunk.instants_bytes;
             let mut rest_bytes = chunk.length;
-            let mut bytes: &[u8] = &[];
+            let (mut bytes, mut heads): (&[u8], u32) = (&[], 0);
             let mut column = self.layout_column_at(chunk.layout, 0);
             let mut cells = Cells::ABSENT;
             let mut decoder = ChunkDecoder::new();
@@ -456,11 +486,10 @@ impl Store<'_> {
                 let here = column.expect("a layout has the columns of its chunks");
                 if index.is_multiple_of(PAGE_COLUMNS) {
                     decoder.begin();
-                    let offset = self.slab.u32(directory + 4 * (index / PAGE_COLUMNS)) as usize;
-                    bytes = self.slab.bytes(chunk.at + offset, chunk.length as usize - offset);
+                    (bytes, heads) = self.stripe_bytes(&chunk, index / PAGE_COLUMNS);
                 }
-                let used = decoder.column(bytes, chunk.rows, &mut cells.cells, &mut cells.presence);
-                let used = used.expect("a chunk's bytes are checked at attach");
+                let head = short_head(heads, index % PAGE_COLUMNS);
+                let used = cells.decode(&mut decoder, head, bytes, chunk.rows);
                 bytes = &bytes[used..];
                 rest_bytes -= used as u64;
                 visit(Some(self.column_series(here)), used as u64);
@@ -470,12 +499,29 @@ impl Store<'_> {
         }
     }
 
-    /// One column over the rows of a chunk; all absent when the chunk is older than the column.
+    /// One column over the rows of a chunk; all absent when the chunk is older than the column. Of the stripe's columns
+    /// before it only those are decoded that it refers to.
     pub(super) fn chunk_column(&self, chunk: &Chunk, index: u32) -> Cells {
-        let (stripe, place) = (index as usize / PAGE_COLUMNS, index as usize % PAGE_COLUMNS);
+        let (stripe, last) = (index as usize / PAGE_COLUMNS, index as usize % PAGE_COLUMNS);
         let mut found = Cells::ABSENT;
-        if index < chunk.columns {
-            self.chunk_stripe(chunk, stripe, place, |_, cells| found = *cells);
+        if index >= chunk.columns {
+            return found;
+        }
+        let (bytes, heads) = self.stripe_bytes(chunk, stripe);
+        let mut walk = StripeWalk::new(chunk.rows).expect("a chunk has few rows");
+        let (mut begin, mut at, mut places) = (0, 0, [0; PAGE_COLUMNS]);
+        for (column, place) in places[..=last].iter_mut().enumerate() {
+            *place = at;
+            let stepped = match short_head(heads, column) {
+                Some(head) => walk.column_behind(head, &bytes[at..], column),
+                None => walk.column(&bytes[at..], column),
+            };
+            let stepped = stepped.expect("a chunk's bytes are checked at attach");
+            (begin, at) = (stepped.begin, at + stepped.bytes);
+        }
+        let mut decoder = ChunkDecoder::new();
+        for column in begin..=last {
+            found.decode(&mut decoder, short_head(heads, column), &bytes[places[column]..], chunk.rows);
         }
         found
     }
@@ -534,8 +580,7 @@ impl Store<'_> {
         if self.chunk_checksum(chunk.at, length) != self.slab.u32(chunk.at + CHECKSUM) {
             return None;
         }
-        let stripes = (chunk.columns as usize).div_ceil(PAGE_COLUMNS);
-        let directory_end = HEAD_BYTES + chunk.instants_bytes + 4 * stripes;
+        let directory_end = HEAD_BYTES + chunk.instants_bytes + directory_bytes(chunk.columns as usize);
         let newest = self.timeline_used(chunk.timeline).then(|| self.chunk_newest(chunk.timeline))?;
         let in_order = newest == NOWHERE || self.chunk(newest).row_range().end <= chunk.first_row;
         let fits = (1..=CHUNK_ROWS_MAX).contains(&chunk.rows)
@@ -565,19 +610,51 @@ struct Measured {
 }
 
 impl Measured {
-    fn directory_bytes(&self) -> usize {
-        4 * (self.columns as usize).div_ceil(PAGE_COLUMNS)
-    }
-
     fn length(&self) -> usize {
-        (HEAD_BYTES + self.instants_bytes + self.directory_bytes() + self.columns_bytes).next_multiple_of(8)
+        let directory_bytes = directory_bytes(self.columns as usize);
+        (HEAD_BYTES + self.instants_bytes + directory_bytes + self.columns_bytes).next_multiple_of(8)
     }
 }
 
 type ChunkDecoder = StripeDecoder<CHUNK_ROWS_MAX>;
 type ChunkEncoder = StripeEncoder<CHUNK_ROWS_MAX>;
 
-fn encode(encoder: &mut ChunkEncoder, kind: ColumnKind, cells: &Cells, rows: usize, out: &mut [u8]) -> usize {
+/// The number of the short head and the bytes behind it; or 0 and all bytes.
+fn encode<'o>(
+    encoder: &mut ChunkEncoder,
+    kind: ColumnKind,
+    cells: &Cells,
+    rows: usize,
+    out: &'o mut [u8],
+) -> (u8, &'o [u8]) {
     let encoded = encoder.column(kind, &cells.cells[..rows], &cells.presence[..rows], out);
-    encoded.expect("the buffer holds any column of a chunk")
+    let bytes = &out[..encoded.expect("the buffer holds any column of a chunk")];
+    match SHORT_HEADS.iter().position(|head| *head == bytes[0]) {
+        Some(short) => (short as u8 + 1, &bytes[1..]),
+        None => (0, bytes),
+    }
+}
+
+/// A column's head if it is short.
+fn short_head(heads: u32, place: usize) -> Option<u8> {
+    let number = (heads >> (2 * place) & 3) as usize;
+    number.checked_sub(1).map(|at| SHORT_HEADS[at])
+}
+
+/// Stripes that share an offset in a chunk's directory.
+const DIRECTORY_STRIPES: usize = 16;
+
+fn directory_bytes(columns: usize) -> usize {
+    let stripes = columns.div_ceil(PAGE_COLUMNS);
+    4 * (stripes + stripes.div_ceil(DIRECTORY_STRIPES))
+}
+
+/// Where a directory has the offset by which this stripe is found.
+fn group_at(stripe: usize) -> usize {
+    4 * (DIRECTORY_STRIPES + 1) * (stripe / DIRECTORY_STRIPES)
+}
+
+/// Where a directory has this stripe's entry.
+fn entry_at(stripe: usize) -> usize {
+    group_at(stripe) + 4 + 4 * (stripe % DIRECTORY_STRIPES)
 }

@@ -1,7 +1,12 @@
 //! The store against a model that keeps every row there ever was; tiny regions, so that everything fills up and wraps.
 
 use super::*;
-use crate::{labels::LabelSet, limits::CHUNK_ROWS_MAX, memory::StateClass, prng::Prng};
+use crate::{
+    labels::{LabelSet, LabelsRef},
+    limits::CHUNK_ROWS_MAX,
+    memory::StateClass,
+    prng::Prng,
+};
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
@@ -924,4 +929,63 @@ fn forty_eight_kib_hold_a_hundred_series_and_their_newest_rows() {
     });
     assert_eq!(samples, (rows.end - rows.start) * 100);
     assert_eq!(store.usage().counters.evicted_rows, rows.start);
+}
+
+#[test]
+fn every_column_of_a_wide_chunk_is_found_by_itself_and_with_all_others() {
+    // 300 columns are 38 stripes, and a directory has an offset for every 16 of them.
+    const COLUMNS: u64 = 300;
+    let plan = Plan::for_series(512 * 1024, COLUMNS + 8).unwrap();
+    let mut bytes = slab(&plan);
+    let mut store = Store::create(&mut bytes, &plan, IDENTITY).unwrap();
+    let id = store.timeline_open(TimelineKey(1)).unwrap();
+    // Buckets that rise together, zeros, ones, noise, and a NaN among decimals: every kind of head.
+    let value = |row: u64, number: u64| match number % 11 {
+        0..4 => (row * 9 + crate::prng::mix(row) % (number % 11 + 2)) as f64,
+        4 | 5 => 0.0,
+        6 => 1.0,
+        7 => f64::from_bits(crate::prng::mix(row * COLUMNS + number)),
+        8 if row.is_multiple_of(7) => f64::NAN,
+        8 => row as f64 / 4.0,
+        _ => number as f64,
+    };
+    for row in 0..40_u64 {
+        store.row_begin(id, row as i64 * 5_000).unwrap();
+        for number in 0..COLUMNS {
+            // One that comes and goes.
+            if number != 77 || !row.is_multiple_of(3) {
+                let age = number.is_multiple_of(50).then_some(row as i64 % 5);
+                store.row_put(id, labels(number).as_ref(), value(row, number).to_bits(), age).unwrap();
+            }
+        }
+        store.row_commit(id, Missing::Stale);
+    }
+    let number_of =
+        |labels: LabelsRef<'_>| labels.get("n").unwrap().rsplit(' ').next().unwrap().parse::<u64>().unwrap();
+    let mut together = BTreeMap::new();
+    store.rows_read(id, 0..40, &mut |column| {
+        let samples = column.t_ms.iter().copied().zip(column.bits.iter().copied());
+        let series: &mut Vec<(i64, u64)> = together.entry(number_of(column.labels)).or_default();
+        series.extend(samples);
+        true
+    });
+    let mut columns = 0;
+    store.series_visit(&mut |series, labels| {
+        let number = number_of(labels);
+        let mut alone = Vec::new();
+        store.series_read(series, i64::MIN, i64::MAX, &mut |t_ms, bits| alone.push((t_ms, bits)));
+        assert_eq!(alone, together[&number], "{number}");
+        if number != 77 {
+            let bits = alone.iter().map(|(_, bits)| *bits);
+            assert!(bits.eq((0..40).map(|row| value(row, number).to_bits())), "{number}");
+        }
+        columns += 1;
+        true
+    });
+    assert_eq!(columns, COLUMNS);
+    assert_eq!(
+        together[&77].len(),
+        39,
+        "13 gaps, each with a stale marker but the first row, which had nothing before it"
+    );
 }

@@ -215,8 +215,10 @@ mod properties {
             let mut bytes = out[..used].to_vec();
             if is_aged {
                 let aged = Ager::default().age(&mut SliceBytes(&bytes), &mut out).unwrap();
-                let Aging::Aged { bytes: used } = aged else { panic!("{aged:?}") };
-                bytes = out[..used].to_vec();
+                // Five rows may be as short packed.
+                if let Aging::Aged { bytes: used } = aged {
+                    bytes = out[..used].to_vec();
+                }
             }
             let bytes = resealed(bytes, &patches);
             let mut reader = SegmentReader::default();

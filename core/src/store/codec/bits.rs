@@ -41,26 +41,39 @@ impl<'b> Writer<'b> {
     pub fn signed(&mut self, value: i64) -> Result<(), CodecError> {
         self.unsigned(zigzag(value))
     }
+}
 
-    /// The low `width` bits of each value, one after the other, lowest bit first; the last byte is filled with zeros.
-    pub fn packed(&mut self, values: &[u64], width: u32) -> Result<(), CodecError> {
-        let (mut pending, mut pending_bits) = (0_u128, 0);
-        for value in values {
-            pending |= u128::from(*value) << pending_bits;
-            pending_bits += width;
-            while pending_bits >= 8 {
-                self.byte(pending as u8)?;
-                pending >>= 8;
-                pending_bits -= 8;
-            }
-        }
-        if pending_bits > 0 {
-            self.byte(pending as u8)?;
+/// Fields of any width one behind the other, lowest bit first; the last byte is filled with zeros.
+pub struct BitWriter<'w, 'b> {
+    writer: &'w mut Writer<'b>,
+    pending: u128,
+    pending_bits: u32,
+}
+
+impl<'w, 'b> BitWriter<'w, 'b> {
+    pub fn new(writer: &'w mut Writer<'b>) -> Self {
+        Self { writer, pending: 0, pending_bits: 0 }
+    }
+
+    /// `value` has no more than `width` bits, which are at most 64.
+    pub fn put(&mut self, value: u64, width: u32) -> Result<(), CodecError> {
+        self.pending |= u128::from(value) << self.pending_bits;
+        self.pending_bits += width;
+        while self.pending_bits >= 64 {
+            self.writer.bytes(&(self.pending as u64).to_le_bytes())?;
+            self.pending >>= 64;
+            self.pending_bits -= 64;
         }
         Ok(())
     }
+
+    pub fn finish(self) -> Result<(), CodecError> {
+        let bytes = self.pending_bits.div_ceil(8) as usize;
+        self.writer.bytes(&self.pending.to_le_bytes()[..bytes])
+    }
 }
 
+#[derive(Clone)]
 pub struct Reader<'b> {
     bytes: &'b [u8],
     used: usize,
@@ -111,22 +124,70 @@ impl<'b> Reader<'b> {
         Ok(unzigzag(self.unsigned()?))
     }
 
-    /// The reverse of [`Writer::packed`]; `width` is at most 64.
-    pub fn packed(&mut self, values: &mut [u64], width: u32) -> Result<(), CodecError> {
-        let bytes = self.take(packed_bytes(values.len(), width))?;
-        let mask = if width == 64 { u64::MAX } else { (1 << width) - 1 };
-        let (mut pending, mut pending_bits, mut next) = (0_u128, 0, 0);
-        for value in values {
-            while pending_bits < width {
-                pending |= u128::from(bytes[next]) << pending_bits;
-                pending_bits += 8;
-                next += 1;
-            }
-            *value = pending as u64 & mask;
-            pending >>= width;
-            pending_bits -= width;
+    /// What was not read yet.
+    pub fn rest(&self) -> &'b [u8] {
+        &self.bytes[self.used..]
+    }
+}
+
+/// The reverse of [`BitWriter`].
+pub struct BitReader<'b> {
+    bytes: &'b [u8],
+    used_bits: usize,
+}
+
+impl<'b> BitReader<'b> {
+    pub fn new(bytes: &'b [u8]) -> Self {
+        Self { bytes, used_bits: 0 }
+    }
+
+    /// `width` is at most 64.
+    pub fn field(&mut self, width: u32) -> Result<u64, CodecError> {
+        let mut value = [0];
+        self.fields(&mut value, width)?;
+        Ok(value[0])
+    }
+
+    /// Fields of one width, at most 64.
+    pub fn fields(&mut self, values: &mut [u64], width: u32) -> Result<(), CodecError> {
+        let end = self.used_bits + values.len() * width as usize;
+        if end.div_ceil(8) > self.bytes.len() {
+            return Err(CodecError::Truncated);
         }
+        let mask = if width == 64 { u64::MAX } else { (1 << width) - 1 };
+        let mut at = self.used_bits;
+        for value in values {
+            let (byte, shift) = (at / 8, at as u32 % 8);
+            let found = match self.bytes.get(byte..byte + 8) {
+                Some(word) => {
+                    let mut bytes = [0; 8];
+                    bytes.copy_from_slice(word);
+                    let low = u64::from_le_bytes(bytes) >> shift;
+                    if width + shift > 64 { low | u64::from(self.bytes[byte + 8]) << (64 - shift) } else { low }
+                }
+                // The last bytes there are.
+                None => {
+                    let mut bytes = [0; 8];
+                    let rest = &self.bytes[byte.min(self.bytes.len())..];
+                    bytes[..rest.len()].copy_from_slice(rest);
+                    u64::from_le_bytes(bytes) >> shift
+                }
+            };
+            *value = found & mask;
+            at += width as usize;
+        }
+        self.used_bits = end;
         Ok(())
+    }
+
+    /// Steps over bits, whether or not they are there.
+    pub fn skip(&mut self, bits: u32) {
+        self.used_bits += bits as usize;
+    }
+
+    /// Bytes of which something was read or stepped over.
+    pub fn bytes(&self) -> usize {
+        self.used_bits.div_ceil(8)
     }
 }
 
@@ -146,11 +207,6 @@ pub const fn unsigned_bytes(value: u64) -> usize {
 /// Bytes that [`Writer::signed`] writes.
 pub const fn signed_bytes(value: i64) -> usize {
     unsigned_bytes(zigzag(value))
-}
-
-/// Bytes that [`Writer::packed`] writes.
-pub const fn packed_bytes(count: usize, width: u32) -> usize {
-    (count * width as usize).div_ceil(8)
 }
 
 #[cfg(test)]
@@ -184,18 +240,26 @@ mod tests {
     }
 
     #[test]
-    fn fields_of_every_width_come_back() {
-        let mut buf = [0; 17 * 8];
+    fn fields_of_every_width_come_back_and_one_byte_less_is_truncated() {
+        let mut buf = [0; 3 + 17 * 8];
         for width in 0..=64 {
             let mask = if width == 64 { u64::MAX } else { (1_u64 << width) - 1 };
             let values: [u64; 17] = core::array::from_fn(|index| crate::prng::mix(index as u64 + 1) & mask);
             let mut writer = Writer::new(&mut buf);
-            writer.packed(&values, width).unwrap();
+            let mut stream = BitWriter::new(&mut writer);
+            stream.put(5, 3).unwrap();
+            values.iter().for_each(|value| stream.put(*value, width).unwrap());
+            stream.finish().unwrap();
             let used = writer.used();
-            assert_eq!(used, packed_bytes(17, width));
+            assert_eq!(used, (3 + 17 * width as usize).div_ceil(8));
             let mut found = [0; 17];
-            Reader::new(&buf[..used]).packed(&mut found, width).unwrap();
-            assert_eq!(found, values, "{width}");
+            let mut stream = BitReader::new(&buf[..used]);
+            assert_eq!(stream.field(3), Ok(5));
+            stream.fields(&mut found, width).unwrap();
+            assert_eq!((found, stream.bytes()), (values, used), "{width}");
+            let mut stream = BitReader::new(&buf[..used - 1]);
+            stream.skip(3);
+            assert_eq!(stream.fields(&mut found, width), Err(CodecError::Truncated), "{width}");
         }
     }
 }

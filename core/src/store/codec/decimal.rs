@@ -1,6 +1,6 @@
 //! Floats as integers: exact decimals where every value of the column is one, else the bits in numeric order.
 
-use super::CodecError;
+use super::{CodecError, exceptions::is_exception};
 
 /// Largest decimal exponent tried. 10^22 is the last power of ten a double holds exactly; beyond 18 no real exporter
 /// writes digits.
@@ -10,30 +10,46 @@ pub const EXPONENT_MAX: u8 = 18;
 pub const ORDERED: u8 = 31;
 
 /// From here on doubles are all even; a decimal's digits stay below so that they are exact.
-const DIGITS_MAX: f64 = 9_007_199_254_740_992.0;
+pub const DIGITS_MAX: f64 = 9_007_199_254_740_992.0;
 
 pub const POWERS: [f64; EXPONENT_MAX as usize + 1] =
     [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18];
 
-/// Fills `values` with one integer per cell and returns the transform that [`cells`] needs to get the cells back.
-pub fn integers(cells: &[u64], values: &mut [i64]) -> u8 {
+/// Fills `integers` with one per cell, and returns the least decimal exponent that gives all cells back to the bit. In the
+/// place of an exception stands the integer before it. `None` when there is no such exponent, or no other cell.
+pub fn exact(cells: &[u64], integers: &mut [i64]) -> Option<u8> {
+    let first = cells.iter().position(|cell| !is_exception(*cell))?;
     let mut exponent = 0;
-    'exponents: while exponent <= EXPONENT_MAX {
-        for (value, cell) in values.iter_mut().zip(cells) {
-            match digits(f64::from_bits(*cell), exponent) {
-                Digits::Exact(found) => *value = found,
-                Digits::MoreNeeded => {
-                    exponent += 1;
-                    continue 'exponents;
+    'exponents: loop {
+        let mut last = 0;
+        for (integer, cell) in integers.iter_mut().zip(cells).skip(first) {
+            if !is_exception(*cell) {
+                match digits(f64::from_bits(*cell), exponent) {
+                    Digits::Exact(found) => last = found,
+                    Digits::MoreNeeded if exponent < EXPONENT_MAX => {
+                        exponent += 1;
+                        continue 'exponents;
+                    }
+                    Digits::MoreNeeded | Digits::Never => return None,
                 }
-                Digits::Never => break 'exponents,
             }
+            *integer = last;
         }
+        let leading = integers[first];
+        integers[..first].fill(leading);
+        return Some(exponent);
+    }
+}
+
+/// Fills `integers` with one per cell, and returns the transform that [`cells`] needs to get the cells back: an exponent that
+/// suits all of them, or [`ORDERED`].
+pub fn integers(cells: &[u64], integers: &mut [i64]) -> u8 {
+    if !cells.iter().any(|cell| is_exception(*cell))
+        && let Some(exponent) = exact(cells, integers)
+    {
         return exponent;
     }
-    for (value, cell) in values.iter_mut().zip(cells) {
-        *value = fold(*cell);
-    }
+    integers.iter_mut().zip(cells).for_each(|(integer, cell)| *integer = fold(*cell));
     ORDERED
 }
 
@@ -57,31 +73,37 @@ pub const fn ordered(cell: u64) -> i64 {
     fold(cell)
 }
 
-/// The cell that an integer stands for.
-fn bits(transform: u8, value: i64) -> Result<u64, CodecError> {
-    match transform {
-        0 => Ok((value as f64).to_bits()),
-        1..=EXPONENT_MAX => Ok((value as f64 / POWERS[usize::from(transform)]).to_bits()),
-        ORDERED => Ok(unfold(value)),
-        _ => Err(CodecError::FromNewerVersion),
-    }
+/// The cell that an integer stands for as a decimal.
+fn bits(exponent: u8, integer: i64) -> u64 {
+    let value = integer as f64;
+    if exponent == 0 { value.to_bits() } else { (value / POWERS[usize::from(exponent)]).to_bits() }
 }
 
 enum Digits {
     Exact(i64),
     MoreNeeded,
-    /// No exponent makes this an exact decimal: not finite, minus zero, or too many digits.
+    /// Too many digits for any exponent that is larger.
     Never,
 }
 
 fn digits(value: f64, exponent: u8) -> Digits {
     let scaled = value * POWERS[usize::from(exponent)];
-    let limit = if exponent == 0 { -(i64::MIN as f64) } else { DIGITS_MAX };
-    if scaled.is_nan() || libm::fabs(scaled) >= limit || value.to_bits() == (-0.0_f64).to_bits() {
+    if exponent > 0 && libm::fabs(scaled) >= DIGITS_MAX {
         return Digits::Never;
     }
-    let found = libm::rint(scaled) as i64;
-    if bits(exponent, found) == Ok(value.to_bits()) { Digits::Exact(found) } else { Digits::MoreNeeded }
+    let found = nearest(scaled);
+    if bits(exponent, found) == value.to_bits() { Digits::Exact(found) } else { Digits::MoreNeeded }
+}
+
+/// The integer nearest to a number; a number out of range gives the end of the range.
+pub fn nearest(number: f64) -> i64 {
+    /// Added to a smaller number, it leaves no room behind the point.
+    const ROUNDING: f64 = 6_755_399_441_055_744.0;
+    if libm::fabs(number) < 2_251_799_813_685_248.0 {
+        ((number + ROUNDING) - ROUNDING) as i64
+    } else {
+        libm::rint(number) as i64
+    }
 }
 
 /// Turns sign and magnitude into two's complement, one to one: minus zero becomes -1, zero stays 0.
@@ -98,36 +120,51 @@ const fn unfold(value: i64) -> u64 {
 mod tests {
     use super::*;
 
-    fn check(cells: &[f64], transform: u8) {
-        let cells: alloc::vec::Vec<u64> = cells.iter().map(|value| value.to_bits()).collect();
-        let mut values = alloc::vec![0; cells.len()];
-        assert_eq!(integers(&cells, &mut values), transform, "{cells:x?}");
-        for (cell, value) in cells.iter().zip(&values) {
-            assert_eq!(bits(transform, *value), Ok(*cell));
+    fn check(values: &[f64], exponent: Option<u8>) {
+        let cells: alloc::vec::Vec<u64> = values.iter().map(|value| value.to_bits()).collect();
+        let mut integers = alloc::vec![0; cells.len()];
+        assert_eq!(exact(&cells, &mut integers), exponent, "{values:?}");
+        let mut found = alloc::vec![0; cells.len()];
+        if let Some(exponent) = exponent {
+            super::cells(exponent, &integers, &mut found).unwrap();
+            for (found, cell) in found.iter().zip(&cells) {
+                assert!(found == cell || is_exception(*cell), "{found:x} for {cell:x}");
+            }
         }
     }
 
     #[test]
     fn a_column_takes_the_smallest_exponent_that_holds_all_of_it() {
-        check(&[1.0, 2.0], 0);
-        check(&[1.0, 2.5], 1);
-        check(&[123.45, 0.001, 7.0], 3);
-        check(&[1e-18], 18);
+        check(&[1.0, 2.0], Some(0));
+        check(&[1.0, 2.5], Some(1));
+        check(&[123.45, 0.001, 7.0], Some(3));
+        check(&[1e-18], Some(18));
+        check(&[f64::NAN, 2.5, -0.0, f64::INFINITY, 1e300, 7.25], Some(2));
     }
 
     #[test]
-    fn what_is_no_decimal_keeps_its_bits() {
-        for odd in [-0.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e-19, f64::MIN_POSITIVE, 5e-324, 1.0 / 3.0] {
-            check(&[1.0, odd], ORDERED);
+    fn what_is_no_decimal_has_no_exponent() {
+        for odd in [1e-19, f64::MIN_POSITIVE, 5e-324, 1.0 / 3.0] {
+            check(&[1.0, odd], None);
         }
-        check(&[f64::from_bits(super::super::super::STALE_NAN_BITS)], ORDERED);
+        check(&[f64::NAN, -0.0, -(i64::MIN as f64)], None);
+        check(&[], None);
     }
 
     #[test]
     fn integers_are_exact_up_to_the_largest_i64() {
-        check(&[9_007_199_254_740_993.0, 1e18, -(i64::MIN as f64) - 1024.0], 0);
-        check(&[-(i64::MIN as f64)], ORDERED);
-        check(&[1e300], ORDERED);
+        check(&[9_007_199_254_740_993.0, 1e18, -(i64::MIN as f64) - 1024.0, i64::MIN as f64 + 1024.0], Some(0));
+    }
+
+    #[test]
+    fn the_nearest_integer_is_even_between_two_and_stays_in_range() {
+        let pairs =
+            [(0.5, 0), (1.5, 2), (-2.5, -2), (2_251_799_813_685_247.5, 2_251_799_813_685_248), (1e300, i64::MAX)];
+        for (number, integer) in pairs {
+            assert_eq!(nearest(number), integer, "{number}");
+        }
+        assert_eq!(nearest(2_251_799_813_685_249.0), 2_251_799_813_685_249);
+        assert_eq!(nearest(9_007_199_254_740_991.0), 9_007_199_254_740_991);
     }
 
     #[test]
@@ -139,7 +176,8 @@ mod tests {
 
     #[test]
     fn an_unknown_transform_is_refused() {
-        assert_eq!(bits(EXPONENT_MAX + 1, 1), Err(CodecError::FromNewerVersion));
-        assert_eq!(bits(32, 1), Err(CodecError::FromNewerVersion));
+        for unknown in [EXPONENT_MAX + 1, ORDERED - 1, ORDERED + 1] {
+            assert_eq!(cells(unknown, &[1], &mut [0]), Err(CodecError::FromNewerVersion));
+        }
     }
 }

@@ -46,6 +46,14 @@ pub struct Head {
     pub reference: Reference,
 }
 
+/// Heads so frequent that a chunk's directory names them by two bits in their place; 0 there means another one.
+pub const SHORT_HEADS: [u8; 3] = [
+    // Zero in every row; nothing more follows.
+    0x01, // The same as the column before; nothing more follows.
+    0x41, // Packed, with a value in every row.
+    0x06,
+];
+
 const AGE: u8 = 1 << 5;
 const CODING_SHIFT: u8 = 3;
 const REFERENCE_SHIFT: u8 = 6;
@@ -100,6 +108,14 @@ pub fn column_kind(bytes: &[u8]) -> Option<ColumnKind> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn short_heads_are_what_they_say() {
+        let head = |form, reference| Head { form, coding: Coding::AllValue, kind: ColumnKind::Float, reference };
+        let said =
+            [(Form::Zero, Reference::Nothing), (Form::Zero, Reference::Before), (Form::Packed, Reference::Nothing)];
+        assert_eq!(SHORT_HEADS, said.map(|(form, reference)| head(form, reference).byte()));
+    }
 
     #[test]
     fn every_byte_is_a_head_that_gives_it_again_or_is_damaged() {

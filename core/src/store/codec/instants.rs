@@ -3,13 +3,14 @@
 use super::{
     CodecError, ROWS_MAX,
     bits::{Reader, Writer},
-    integers,
+    integers::{self, INSTANTS, Plan, TAG_MASK},
+    integers_v1,
 };
 
 /// Most bytes that [`encode_instants`] writes for `rows` rows.
 pub const fn instants_bytes_max(rows: usize) -> usize {
     // Head, first, divisor, base; a width code per 16 rows; raw residuals.
-    31 + rows.div_ceil(32) + 8 * rows
+    32 + rows.div_ceil(32) + 8 * rows
 }
 
 /// Writes instants (milliseconds, any order) at the start of `out` and returns their length in bytes: a grid with
@@ -23,8 +24,8 @@ pub fn encode_instants(instants_ms: &[i64], out: &mut [u8]) -> Result<usize, Cod
         return Err(CodecError::TooManyRows { rows: instants_ms.len(), rows_max: ROWS_MAX });
     }
     let mut writer = Writer::new(out);
-    if let Some(plan) = integers::Plan::of(instants_ms) {
-        plan.write(instants_ms, &mut writer)?;
+    if let Some(plan) = Plan::of(instants_ms, INSTANTS) {
+        plan.write(0, instants_ms, &mut writer)?;
     }
     Ok(writer.used())
 }
@@ -41,6 +42,12 @@ pub fn decode_instants(bytes: &[u8], rows: usize, instants_ms: &mut [i64]) -> Re
     let cells = instants_ms.len();
     let instants_ms = instants_ms.get_mut(..rows).ok_or(CodecError::LengthsDiffer { rows, cells, presence: rows })?;
     let mut reader = Reader::new(bytes);
-    integers::read(instants_ms, &mut reader)?;
+    if rows > 0 {
+        match reader.byte()? {
+            head @ ..=TAG_MASK => integers_v1::read(head, instants_ms, &mut reader)?,
+            head if head & TAG_MASK == 0 => integers::read(head, instants_ms, &mut reader)?,
+            _ => return Err(CodecError::Damaged),
+        }
+    }
     Ok(reader.used())
 }

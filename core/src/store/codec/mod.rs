@@ -2,8 +2,9 @@
 //!
 //! A column is a head byte (form, presence, kind, reference), the presence states where not every row has a value, then
 //! the values. Forms: nothing, a constant, integers or exact decimals behind a predictor and packed by the bit, and raw
-//! cells where nothing smaller holds them. Columns are written in *stripes*: one may be told as its difference to a column
-//! just before it, as a histogram's bucket to the bucket before. docs/SPILL_FORMAT.md, "Columns", has every byte.
+//! cells where nothing smaller holds them. A decimal may have a drift, and exceptions. Columns are written in *stripes*: one
+//! may be told as its difference to a column just before it, as a histogram's bucket to the bucket before.
+//! docs/SPILL_FORMAT.md, "Columns", has every byte.
 //!
 //! [`StripeEncoder`] and [`StripeDecoder`] go through a stripe from its first column on; [`StripeWalk`] steps over
 //! columns that nobody asked for, and tells where to begin decoding for one of them.
@@ -14,18 +15,22 @@
 pub mod aged;
 mod bits;
 mod decimal;
+mod decoder;
 mod drift;
+mod encoder;
+mod exceptions;
 mod head;
 mod history;
 mod instants;
 mod integers;
+mod integers_v1;
 mod presence;
-mod stripe;
 mod walk;
 
-pub use head::column_kind;
+pub use decoder::StripeDecoder;
+pub use encoder::StripeEncoder;
+pub use head::{SHORT_HEADS, column_kind};
 pub use instants::{decode_instants, encode_instants, instants_bytes_max};
-pub use stripe::{StripeDecoder, StripeEncoder};
 pub use walk::{Stepped, StripeWalk};
 
 /// Most rows one column or one run of instants may have.

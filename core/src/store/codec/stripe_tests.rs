@@ -95,6 +95,30 @@ fn ages_refer_to_ages_and_values_to_values() {
 }
 
 #[test]
+fn ages_that_refer_to_ages_are_reached_through_the_values_that_lie_with_those() {
+    // The second piece's values need the first one; the third piece's ages need the second one, so the first one too.
+    let age = |add: u64| {
+        let ages: Vec<u64> = (0..240).map(|row| crate::prng::mix(row) % 30_000 + add).collect();
+        (ColumnKind::Age, ages, vec![Presence::Value; 240])
+    };
+    let alone = floats((0..240_u64).map(|row| crate::prng::mix(row) as f64));
+    let pieces = [vec![floats(bucket(15))], vec![floats(bucket(16)), age(0)], vec![alone, age(1)]];
+    let mut encoder = StripeEncoder::<ROWS_MAX>::new();
+    let mut walk = StripeWalk::new(240).unwrap();
+    let mut begins = Vec::new();
+    for (name, piece) in pieces.iter().enumerate() {
+        for (kind, cells, presence) in piece {
+            let mut out = vec![0; column_bytes_max(240)];
+            let bytes = encoder.column(*kind, cells, presence, &mut out).unwrap();
+            let stepped = walk.column(&out, name).unwrap();
+            assert_eq!((stepped.kind, stepped.bytes), (*kind, bytes));
+            begins.push(stepped.begin);
+        }
+    }
+    assert_eq!(begins, [0, 0, 0, 2, 0]);
+}
+
+#[test]
 fn columns_that_hold_nothing_are_no_reference_and_stand_in_nobodys_way() {
     let nothing = |state| (ColumnKind::Float, vec![0; 240], vec![state; 240]);
     let lengths = check::<ROWS_MAX>(&[
@@ -116,12 +140,12 @@ fn presence_is_told_once_for_columns_that_come_and_go_together() {
         (ColumnKind::Float, cells, presence.clone())
     };
     let lengths = check::<ROWS_MAX>(&[gaps(1_000), gaps(2_000)]);
-    assert!(lengths[1] + 50 < lengths[0], "60 bytes of presence: {lengths:?}");
+    assert!(lengths[1] + 35 < lengths[0], "60 bytes of presence: {lengths:?}");
     // Of another kind, or other in one row: told anew.
     let mut other = gaps(3_000);
     other.2[239] = Presence::Stale;
     let lengths = check::<ROWS_MAX>(&[gaps(1_000), other]);
-    assert!(lengths[0].abs_diff(lengths[1]) < 8, "{lengths:?}");
+    assert!(lengths[0].abs_diff(lengths[1]) < 20, "{lengths:?}");
 }
 
 #[test]

@@ -3,8 +3,9 @@
 use super::{
     CodecError, ColumnKind, Presence, ROWS_MAX,
     bits::Reader,
+    exceptions,
     head::{Form, Head, Reference},
-    integers, presence,
+    integers, integers_v1, presence,
 };
 
 /// Goes through a stripe as [`StripeDecoder`](super::StripeDecoder) does, to find where a column lies and where decoding
@@ -14,6 +15,9 @@ pub struct StripeWalk {
     newest: Passed,
     older: Passed,
     age: Passed,
+    /// The name given last, and where decoding has to begin for all that was called so.
+    name: usize,
+    name_begin: usize,
 }
 
 /// A column that later ones may refer to.
@@ -44,18 +48,29 @@ impl StripeWalk {
             return Err(CodecError::TooManyRows { rows, rows_max: ROWS_MAX });
         }
         let nothing = Passed { count: 0, begin: 0 };
-        Ok(Self { rows, newest: nothing, older: nothing, age: nothing })
+        Ok(Self { rows, newest: nothing, older: nothing, age: nothing, name: usize::MAX, name_begin: usize::MAX })
     }
 
     /// Steps over the column at the start of `bytes`. `name` is what [`Stepped::begin`] will call it: its offset, say.
-    /// Names must not descend.
+    /// Names must not descend. Columns of one name, as values and their ages, are decoded together.
     ///
     /// # Errors
     ///
     /// Bytes that are no column behind those stepped over before. Residuals are not looked at.
     pub fn column(&mut self, bytes: &[u8], name: usize) -> Result<Stepped, CodecError> {
+        let (head, rest) = bytes.split_first().ok_or(CodecError::Truncated)?;
+        let stepped = self.column_behind(*head, rest, name)?;
+        Ok(Stepped { bytes: 1 + stepped.bytes, ..stepped })
+    }
+
+    /// As [`Self::column`], of a column whose first byte lies elsewhere and is not counted.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn column_behind(&mut self, head: u8, bytes: &[u8], name: usize) -> Result<Stepped, CodecError> {
         let mut reader = Reader::new(bytes);
-        let head = Head::of(reader.byte()?)?;
+        let head = Head::of(head)?;
         let other = match (head.reference, head.kind) {
             (Reference::Nothing, _) => None,
             (Reference::BeforeThat, _) => Some(self.older),
@@ -80,15 +95,30 @@ impl StripeWalk {
                 reader.take(8)?;
             }
             Form::Packed => {
-                if !head.reference.is_difference() {
-                    reader.byte()?;
+                let mut run_head = reader.byte()?;
+                if run_head & !integers::TAG_MASK == integers::EXCEPTIONS && run_head != integers::DRIFT {
+                    exceptions::skip(run_head & integers::TAG_MASK, &mut reader)?;
+                    run_head = reader.byte()?;
                 }
-                integers::skip(count, &mut reader)?;
+                let has_rests = run_head == integers::DRIFT;
+                if has_rests {
+                    run_head = reader.byte()?;
+                }
+                if run_head <= integers::TAG_MASK {
+                    integers_v1::skip(reader.byte()?, count, &mut reader)?;
+                } else {
+                    integers::skip(run_head, count, &mut reader)?;
+                }
+                if has_rests {
+                    integers::skip(reader.byte()?, count, &mut reader)?;
+                }
             }
             Form::Raw => {
                 reader.take(8 * count)?;
             }
         }
+        let begin = if name == self.name { begin.min(self.name_begin) } else { begin };
+        (self.name, self.name_begin) = (name, begin);
         for passed in [&mut self.newest, &mut self.older, &mut self.age] {
             passed.begin = passed.begin.min(begin);
         }

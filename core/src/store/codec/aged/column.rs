@@ -8,6 +8,7 @@ use super::{
         CodecError, ColumnKind, Presence, ROWS_MAX,
         bits::{unzigzag, zigzag},
         decimal, drift,
+        exceptions::is_exception,
     },
     model::{self, Model, length},
     parts::{DRIFT, behind_first, code_first, code_length, code_magnitude, code_plan, code_transform},
@@ -188,7 +189,7 @@ impl Stripe {
             || cells.iter().zip(presence).filter(|(_, state)| **state == Presence::Value).map(|(cell, _)| *cell);
         let first = values().next();
         let is_constant = first.is_some_and(|first| values().all(|cell| cell == first));
-        let exception = if is_float && !is_constant { values().find(|cell| is_no_number(*cell)) } else { None };
+        let exception = if is_float && !is_constant { values().find(|cell| is_exception(*cell)) } else { None };
         let mut count = 0;
         for (row, (cell, state)) in cells.iter().zip(presence).enumerate() {
             let odd = exception == Some(*cell) && *state == Presence::Value;
@@ -502,11 +503,6 @@ impl Kept {
             *value = self.values[usize::from(*row)];
         }
     }
-}
-
-/// Whether no transform but the bits in order holds this: NaN, the infinities, -0.
-fn is_no_number(cell: u64) -> bool {
-    !f64::from_bits(cell).is_finite() || cell == (-0.0_f64).to_bits()
 }
 
 fn known_transform(header: Header) -> Result<Header, CodecError> {

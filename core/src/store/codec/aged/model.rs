@@ -56,8 +56,8 @@ contexts! {
     /// Whether a residual is longer, or shorter, than the expected length, and so on, bit by bit: by the expected length (26),
     /// by whether it can be zero (2), up or down (2), by how far it is already (8).
     LENGTH: 832,
-    /// Whether a residual is negative: by predictor (3), by the last four (16), by the column before's in this row (3).
-    SIGN: 144,
+    /// Whether a residual is negative: by predictor (4), by the last four (16), by the column before's in this row (3).
+    SIGN: 192,
     /// The bits behind the first of short residuals: a tree for each length.
     SHORT: 16,
     /// The two bits behind the first of longer residuals: a tree for each length, up to 32.

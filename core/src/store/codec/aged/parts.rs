@@ -37,7 +37,7 @@ pub fn code_plan(model: &mut Model, coder: &mut impl Coder, before: Plan, mut pl
     };
     let code = |plan: Plan| (plan.predictor as usize) << 1 | usize::from(plan.repeats);
     let found = model.tree(coder, model::PREDICTOR + 8 * code(before), 3, code(plan) as u32);
-    plan.predictor = Predictor::ALL[(found as usize >> 1).min(2)];
+    plan.predictor = Predictor::ALL[found as usize >> 1 & 3];
     plan.repeats = found & 1 == 1;
     if !model.bit(coder, model::DIVISOR + usize::from(before.divisor > 1), plan.divisor > 1) {
         plan.divisor = 1;

@@ -96,7 +96,7 @@ pub fn choose(
         let mut is_best = false;
         for predictor in Predictor::ALL {
             // A level of differences is no better than their rate.
-            if predictor == Predictor::Level && reference > 0 {
+            if matches!(predictor, Predictor::Level | Predictor::Floor) && reference > 0 {
                 continue;
             }
             let cost = base + if predictor == Predictor::Last { 0 } else { 3 * BIT } + residuals_cost(moves, predictor);

@@ -9,10 +9,12 @@ pub enum Predictor {
     Rate = 1,
     /// Back to the mean of the last values: noise around a level.
     Level = 2,
+    /// Back to the least value so far: durations, sizes.
+    Floor = 3,
 }
 
 impl Predictor {
-    pub const ALL: [Self; 3] = [Self::Last, Self::Rate, Self::Level];
+    pub const ALL: [Self; 4] = [Self::Last, Self::Rate, Self::Level, Self::Floor];
 }
 
 /// A mean goes so far back: each new one counts 1/8.
@@ -21,9 +23,10 @@ const SEEN_MAX: usize = 8;
 /// 1/65536 divided by the index.
 const PARTS: [i64; SEEN_MAX + 2] = [65_536, 65_536, 32_768, 21_845, 16_384, 13_107, 10_922, 9_362, 8_192, 7_281];
 
-/// The guess for a step, and what it learns from. Means are in 1/256; all arithmetic wraps.
+/// The guess for a step, and what it learns from. Means and levels are in 1/256; all arithmetic wraps.
 pub struct Guess {
     predictor: Predictor,
+    /// Or the least level.
     mean: i64,
     /// The sum of the steps.
     level: i64,
@@ -40,7 +43,7 @@ impl Guess {
         match self.predictor {
             Predictor::Last => 0,
             Predictor::Rate => self.mean.wrapping_add(128) >> 8,
-            Predictor::Level => self.mean.wrapping_sub(self.level).wrapping_add(128) >> 8,
+            Predictor::Level | Predictor::Floor => self.mean.wrapping_sub(self.level).wrapping_add(128) >> 8,
         }
     }
 
@@ -56,6 +59,10 @@ impl Guess {
             Predictor::Level => {
                 self.level = self.level.wrapping_add(step);
                 self.mean = self.mean.wrapping_add(part(self.level.wrapping_sub(self.mean), self.seen + 1));
+            }
+            Predictor::Floor => {
+                self.level = self.level.wrapping_add(step);
+                self.mean = self.mean.min(self.level);
             }
         }
     }
