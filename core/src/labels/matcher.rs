@@ -52,6 +52,15 @@ impl Matcher {
         }
     }
 
+    /// The values that match, where they are a short list.
+    pub fn literals(&self) -> Option<&[Box<str>]> {
+        match self.op {
+            MatchOp::Equal => Some(core::slice::from_ref(&self.value)),
+            MatchOp::Regexp => self.pattern.as_ref()?.literals(),
+            MatchOp::NotEqual | MatchOp::NotRegexp => None,
+        }
+    }
+
     pub fn matches_labels(&self, labels: super::LabelsRef<'_>) -> bool {
         self.matches(labels.get(&self.name).unwrap_or(""))
     }
