@@ -2,6 +2,7 @@
 //!
 //! Every flag is one row of [`flags::FLAGS`]; the parser, `docs/CONFIG.md` and `/api/v1/status/flags` are made from it.
 
+pub mod budget;
 pub mod flags;
 pub mod query;
 
@@ -21,8 +22,8 @@ use std::{
 pub enum Command {
     /// No subcommand: run the daemon.
     Run(Box<Flags>),
-    /// Print the memory table for these flags.
-    Budget(Box<Flags>),
+    /// Print the memory table for these flags, and what it holds.
+    Budget(budget::Question),
     CheckConfig {
         file: PathBuf,
     },
@@ -135,7 +136,7 @@ where
     let required = |matches: &ArgMatches, name: &str| text(matches, name).unwrap_or_default();
     match matches.subcommand() {
         None => flags_of(&matches).map(|flags| Command::Run(Box::new(flags))),
-        Some(("budget", matches)) => flags_of(matches).map(|flags| Command::Budget(Box::new(flags))),
+        Some(("budget", matches)) => budget::question(matches, flags_of(matches)?).map(Command::Budget),
         Some(("check", matches)) => match matches.subcommand() {
             Some(("config", matches)) => Ok(Command::CheckConfig { file: required(matches, "FILE").into() }),
             Some((_, matches)) => {
@@ -197,7 +198,10 @@ fn parser() -> clap::Command {
                 .arg(option("end", "RFC 3339, or seconds since 1970; by default now"))
                 .arg(option("step", "a duration like 15s, or seconds; by default a 250th of the range, at least 1s")),
         );
-    let budget = clap::Command::new("budget").about("Print where the memory goes with these flags").args(arguments());
+    let budget = clap::Command::new("budget")
+        .about("Print where the memory goes with these flags, and what it holds")
+        .args(budget::arguments())
+        .args(arguments());
     clap::Command::new("holdfast")
         .about("The whole Prometheus stack for one edge node, in one thread and one fixed memory budget")
         .disable_version_flag(true)

@@ -168,8 +168,15 @@ fn subcommands_are_read_with_their_arguments() {
         command(&["query", "range", "http://a", "--start=1", "--end", "2", "--step=3s", "--", "-up"]),
         asked(when)
     );
-    match command(&["budget", "--memory.limit=8MiB"]) {
-        Ok(Command::Budget(flags)) => assert_eq!(flags.memory_limit_bytes, 8 << 20),
+    match command(&["budget", "--memory.limit=12MiB", "--series=5000", "--interval=1m", "--sample-bytes=0.5"]) {
+        Ok(Command::Budget(question)) => {
+            assert_eq!(question.flags.memory_limit_bytes, 12 << 20);
+            assert_eq!((question.series_count, question.sample_millibytes), (Some(5_000), Some(500)));
+            assert_eq!(
+                (question.interval_ms, question.timelines_count, question.label_millibytes),
+                (60_000, None, None)
+            );
+        }
         other => panic!("{other:?}"),
     }
     for arguments in [
@@ -178,6 +185,14 @@ fn subcommands_are_read_with_their_arguments() {
         &["query", "instant", "http://a"],
         &["what"],
         &["--memory.limit=1MB", "version"],
+        &["budget", "--series=0"],
+        &["budget", "--series=-1"],
+        &["budget", "--targets=ten"],
+        &["budget", "--interval=0s"],
+        &["budget", "--interval=15"],
+        &["budget", "--sample-bytes=0"],
+        &["budget", "--label-bytes=4097"],
+        &["budget", "--label-bytes=NaN"],
     ] {
         assert_eq!(command(arguments).map_err(|exit| exit.code), Err(2), "{arguments:?}");
     }

@@ -22,6 +22,7 @@ use holdfast_core::{
     memory::{Budget, Overrides},
     prng, promql,
     rules::template::Template,
+    spill::SpillOptions,
     store::stored::Stored,
     time::Now,
 };
@@ -31,8 +32,6 @@ use std::{fmt::Display, path::Path, process::ExitCode, time::Instant};
 /// `--storage.tsdb.retention.size` says otherwise.
 const DISK_SHARE: u64 = 10;
 const DISK_BYTES_DEFAULT: u64 = 512 << 20;
-/// Space reserved for each of the two tail logs.
-const TAIL_LOG_BYTES: u64 = 4 << 20;
 /// Connections kept between scrapes, and to upstreams and Alertmanagers.
 const KEPT_TARGETS_MAX: usize = 32;
 const KEPT_PEERS_MAX: usize = 4;
@@ -60,7 +59,9 @@ pub fn version() -> String {
 pub fn run(command: Command) -> ExitCode {
     let result = match command {
         Command::Run(flags) => daemon(&flags),
-        Command::Budget(flags) => budget(&flags).map(|budget| print!("{budget}")),
+        Command::Budget(question) => {
+            budget(&question.flags).map(|budget| print!("{budget}\n{}", question.answer(&budget)))
+        }
         Command::Version => {
             println!("{}", version());
             Ok(())
@@ -146,7 +147,7 @@ fn daemon(flags: &Flags) -> Result<(), Refusal> {
     let mut disk_settings = DiskSettings {
         path: flags.storage_path.clone(),
         quota_bytes: 0,
-        log_bytes: TAIL_LOG_BYTES,
+        log_bytes: SpillOptions::log_bytes(&budget.plan()),
         heap_bytes_max: budget.region("sqlite").map_or(1 << 20, |region| region.total_bytes),
     };
     let quota_bytes = flags.retention_bytes.unwrap_or_else(|| {

@@ -59,6 +59,16 @@ pub const CHUNK_ROWS_MAX: usize = 16;
 /// outside before their first flush, which is nothing against the slab, only after thirty in a row.
 pub const STRIKES_COUNT_MAX: u32 = 30;
 pub const PANIC_STRIKES_COUNT: u8 = 9;
+/// Each of the tail log's two files, from the size of the ring. A checkpoint closes one before it is full.
+pub const LOG_BYTES_MIN: u64 = 256 * KIB;
+pub const LOG_BYTES_MAX: u64 = 16 * MIB;
+/// Segments whose samples are older than this are written again behind the entropy coder. Beyond half of the disk quota age
+/// does not matter: the oldest ones go first.
+pub const AGED_AFTER_MS: i64 = 24 * 3_600_000;
+/// A transaction ages at most so many segments, and at most twice as many as it seals where that is more than four.
+pub const AGED_PER_COMMIT_MAX: u64 = 32;
+/// Aging a segment takes at most so long on a slow board: it begins only when no scrape is due before.
+pub const AGING_BITE_MS: u64 = 50;
 /// Length of a small state's name. A longer one is refused.
 pub const STATE_KEY_BYTES_MAX: usize = 40;
 /// One page of the ledger of losses, as small state: the smallest slot. Older entries are summed up to fit.

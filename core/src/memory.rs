@@ -2,6 +2,9 @@
 //!
 //! One table: it sizes the slab, is printed by `holdfast budget` and at start, and is served by the API.
 
+mod needs;
+pub use needs::{Answer, Load};
+
 use crate::{
     limits::{
         CONNECTION_BYTES, CONNECTIONS_COUNT_MAX, KIB, MEMORY_LIMIT_BYTES_MIN, MESSAGE_BYTES_MAX, MESSAGES_COUNT_MAX,
@@ -181,8 +184,8 @@ impl Region {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
     pub series_count: u32,
-    /// Pieces of 16 bytes for label texts and label pairs.
-    pub label_cells_count: u32,
+    /// The heap of label texts and sets.
+    pub label_bytes: u32,
     pub timelines_count: u32,
     pub layouts_count: u32,
     /// Nodes of 32 columns.
@@ -209,7 +212,7 @@ impl Plan {
         let [a, b, c] = self.state;
         [
             self.series_count,
-            self.label_cells_count,
+            self.label_bytes,
             self.timelines_count,
             self.layouts_count,
             self.layout_nodes_count,
@@ -228,7 +231,7 @@ impl Plan {
         let state = |count: usize| StateClass { count: numbers[count], bytes_each: numbers[count + 1] };
         Self {
             series_count: numbers[0],
-            label_cells_count: numbers[1],
+            label_bytes: numbers[1],
             timelines_count: numbers[2],
             layouts_count: numbers[3],
             layout_nodes_count: numbers[4],
@@ -244,8 +247,8 @@ impl Plan {
     ///
     /// A slab below [`SLAB_BYTES_MIN`].
     pub fn for_slab(slab_bytes: usize) -> Result<Self, BudgetError> {
-        let series_count = slab_bytes as u64 * series_share_percent(slab_bytes) / 100 / SERIES_BYTES_GUESS;
-        Self::for_series(slab_bytes, series_count)
+        let bytes_max = (slab_bytes as u64 * SERIES_SHARE_PERCENT / 100) as usize;
+        Self::for_series(slab_bytes, Self::series_count_within(slab_bytes, bytes_max).into())
     }
 
     /// A plan for a slab of this size that holds this many series at once.
@@ -263,13 +266,26 @@ impl Plan {
         if series_count > SERIES_COUNT_MAX || needed_bytes + slab_bytes / 8 > slab_bytes {
             return Err(BudgetError::TooManySeries {
                 series_count,
-                series_count_max: (slab_bytes as u64 * 3 / 4 / SERIES_BYTES_GUESS).min(SERIES_COUNT_MAX),
+                series_count_max: Self::series_count_within(slab_bytes, slab_bytes - slab_bytes / 8).into(),
                 needed_bytes: needed_bytes as u64,
                 slab_bytes: slab_bytes as u64,
             });
         }
         plan.ring_bytes = ((slab_bytes - needed_bytes) & !7) as u32;
         Ok(plan)
+    }
+
+    /// The most series of which the plan without a ring takes this many bytes.
+    fn series_count_within(slab_bytes: usize, bytes_max: usize) -> u32 {
+        let (mut least, mut most) = (1, SERIES_COUNT_MAX as u32);
+        while least < most {
+            let middle = (least + most).div_ceil(2);
+            match Self::without_ring(slab_bytes, middle).slab_bytes() <= bytes_max {
+                true => least = middle,
+                false => most = middle - 1,
+            }
+        }
+        least
     }
 
     fn without_ring(slab_bytes: usize, series_count: u32) -> Self {
@@ -279,7 +295,8 @@ impl Plan {
         };
         Self {
             series_count,
-            label_cells_count: series_count * 6 + 8,
+            label_bytes: (series_count * LABEL_BYTES + series_count.min(LABEL_FIRST_SERIES) * LABEL_FIRST_BYTES)
+                .next_multiple_of(GRANULE_BYTES_MAX),
             timelines_count,
             layouts_count: timelines_count * 3,
             layout_nodes_count: (series_count * 5).div_ceil(2 * sizes::NODE_COLUMNS as u32) + timelines_count * 2,
@@ -303,9 +320,57 @@ impl Plan {
         self.regions().iter().filter(|row| row.name == region.name()).map(|row| row.total_bytes).sum()
     }
 
+    /// The numbers are as short as the plan allows: short ones are most of what a series costs.
+    pub(crate) fn widths(&self) -> Widths {
+        let counts = |granule_bytes: u32| {
+            let columns = u64::from(self.layout_nodes_count) * sizes::NODE_COLUMNS as u64;
+            columns.max(self.series_count.into()).max(u64::from(self.label_bytes / granule_bytes))
+        };
+        let fitting = [(2, 4), (2, 8), (3, 4), (3, 8)]
+            .into_iter()
+            // All ones is no number.
+            .find(|(id_bytes, granule_bytes)| counts(*granule_bytes) < (1 << (8 * id_bytes)) - 1);
+        let (id_bytes, granule_bytes) = fitting.unwrap_or((3, GRANULE_BYTES_MAX));
+        Widths { id_bytes, granule_bytes: granule_bytes as usize }
+    }
+
+    pub(crate) fn series_bytes(&self) -> usize {
+        sizes::SERIES_NUMBERS * self.widths().id_bytes
+    }
+
+    pub(crate) fn node_bytes(&self) -> usize {
+        sizes::NODE_HEAD_BYTES + sizes::COLUMN_NUMBERS * self.widths().id_bytes * sizes::NODE_COLUMNS
+    }
+
+    /// Slots of the index from labels to series: a fifth stays empty, so that a search ends soon.
+    pub(crate) fn index_slots_count(&self) -> u32 {
+        self.series_count + self.series_count / 4 + 1
+    }
+
+    /// Buckets of label texts and sets: about two to a bucket when each series has one or two of its own.
+    pub(crate) fn record_buckets_count(&self) -> u32 {
+        self.series_count / 2 + 1
+    }
+
+    /// Bytes of the bitmap of the heap's granules.
+    pub(crate) fn heap_bits_bytes(&self) -> usize {
+        (self.label_bytes as usize / self.widths().granule_bytes).div_ceil(64) * 8
+    }
+
+    /// Bytes of the index from labels to series.
+    pub(crate) fn index_bytes(&self) -> usize {
+        (self.index_slots_count() as usize * self.widths().id_bytes).next_multiple_of(8)
+    }
+
+    /// Bytes of the buckets of label texts and sets.
+    pub(crate) fn record_buckets_bytes(&self) -> usize {
+        (self.record_buckets_count() as usize * self.widths().id_bytes).next_multiple_of(8)
+    }
+
     fn regions(&self) -> [Region; 9] {
         let name = RegionName::name;
-        let bucket_bytes = |count: u32| (count as usize * 4).next_multiple_of(8);
+        let series_bytes = self.series_count as usize * self.series_bytes();
+        let padding_bytes = series_bytes.next_multiple_of(8) - series_bytes;
         let state_bytes: usize = self.state.iter().map(StateClass::bytes).sum();
         let state_count = self.state.iter().map(|class| class.count).sum::<u32>();
         let state = Region {
@@ -322,17 +387,17 @@ impl Plan {
             Region::slab("header", "identity, counters and heads", 1, sizes::HEADER_BYTES, 0),
             Region::slab(
                 name(RegionName::Series),
-                "series in RAM, with their index",
+                "series in RAM, with their index and postings",
                 self.series_count,
-                sizes::SERIES_BYTES,
-                bucket_bytes(self.series_count),
+                self.series_bytes(),
+                self.index_bytes() + padding_bytes,
             ),
             Region::slab(
                 name(RegionName::LabelText),
-                "label names, values and pairs, with their index",
-                self.label_cells_count,
-                sizes::CELL_BYTES,
-                bucket_bytes(self.series_count),
+                "label texts and sets, with their index",
+                self.label_bytes,
+                1,
+                self.heap_bits_bytes() + self.record_buckets_bytes(),
             ),
             Region::slab(
                 name(RegionName::Timelines),
@@ -346,7 +411,7 @@ impl Plan {
                 name(RegionName::LayoutColumns),
                 "their columns, 32 each",
                 self.layout_nodes_count,
-                sizes::NODE_BYTES,
+                self.node_bytes(),
                 0,
             ),
             Region::slab(
@@ -362,6 +427,13 @@ impl Plan {
     }
 }
 
+/// How long the slab's numbers are, and the granules of its heap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Widths {
+    pub(crate) id_bytes: usize,
+    pub(crate) granule_bytes: usize,
+}
+
 impl StateClass {
     /// Bytes that the class takes in the slab: two copies with their heads.
     pub fn bytes(&self) -> usize {
@@ -369,17 +441,20 @@ impl StateClass {
     }
 }
 
-/// What a series takes outside the ring, its share of timelines and layouts included.
-const SERIES_BYTES_GUESS: u64 = 336;
+/// How much of a slab is for everything but packed rows, when no number of series is asked for.
+const SERIES_SHARE_PERCENT: u64 = 60;
 
-/// How much of a slab is for series; the fixed parts weigh more in a small one.
-const fn series_share_percent(slab_bytes: usize) -> u64 {
-    if slab_bytes < 1024 * 1024 { 55 } else { 64 }
-}
+/// Label texts and sets of one series. Ten exporters of one instance each need about half of it; what churns, what is long
+/// and what no other series shares has the rest.
+const LABEL_BYTES: u32 = 40;
+/// More for each of the first ones, which share few texts with others.
+const LABEL_FIRST_BYTES: u32 = 24;
+const LABEL_FIRST_SERIES: u32 = 1000;
+const GRANULE_BYTES_MAX: u32 = 16;
 
 /// Of what a limit has beyond this, a quarter is for queries.
 const QUERIES_FROM_BYTES: u64 = 8 * MIB;
-/// Label cells have 24-bit numbers, six cells per series.
+/// Numbers have 24 bits at most, and a series may have several columns in layouts.
 const SERIES_COUNT_MAX: u64 = 2_000_000;
 
 #[cfg(test)]

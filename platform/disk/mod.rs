@@ -32,7 +32,8 @@ pub trait Disk {
     /// Appends to the tail log of `generation`. The first append of a generation starts the log file `generation mod 2`
     /// over; generations go up by one.
     fn log_append(&mut self, generation: u64, bytes: &[u8]);
-    /// Brings what was appended since the last sync to the medium. After an error none of that counts as written: the
+    /// Brings what was appended since the last sync to the medium; the next append begins on the next page
+    /// (`holdfast_core::spill::LOG_PAGE_BYTES`), so that nothing that was synced is written again. After an error none of that counts as written: the
     /// next append takes its place in the file, so the caller appends it again.
     fn log_sync(&mut self) -> Result<(), String>;
     /// Goes on with a log that a predecessor wrote: the next append of `generation` goes to `offset_bytes`.

@@ -183,7 +183,11 @@ impl Segments {
             self.transaction.failure = Some(format!("{}: the database is damaged", self.path.display()));
             return self.roll_back();
         }
-        if let Put::Segment { bytes, .. } | Put::State { bytes, .. } | Put::Layout(LayoutPart { bytes, .. }) = &put {
+        if let Put::Segment { bytes, .. }
+        | Put::Replace { bytes, .. }
+        | Put::State { bytes, .. }
+        | Put::Layout(LayoutPart { bytes, .. }) = &put
+        {
             self.transaction.put_bytes += bytes.len() as u64;
         }
         if let Err(error) = self.try_put(put) {
@@ -236,6 +240,7 @@ impl Segments {
         }
         match put {
             Put::Segment { meta, bytes } => self.put_segment(&meta, bytes),
+            Put::Replace { meta, bytes } => self.replace_segment(&meta, bytes),
             Put::Layout(part) => self.put_layout(&part),
             Put::State { key, bytes } => self.put_state(key, bytes),
             Put::DropBefore { t_ms } => self.drop_before(t_ms),
@@ -268,6 +273,15 @@ impl Segments {
             *oldest = Some(oldest.map_or(meta.t_min_ms, |known| known.min(meta.t_min_ms)));
         }
         self.written.insert(meta.timeline.0);
+        Ok(())
+    }
+
+    /// The same samples in other bytes. No room is made: there are fewer of them.
+    fn replace_segment(&mut self, meta: &SegmentMeta, bytes: &[u8]) -> Result<(), PutError> {
+        let sequence = i64::try_from(meta.sequence).map_err(|_| PutError::Number { what: "sequence" })?;
+        self.connection
+            .prepare_cached("UPDATE segments SET bytes = ?2 WHERE sequence = ?1")?
+            .execute(params![sequence, bytes])?;
         Ok(())
     }
 

@@ -3,9 +3,13 @@
 //! The log of generation g is file `g mod 2`. Writing a new generation starts at the file's first byte and overwrites
 //! what an older one left there in place: blocks that have been written before cost no change of file system metadata
 //! at each sync. So behind the last frame lie old bytes, and the reader tells them by the generation in each frame.
+//!
+//! What a sync brought to the medium is not written again: the next append begins on the next page. Else each flush would
+//! write its predecessor's last page once more, and a power cut then could tear what was safe already.
 
 use super::{DiskError, directory::TAIL_LOGS};
-use rustix::fs::{FallocateFlags, fallocate, fdatasync};
+use holdfast_core::spill::LOG_PAGE_BYTES;
+use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate, fdatasync};
 use std::{
     fs::{File, OpenOptions},
     io,
@@ -21,6 +25,7 @@ pub struct TailLog {
 struct LogFile {
     path: PathBuf,
     file: File,
+    reserved_bytes: u64,
 }
 
 struct Current {
@@ -42,6 +47,7 @@ impl TailLog {
     /// Appends; see [`super::Disk::log_append`].
     pub fn append(&mut self, generation: u64, bytes: &[u8]) {
         if self.current.as_ref().is_none_or(|current| current.generation != generation) {
+            self.files[slot(generation)].cut();
             self.resume(generation, 0);
         }
         let Some(current) = &mut self.current else { return };
@@ -55,7 +61,7 @@ impl TailLog {
         }
     }
 
-    /// Brings all appended bytes to the medium. After an error the file's end is where it was at the last sync: the
+    /// Brings all appended bytes to the medium; the next append begins on the next page. After an error the file's end is where it was at the last sync: the
     /// kernel may have dropped what it could not write, so only writing it again is safe.
     pub fn sync(&mut self) -> Result<(), String> {
         let Some(current) = &mut self.current else { return Ok(()) };
@@ -65,8 +71,14 @@ impl TailLog {
             None if current.written_bytes == current.synced_bytes => Ok(()),
             None => fdatasync(&log_file.file).map_err(|error| log_file.failed(error.into()).to_string()),
         };
+        // Nobody reads it again. Kept in the page cache it would take memory, and where the kernel keeps pages in groups,
+        // one page written would make it count, and perhaps write, the whole group. A kernel that does not care is fine.
+        let _ = fadvise(&log_file.file, 0, None, Advice::DontNeed);
         match &result {
-            Ok(()) => current.synced_bytes = current.written_bytes,
+            Ok(()) => {
+                current.written_bytes = current.written_bytes.next_multiple_of(LOG_PAGE_BYTES);
+                current.synced_bytes = current.written_bytes;
+            }
             Err(_) => current.written_bytes = current.synced_bytes,
         }
         result
@@ -99,7 +111,19 @@ impl LogFile {
         if length < reserved_bytes {
             reserve(&file, length, reserved_bytes).map_err(failed)?;
         }
-        Ok(Self { path, file })
+        Ok(Self { path, file, reserved_bytes })
+    }
+
+    /// A new generation begins: nothing in the file is needed any more, and what it has beyond its reserved length, from a
+    /// time of other settings, is given back.
+    fn cut(&self) {
+        let cut = self.file.metadata().and_then(|metadata| match metadata.len() > self.reserved_bytes {
+            true => self.file.set_len(self.reserved_bytes),
+            false => Ok(()),
+        });
+        if let Err(error) = cut {
+            log::warn!("{}: it is longer than it has to be and cannot be cut: {error}", self.path.display());
+        }
     }
 
     fn failed(&self, source: io::Error) -> DiskError {
@@ -182,6 +206,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_longer_file_is_cut_by_the_next_generation_in_it() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        TailLog::open(directory.path(), 4 * RESERVED_BYTES).expect("opened");
+        let mut log = TailLog::open(directory.path(), RESERVED_BYTES).expect("opened");
+        let lengths = |log: &TailLog| [0, 1].map(|slot| log.files[slot].file.metadata().expect("there").len());
+        assert_eq!(lengths(&log), [4 * RESERVED_BYTES; 2], "what is in it may be needed");
+        log.append(6, b"new");
+        assert_eq!(lengths(&log), [RESERVED_BYTES, 4 * RESERVED_BYTES]);
+        // Longer than it should be again, in the middle of a generation: nothing is cut.
+        log.append(6, &[1; 3 * RESERVED_BYTES as usize]);
+        log.append(6, b"more");
+        assert_eq!(lengths(&log)[0], 3 * RESERVED_BYTES + 7);
+    }
+
     /// A write error must surface at the sync, once, and what it concerned must be written anew in the same place.
     #[test]
     fn after_a_failed_append_the_log_goes_back_to_its_last_sync() {
@@ -198,8 +237,9 @@ mod tests {
         let words = log.sync().expect_err("the append failed");
         assert!(words.contains("tail-0.log"), "{words}");
         log.files[0].file = whole;
-        log.append(0, b" again");
+        log.append(0, b"again");
         log.sync().expect("synced");
-        assert_eq!(beginning(&log, 0, 11), b"kept again\0");
+        let bytes = beginning(&log, 0, 4096 + 6);
+        assert!(bytes.starts_with(b"kept\0") && bytes.ends_with(b"again\0"), "on a page of its own");
     }
 }

@@ -6,6 +6,7 @@ use holdfast_core::{
     daemon::output::Put,
     ledger::Reason,
     prng::Prng,
+    spill::LOG_PAGE_BYTES,
     store::{
         TimelineKey,
         stored::{LayoutPart, PartPlace, SegmentBytes, SegmentMeta},
@@ -339,6 +340,8 @@ fn synced_and_committed_things_survive_the_process_and_the_rest_of_the_transacti
             disk.log_append(5, b"frame two");
             disk.log_append(6, b"other file");
             disk.log_sync().expect("synced");
+            disk.log_append(6, b"on a page of its own");
+            disk.log_sync().expect("synced");
         });
         reopen(&mut |disk| {
             let mut bytes = [0; 20];
@@ -346,7 +349,42 @@ fn synced_and_committed_things_survive_the_process_and_the_rest_of_the_transacti
             assert_eq!(&bytes, b"frame one, frame two");
             disk.log_read(6, 0, &mut bytes[..10]).expect("readable");
             assert_eq!(&bytes[..10], b"other file");
+            disk.log_read(6, LOG_PAGE_BYTES, &mut bytes).expect("readable");
+            assert_eq!(&bytes, b"on a page of its own");
         });
+    });
+}
+
+#[test]
+fn a_segment_is_replaced_in_its_place_and_one_that_is_gone_stays_away() {
+    both(|disk, _| {
+        for sequence in 1..=3 {
+            let at = sequence as i64 * 10;
+            disk.put(Put::Segment { meta: segment(sequence, sequence * 10, (0, 1), (at, at + 9)), bytes: b"packed" });
+        }
+        disk.commit().expect("committed");
+        let sealed = |disk: &mut dyn Disk, from: u64| {
+            let mut found = Vec::new();
+            let visit = &mut |meta: &SegmentMeta, bytes: &mut dyn SegmentBytes| {
+                let mut buf = vec![0; bytes.len()];
+                bytes.read_at(0, &mut buf).expect("readable");
+                found.push((meta.sequence, String::from_utf8(buf).expect("text")));
+                true
+            };
+            disk.stored().sealed_from(from, visit).expect("readable");
+            found
+        };
+        let named = |sequence, bytes: &str| (sequence, bytes.to_owned());
+        let second = segment(2, 20, (0, 1), (20, 29));
+        disk.put(Put::Replace { meta: second, bytes: b"aged" });
+        assert_eq!(sealed(disk, 2), [named(2, "aged"), named(3, "packed")], "visible before the commit");
+        disk.commit().expect("committed");
+        assert_eq!(sealed(disk, 0), [named(1, "packed"), named(2, "aged"), named(3, "packed")]);
+        disk.put(Put::DropBefore { t_ms: 30 });
+        disk.put(Put::Replace { meta: second, bytes: b"aged twice" });
+        disk.commit().expect("committed");
+        assert_eq!(sealed(disk, 0), [named(3, "packed")]);
+        assert_eq!(rows(disk, 7, 0), [3]);
     });
 }
 
@@ -426,6 +464,8 @@ fn a_failed_sync_or_commit_of_the_fake_keeps_nothing_of_it() {
     fake.log_append(1, b"THREE");
     fake.cut_power(2);
     let mut bytes = [0; 8];
-    assert_eq!(fake.log_read(1, 0, &mut bytes).expect("readable"), 5);
-    assert_eq!(&bytes[..5], b"oneTH");
+    assert_eq!(fake.log_read(1, LOG_PAGE_BYTES, &mut bytes).expect("readable"), 2);
+    assert_eq!(&bytes[..2], b"TH");
+    assert_eq!(fake.log_read(1, 0, &mut bytes).expect("readable"), 8);
+    assert_eq!(&bytes, b"one\0\0\0\0\0");
 }

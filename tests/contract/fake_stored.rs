@@ -7,6 +7,7 @@ use holdfast_core::{
     daemon::output::Put,
     ledger::Reason,
     prng::Prng,
+    spill::LOG_PAGE_BYTES,
     store::{
         TimelineKey,
         stored::{LayoutPart, PartPlace, PartVisit, SegmentBytes, SegmentMeta, SegmentVisit, Stored, StoredError},
@@ -149,8 +150,10 @@ impl Disk for FakeDisk {
             *end = *synced_end;
             return Err("the fake disk fails".to_owned());
         }
+        *end = end.next_multiple_of(LOG_PAGE_BYTES as usize);
         *synced_end = *end;
         let log = &mut self.logs[(*generation % 2) as usize];
+        log.written.resize(log.written.len().max(*end), 0);
         log.synced.resize(log.written.len(), 0);
         if let Some((from, to)) = log.unsynced.take() {
             log.synced[from..to].copy_from_slice(&log.written[from..to]);
@@ -174,6 +177,11 @@ impl Disk for FakeDisk {
         match put {
             Put::Segment { meta, bytes } => {
                 self.open.segments.insert(meta.sequence, (meta, bytes.into()));
+            }
+            Put::Replace { meta, bytes } => {
+                if let Some((_, kept)) = self.open.segments.get_mut(&meta.sequence) {
+                    *kept = bytes.into();
+                }
             }
             Put::Layout(part) => {
                 let known = self.open.layouts.get(&(part.layout, part.column_from)).map(|known| known.part);
@@ -340,6 +348,15 @@ impl Stored for FakeDisk {
         let holds =
             |meta: &SegmentMeta| meta.timeline == timeline && meta.row_from + u64::from(meta.row_count) > row_from;
         Tables::visit_segments(self.open.segments.values().filter(|(meta, _)| holds(meta)).collect(), visit, true);
+        Ok(())
+    }
+
+    fn sealed_from(&mut self, sequence: u64, visit: &mut SegmentVisit<'_>) -> Result<(), StoredError> {
+        for (meta, bytes) in self.open.segments.range(sequence..).map(|(_, segment)| segment) {
+            if !visit(meta, &mut Slice(bytes)) {
+                break;
+            }
+        }
         Ok(())
     }
 

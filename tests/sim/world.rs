@@ -508,6 +508,7 @@ impl World {
             Output::Put(put) => {
                 match &put {
                     Put::Segment { meta, .. } => self.tell(&format!("put {meta:?}")),
+                    Put::Replace { meta, bytes } => self.tell(&format!("age {meta:?} to {} bytes", bytes.len())),
                     Put::Layout(part) => self.tell(&format!("put layout {} of {:016x}", part.layout, part.timeline.0)),
                     Put::State { key, .. } => self.tell(&format!("put {key}")),
                     Put::DropBefore { t_ms } => self.tell(&format!("drop before {t_ms}")),

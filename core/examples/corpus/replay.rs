@@ -6,8 +6,8 @@ use holdfast_core::{
     labels::LabelSet,
     memory::Plan,
     spill::{
-        Ager, Aging, ClockEpoch, FRAME_HEAD_BYTES, SealReason, SegmentReader, SliceBytes, Spill, SpillOptions,
-        SpillState, layout_part_read,
+        Ager, Aging, Block, ClockEpoch, FRAME_HEAD_BYTES, FrameKind, History, RowsReader, SealReason, SegmentReader,
+        SliceBytes, Spill, SpillOptions, SpillState, layout_part_read,
     },
     store::{Identity, Missing, RegionName, STALE_NAN_BITS, Store, TimelineId, TimelineKey},
     time::Now,
@@ -146,8 +146,8 @@ pub fn now(wall_ms: i64) -> Now {
     Now { mono_ms: 1, wall_ms }
 }
 
-pub fn new_spill() -> Spill {
-    let options = SpillOptions { log_bytes_max: u64::MAX, ..SpillOptions::new(IDENTITY.store_uuid) };
+pub fn new_spill(plan: &Plan) -> Spill {
+    let options = SpillOptions { log_bytes_max: u64::MAX, ..SpillOptions::new(IDENTITY.store_uuid, plan) };
     Spill::new(options, ClockEpoch { boot_hash: 1, wall_offset_ms: 0, trusted: true }, SpillState::default(), 0)
 }
 
@@ -193,6 +193,7 @@ struct World<'m, 't> {
     /// By layout and column: target and series, as the layout parts in the log and in the database have it.
     log_names: Names,
     stored_names: Names,
+    histories: Vec<History>,
     out: Vec<u8>,
 }
 
@@ -223,13 +224,14 @@ impl<'m, 't> World<'m, 't> {
         }
         let mut world = Self {
             store,
-            spill: new_spill(),
+            spill: new_spill(plan),
             playing,
             reader: SegmentReader::default(),
             ager: Ager::default(),
             aged: vec![0; OUTPUT_BYTES_MAX],
             log_names: Names::new(),
             stored_names: Names::new(),
+            histories: Vec::new(),
             out: vec![0; OUTPUT_BYTES_MAX],
         };
         world.seal(0, SealReason::Checkpoint)?;
@@ -258,13 +260,13 @@ impl<'m, 't> World<'m, 't> {
     fn flush(&mut self) -> Result<(), String> {
         while let Some(bytes) = self.spill.frame_next(&self.store, &mut self.out) {
             let payload = &self.out[FRAME_HEAD_BYTES..bytes];
-            // The frame's kind: a layout part, or rows behind four bytes.
+            const LAYOUT: u8 = FrameKind::Layout as u8;
+            const ROWS: u8 = FrameKind::Rows as u8;
             match self.out[6] {
-                2 => name_columns(payload, &self.playing, &mut self.log_names)?,
-                3 => {
-                    let segment = &payload[4..];
+                LAYOUT => name_columns(payload, &self.playing, &mut self.log_names)?,
+                ROWS => {
                     let columns = Columns { names: &self.log_names, playing: &mut self.playing };
-                    columns.take(&mut self.reader, segment, bytes as u64, Where::Log)?;
+                    columns.take_rows(&mut self.histories, payload, bytes as u64)?;
                 }
                 _ => {}
             }
@@ -285,16 +287,16 @@ impl<'m, 't> World<'m, 't> {
                 }
                 Put::Segment { bytes, .. } => {
                     let columns = Columns { names: &self.stored_names, playing: &mut self.playing };
-                    columns.take(&mut self.reader, bytes, bytes.len() as u64, Where::Segments)?;
+                    columns.take(&mut self.reader, bytes, Where::Segments)?;
                     let aged = self.ager.age(&mut SliceBytes(bytes), &mut self.aged);
                     let aged = match aged.map_err(|error| error.to_string())? {
                         Aging::Aged { bytes } => &self.aged[..bytes],
                         Aging::AgedBefore | Aging::NotSmaller => bytes,
                     };
                     let columns = Columns { names: &self.stored_names, playing: &mut self.playing };
-                    columns.take(&mut self.reader, aged, aged.len() as u64, Where::Aged)?;
+                    columns.take(&mut self.reader, aged, Where::Aged)?;
                 }
-                Put::State { .. } | Put::DropBefore { .. } => {}
+                Put::State { .. } | Put::Replace { .. } | Put::DropBefore { .. } => {}
             }
         }
         self.spill.commit(&mut self.store, 1);
@@ -365,7 +367,7 @@ impl<'m, 't> World<'m, 't> {
     }
 }
 
-fn values_count(samples: &Samples) -> u64 {
+fn values_count(samples: &[(u64, i64, u64)]) -> u64 {
     samples.iter().filter(|(_, _, bits)| *bits != STALE_NAN_BITS).count() as u64
 }
 
@@ -411,26 +413,64 @@ fn name_columns(part: &[u8], playing: &[Playing<'_>], names: &mut Names) -> Resu
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Where {
-    Log,
     Segments,
     Aged,
 }
 
-/// Where a segment's columns belong.
+/// Where columns belong.
 struct Columns<'w, 't> {
     names: &'w Names,
     playing: &'w mut [Playing<'t>],
 }
 
 impl Columns<'_, '_> {
-    /// Counts a segment of `bytes` in all, and keeps its samples for the comparison.
-    fn take(self, reader: &mut SegmentReader, segment: &[u8], bytes: u64, place: Where) -> Result<(), String> {
+    /// Counts a frame of rows of `bytes` in all, and keeps its samples for the comparison.
+    fn take_rows(self, histories: &mut Vec<History>, payload: &[u8], bytes: u64) -> Result<(), String> {
+        let Self { names, playing } = self;
+        let mut reader = RowsReader::new(payload).map_err(|error| error.to_string())?;
+        let mut block = Block::default();
+        let mut columns_bytes_all = 0;
+        let mut first = None;
+        while let Some(head) = reader.head().map_err(|error| error.to_string())? {
+            let index = histories.iter().position(|history| history.timeline() == head.timeline);
+            let index = index.unwrap_or_else(|| {
+                histories.push(History::new(head.timeline));
+                histories.len() - 1
+            });
+            let mut columns_bytes = BTreeMap::new();
+            let read = reader.read(&head, Some(&histories[index]), &mut block, &mut |column, bytes| {
+                columns_bytes.insert(column, bytes as u64);
+            });
+            read.map_err(|error| error.to_string())?;
+            histories[index].keep(&head, &block);
+            let target = (head.timeline.0 as usize).wrapping_sub(1);
+            first = first.or(Some(target));
+            let playing = playing.get_mut(target).ok_or("rows of a timeline that was never opened")?;
+            for column in head.columns() {
+                let bytes = columns_bytes.remove(&column).unwrap_or(0);
+                let Some((_, series)) = names.get(&(head.layout, column)) else { continue };
+                let found = &mut playing.found_in_log[*series];
+                let before = found.len();
+                found.extend(block.samples(&head, column));
+                let samples = values_count(&found[before..]);
+                let heavy_bytes = if samples > 1 && bytes >= HEAVY_BYTES * samples { bytes } else { 0 };
+                let class = playing.target.series[*series].class;
+                *playing.figures.log.class(class) += Tally { samples, bytes, heavy_bytes };
+                columns_bytes_all += bytes;
+            }
+        }
+        let first = first.and_then(|target| playing.get_mut(target)).ok_or("a frame without rows")?;
+        first.figures.log.shared_bytes += bytes - columns_bytes_all;
+        Ok(())
+    }
+
+    /// Counts a segment, and keeps its samples for the comparison.
+    fn take(self, reader: &mut SegmentReader, segment: &[u8], place: Where) -> Result<(), String> {
         let Self { names, playing } = self;
         let head = SegmentReader::head(&mut SliceBytes(segment)).map_err(|error| error.to_string())?;
         let target = (head.timeline.0 as usize).wrapping_sub(1);
         let playing = playing.get_mut(target).ok_or("a segment of a timeline that was never opened")?;
         let (kept, found) = match place {
-            Where::Log => (&mut playing.figures.log, &mut playing.found_in_log),
             Where::Segments => (&mut playing.figures.sealed, &mut playing.found_in_segments),
             Where::Aged => (&mut playing.figures.aged, &mut playing.found_in_aged),
         };
@@ -451,7 +491,7 @@ impl Columns<'_, '_> {
         if let Some(column) = nobodys {
             return Err(format!("column {column} of layout {} has cells and no labels", head.layout));
         }
-        kept.shared_bytes += bytes - columns_bytes.values().sum::<u64>();
+        kept.shared_bytes += segment.len() as u64 - columns_bytes.values().sum::<u64>();
         let read = reader.columns(&mut SliceBytes(segment), 0..u64::MAX, &mut |column| {
             if let Some(series) = name(column.column) {
                 extend(&mut found[series], column.rows, column.t_ms, column.bits);

@@ -7,6 +7,7 @@ use crate::{
 use holdfast_core::{
     daemon::output::{OUTPUT_BYTES_MAX, Put},
     limits::RUN_ROWS_MAX,
+    memory::Plan,
     spill::{Ager, Aging, SealReason, SegmentReader, SliceBytes, StripeCache},
     store::{Presence, Store, TimelineKey},
 };
@@ -54,13 +55,13 @@ pub fn speeds(targets: &[Target]) -> Result<Speeds, String> {
 
     let mut out = vec![0; OUTPUT_BYTES_MAX];
     let mut segments = Vec::new();
-    seal(&mut store, &mut out, &mut |put| {
+    seal(&mut store, &plan, &mut out, &mut |put| {
         if let Put::Segment { bytes, .. } = put {
             segments.push(bytes.to_vec());
         }
     });
     let seal = per_second(|| {
-        seal(&mut store, &mut out, &mut |put| {
+        seal(&mut store, &plan, &mut out, &mut |put| {
             black_box(put);
         });
         Ok(samples)
@@ -203,8 +204,8 @@ fn fill(store: &mut Store<'_>, targets: &[Target]) -> Result<(), String> {
 }
 
 /// Everything, into a database that fails in the end, so that the store is as it was.
-fn seal(store: &mut Store<'_>, out: &mut [u8], take: &mut dyn FnMut(Put<'_>)) {
-    let mut spill = new_spill();
+fn seal(store: &mut Store<'_>, plan: &Plan, out: &mut [u8], take: &mut dyn FnMut(Put<'_>)) {
+    let mut spill = new_spill(plan);
     while let Some(put) = spill.seal_next(store, now(0), SealReason::Stop, out) {
         take(put);
     }
@@ -230,7 +231,7 @@ fn per_second(mut once: impl FnMut() -> Result<usize, String>) -> Result<f64, St
     }
 }
 
-fn thread_seconds() -> f64 {
+pub fn thread_seconds() -> f64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }

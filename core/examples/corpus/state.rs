@@ -3,11 +3,12 @@
 use crate::{
     replay::{IDENTITY, in_order_of_time, plan, put_row},
     series::Target,
+    speed::thread_seconds,
 };
 use holdfast_core::{
-    labels::{LabelSet, LabelsBuilder},
-    memory::Plan,
-    store::{RegionName, Store, TimelineKey, Usage},
+    labels::{LabelSet, LabelsBuilder, MatchOp, Matcher},
+    memory::{Load, Plan},
+    store::{RegionName, RegionUsage, Store, TimelineKey, Usage},
 };
 use std::collections::BTreeSet;
 
@@ -17,22 +18,34 @@ pub struct LabelBytes {
     pub series: u64,
     /// The texts alone, each once: the least that symbols can take uncompressed.
     pub texts: u64,
-    /// The texts in their cells.
-    pub symbols: u64,
-    /// Which texts a series has.
-    pub pairs: u64,
-    /// Series records and the two hash tables' buckets.
-    pub index: u64,
+    /// Texts and the sets of them, each once, in their records.
+    pub heap: u64,
+    /// What series are and the chains of those that have something in common, and the index from labels to series.
+    pub series_records: u64,
+    /// The whole bitmap and the buckets of a heap planned for just these series.
+    pub heap_index: u64,
 }
 
 impl LabelBytes {
     pub fn all(self) -> u64 {
-        self.symbols + self.pairs + self.index
+        self.heap + self.series_records + self.heap_index
+    }
+
+    /// Of a plan for just these series.
+    fn of(plan: &Plan, usage: &Usage, texts: u64) -> Self {
+        let heap = usage.regions.iter().find(|usage| usage.region == RegionName::LabelText);
+        Self {
+            series: used(usage, RegionName::Series),
+            texts,
+            heap: used(usage, RegionName::LabelText),
+            series_records: plan.region_bytes(RegionName::Series),
+            heap_index: heap.map_or(0, |heap| heap.bytes - heap.total),
+        }
     }
 }
 
 /// Bytes of the regions that hold a number of series and their rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct StateBytes {
     pub series: u64,
     pub rows: u64,
@@ -45,6 +58,14 @@ pub struct StateBytes {
     pub ring: u64,
     /// Labels with their index, as above.
     pub labels: u64,
+    /// What `holdfast budget` says of columns with their state and labels, and what of them is used.
+    pub budget_says: u64,
+    pub budget_measured: u64,
+    /// A successor attaches.
+    pub attach_ms: f64,
+    /// One metric's series are selected, one label looked at.
+    pub select_us: f64,
+    pub selected: u64,
 }
 
 impl StateBytes {
@@ -52,12 +73,11 @@ impl StateBytes {
     pub fn columns(self) -> u64 {
         self.layouts + self.raw_rows + self.ring
     }
-}
 
-/// Two pairs of symbol numbers lie in one cell (`store/symbols.rs`).
-const PAIRS_PER_CELL: u64 = 2;
-const CELL_BYTES: u64 = 16;
-const BUCKETS_BYTES: u64 = 2 * 4;
+    pub fn budget_difference_percent(&self) -> f64 {
+        100.0 * self.budget_says.abs_diff(self.budget_measured) as f64 / self.budget_measured as f64
+    }
+}
 
 /// The labels of every series of the targets, in one store.
 pub fn label_bytes(targets: &[Target]) -> Result<LabelBytes, String> {
@@ -71,13 +91,10 @@ pub fn label_bytes(targets: &[Target]) -> Result<LabelBytes, String> {
     for labels in &all {
         store.row_put(timeline, labels.as_ref(), 0, None).map_err(refused)?;
     }
-    let usage = store.usage();
-    let (series, cells) = (used(&usage, RegionName::Series), used(&usage, RegionName::LabelText));
-    let pairs = all.iter().map(|labels| (labels.iter().count() as u64).div_ceil(PAIRS_PER_CELL) * CELL_BYTES).sum();
     let texts: BTreeSet<&str> =
         all.iter().flat_map(|labels| labels.iter()).flat_map(|(name, value)| [name, value]).collect();
     let texts = texts.iter().map(|text| text.len() as u64).sum();
-    Ok(LabelBytes { series, texts, symbols: cells - pairs, pairs, index: index_bytes(&plan, series) })
+    Ok(LabelBytes::of(&plan, &store.usage(), texts))
 }
 
 /// The first `series_max` series of the targets under as many instances as that takes, over `rows` rows.
@@ -126,30 +143,66 @@ pub fn state_bytes(targets: &[Target], series_max: usize, rows: usize) -> Result
     if usage.counters.evicted_rows > 0 {
         return Err(format!("{} rows were evicted before they were measured", usage.counters.evicted_rows));
     }
-    let share = |region: RegionName| {
-        let usage = usage.regions.iter().find(|usage| usage.region == region);
-        usage.map_or(0, |usage| (usage.bytes * usage.used).div_ceil(usage.total.max(1)))
-    };
-    let series = used(&usage, RegionName::Series);
+    let share = |region| bytes_used(&usage, region);
+    let load = Load::usual(used(&usage, RegionName::Series));
+    let sum = |bytes: &dyn Fn(RegionName) -> u64| BUDGET_REGIONS.into_iter().map(bytes).sum();
+    let slab = store.into_slab();
+    let start = thread_seconds();
+    let (store, _) = Store::attach(slab, &plan, &IDENTITY).map_err(|(error, _)| error.to_string())?;
+    let attach_ms = (thread_seconds() - start) * 1e3;
+    let (select_us, selected) = select(&store)?;
     Ok(StateBytes {
-        series,
+        budget_says: sum(&|region| plan.needs(&load, rows as u64, region)),
+        budget_measured: sum(&|region| bytes_used(&usage, region)),
+        attach_ms,
+        select_us,
+        selected,
+        series: used(&usage, RegionName::Series),
         rows: rows as u64,
         samples,
         layouts: share(RegionName::Timelines) + share(RegionName::Layouts) + share(RegionName::LayoutColumns),
         raw_rows: share(RegionName::RawRows),
         ring: used(&usage, RegionName::Ring),
-        labels: used(&usage, RegionName::LabelText) + index_bytes(&plan, series),
+        labels: LabelBytes::of(&plan, &usage, 0).all(),
     })
 }
+
+/// Microseconds that a selection takes, and how many series it finds.
+fn select(store: &Store<'_>) -> Result<(f64, u64), String> {
+    let matcher = |name, op, value| Matcher::new(name, op, value).map_err(|error| error.to_string());
+    let matchers = [
+        matcher("__name__", MatchOp::Equal, "node_cpu_seconds_total")?,
+        matcher("mode", MatchOp::Regexp, "idle|user")?,
+    ];
+    let start = thread_seconds();
+    let mut selected = 0;
+    for _ in 0..SELECTIONS_COUNT {
+        store.series_select(&matchers, &mut |_| {
+            selected += 1;
+            true
+        });
+    }
+    Ok(((thread_seconds() - start) * 1e6 / SELECTIONS_COUNT as f64, selected / SELECTIONS_COUNT))
+}
+
+/// Everything but header and small state, which no series adds to.
+const BUDGET_REGIONS: [RegionName; 7] = [
+    RegionName::Series,
+    RegionName::LabelText,
+    RegionName::Timelines,
+    RegionName::Layouts,
+    RegionName::LayoutColumns,
+    RegionName::RawRows,
+    RegionName::Ring,
+];
+
+fn bytes_used(usage: &Usage, region: RegionName) -> u64 {
+    usage.regions.iter().find(|usage| usage.region == region).map_or(0, RegionUsage::bytes_used)
+}
+
+const SELECTIONS_COUNT: u64 = 10_000;
 
 /// In the region's own units.
 fn used(usage: &Usage, region: RegionName) -> u64 {
     usage.regions.iter().find(|usage| usage.region == region).map_or(0, |usage| usage.used)
-}
-
-/// Of a plan for just these series: their records and one bucket each in both tables.
-fn index_bytes(plan: &Plan, series: u64) -> u64 {
-    let buckets_bytes = u64::from(plan.series_count) * (BUCKETS_BYTES / 2);
-    let record_bytes = (plan.region_bytes(RegionName::Series) - buckets_bytes) / u64::from(plan.series_count);
-    series * (record_bytes + BUCKETS_BYTES)
 }

@@ -2,8 +2,11 @@
 //!
 //! ```text
 //!        due          no frame left       LogSynced           no row left        Committed
-//! Idle -----> Logging -----------> Syncing -------> Sealing ------------> Committing -----> Idle
+//! Idle -----> Logging -----------> Syncing -------> Sealing ------------> Aging ---> Committing -----> Idle
 //! ```
+//!
+//! Aging writes old segments again in fewer bytes, in the transaction that the seal has opened anyway, and only between
+//! scrapes.
 //!
 //! Nothing counts as kept before its sync or commit has answered well; what failed is given again by the next flush. The
 //! first flush of a process is a checkpoint: it opens a generation of the log (docs/SPILL_FORMAT.md).
@@ -14,6 +17,7 @@ use super::{
 };
 use crate::{
     ledger::{Loss, Reason},
+    limits::{AGED_AFTER_MS, AGED_PER_COMMIT_MAX, AGING_BITE_MS},
     prng,
     spill::SealReason,
     store::{RowsLost, TimelineId, TimelineKey, stored::Stored},
@@ -22,6 +26,10 @@ use crate::{
 use alloc::vec::Vec;
 use core::ops::Range;
 
+/// A transaction ages at least so many segments, if there are any.
+const AGED_PER_COMMIT_MIN: u64 = 4;
+/// Scrapes that aging waits for before the transaction ends without more of it.
+const AGING_WAITS_MAX: u32 = 64;
 /// Alerts that changed wait at most this long for the medium, which also bounds how often a flush can be hurried.
 const HURRY_MS: u64 = 1_000;
 /// How often what is older than `--storage.tsdb.retention.time` is dropped.
@@ -32,6 +40,8 @@ pub(super) struct Flush {
     interval_ms: u64,
     due_mono_ms: u64,
     token: u64,
+    /// Of the seal run under way, once it has begun.
+    reason: Option<SealReason>,
     puts: Puts,
     retention_due_mono_ms: u64,
     log_failing: bool,
@@ -44,6 +54,10 @@ struct Puts {
     count: u64,
     segments: Vec<(TimelineKey, Range<u64>)>,
     segment_bytes: u64,
+    aged: u64,
+    aged_bytes: u64,
+    /// Scrapes that aging has waited for.
+    waits: u32,
     drops: bool,
 }
 
@@ -53,6 +67,10 @@ enum Stage {
     Logging,
     Syncing,
     Sealing,
+    /// Goes on at this time: a scrape comes first.
+    Aging {
+        from_mono_ms: u64,
+    },
     Committing,
 }
 
@@ -63,6 +81,7 @@ impl Flush {
             interval_ms: interval_ms.max(1),
             due_mono_ms: now.mono_ms,
             token: 0,
+            reason: None,
             puts: Puts::default(),
             retention_due_mono_ms: now.mono_ms + RETENTION_CHECK_MS,
             log_failing: false,
@@ -81,7 +100,11 @@ impl Flush {
     }
 
     pub fn due_mono_ms(&self) -> Option<u64> {
-        (self.stage == Stage::Idle).then_some(self.due_mono_ms)
+        match self.stage {
+            Stage::Idle => Some(self.due_mono_ms),
+            Stage::Aging { from_mono_ms } => Some(from_mono_ms),
+            _ => None,
+        }
     }
 
     /// Whether [`Daemon::flush_step`] has something to do now.
@@ -89,6 +112,7 @@ impl Flush {
         match self.stage {
             Stage::Idle => self.due_mono_ms <= now.mono_ms,
             Stage::Logging | Stage::Sealing => true,
+            Stage::Aging { from_mono_ms } => from_mono_ms <= now.mono_ms,
             Stage::Syncing | Stage::Committing => false,
         }
     }
@@ -117,7 +141,7 @@ impl Daemon<'_> {
     }
 
     /// One step of the flush; called while [`Flush::is_active`].
-    pub(super) fn flush_step<'b>(&mut self, now: Now, buf: &'b mut [u8]) -> Output<'b> {
+    pub(super) fn flush_step<'b>(&mut self, now: Now, buf: &'b mut [u8], stored: &mut dyn Stored) -> Output<'b> {
         if self.flush.stage == Stage::Idle {
             self.flush.due_mono_ms = now.mono_ms + self.flush.interval_ms;
             self.flush.stage = Stage::Logging;
@@ -141,10 +165,12 @@ impl Daemon<'_> {
             // No generation is open yet: the checkpoint below opens one.
             self.seal_begin();
         }
-        let reason = match self.spill.log_generation() {
-            None => SealReason::Checkpoint,
-            Some(_) if self.spill.checkpoint_due() => SealReason::Checkpoint,
-            Some(_) => SealReason::Due,
+        if matches!(self.flush.stage, Stage::Aging { .. }) {
+            return self.age_step(now, buf, stored);
+        }
+        let reason = match self.flush.reason {
+            Some(reason) => reason,
+            None => *self.flush.reason.insert(self.spill.seal_reason(&self.store, now)),
         };
         if let Some(t_ms) = self.retention_due(now) {
             self.flush.puts.count += 1;
@@ -168,16 +194,47 @@ impl Daemon<'_> {
                     // however often somebody kills us.
                     self.store.set_healthy();
                 }
-                self.flush.stage = Stage::Committing;
-                self.flush.token += 1;
-                self.spill.commit(&mut self.store, self.flush.token);
-                Output::Commit { token: self.flush.token }
+                self.flush.stage = Stage::Aging { from_mono_ms: now.mono_ms };
+                Output::Again
             }
             None => {
                 self.flush.stage = Stage::Idle;
                 Output::Again
             }
         }
+    }
+
+    /// Ages one segment, or ends the transaction.
+    fn age_step<'b>(&mut self, now: Now, buf: &'b mut [u8], stored: &mut dyn Stored) -> Output<'b> {
+        let puts = &mut self.flush.puts;
+        let aged_max = (2 * puts.segments.len() as u64).clamp(AGED_PER_COMMIT_MIN, AGED_PER_COMMIT_MAX);
+        if !self.stopping && puts.aged < aged_max {
+            let due_mono_ms = self.targets.iter().map(|slot| slot.target.due_mono_ms()).min();
+            if let Some(due_mono_ms) = due_mono_ms.filter(|due_mono_ms| *due_mono_ms < now.mono_ms + AGING_BITE_MS)
+                && puts.waits < AGING_WAITS_MAX
+            {
+                puts.waits += 1;
+                self.flush.stage = Stage::Aging { from_mono_ms: due_mono_ms.max(now.mono_ms) + 1 };
+                return Output::Again;
+            }
+            let is_crowded = self.usage.disk_quota_bytes > 0 && self.usage.disk_bytes > self.usage.disk_quota_bytes / 2;
+            let before_ms = if is_crowded { i64::MAX } else { now.wall_ms.saturating_sub(AGED_AFTER_MS) };
+            // A disk that does not answer is told by the commit.
+            if puts.waits < AGING_WAITS_MAX
+                && let Ok(Some((meta, length))) = self.spill.age_next(stored, before_ms, buf)
+            {
+                puts.aged += 1;
+                puts.aged_bytes += length as u64;
+                return Output::Put(Put::Replace { meta, bytes: &buf[..length] });
+            }
+        }
+        if self.spill.aging_moved() {
+            return Output::Put(self.spill.state_put(buf));
+        }
+        self.flush.stage = Stage::Committing;
+        self.flush.token += 1;
+        self.spill.commit(&mut self.store, self.flush.token);
+        Output::Commit { token: self.flush.token }
     }
 
     /// Rows that had to leave memory before they were in a segment are named once, exactly.
@@ -217,6 +274,7 @@ impl Daemon<'_> {
 
     fn seal_begin(&mut self) {
         self.flush.stage = Stage::Sealing;
+        self.flush.reason = None;
         self.flush.puts = Puts::default();
     }
 
@@ -257,6 +315,8 @@ impl Daemon<'_> {
                 let puts = core::mem::take(&mut self.flush.puts);
                 self.counters.segments += puts.segments.len() as u64;
                 self.counters.segment_bytes += puts.segment_bytes;
+                self.counters.aged_segments += puts.aged;
+                self.counters.aged_bytes += puts.aged_bytes;
                 if puts.drops {
                     self.held.refresh(stored);
                 } else {

@@ -32,6 +32,8 @@ pub struct Counters {
     pub log_bytes: u64,
     pub segments: u64,
     pub segment_bytes: u64,
+    pub aged_segments: u64,
+    pub aged_bytes: u64,
     pub commits_failed: u64,
     pub clock_jumps: u64,
     pub reloads: u64,
@@ -147,6 +149,12 @@ const TABLE: &[Row] = &[
     ("holdfast_segments_total", Kind::Counter, "Segments committed to the database.", |d| d.counters.segments as f64),
     ("holdfast_segment_bytes_total", Kind::Counter, "Bytes of the segments committed.", |d| {
         d.counters.segment_bytes as f64
+    }),
+    ("holdfast_aged_segments_total", Kind::Counter, "Stored segments written again behind the entropy coder.", |d| {
+        d.counters.aged_segments as f64
+    }),
+    ("holdfast_aged_bytes_total", Kind::Counter, "Bytes of the segments written again.", |d| {
+        d.counters.aged_bytes as f64
     }),
     ("holdfast_commits_failed_total", Kind::Counter, "Transactions that failed and are tried again.", |d| {
         d.counters.commits_failed as f64

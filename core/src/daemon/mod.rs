@@ -239,7 +239,7 @@ impl<'m> Daemon<'m> {
         }
         if self.flush.is_active(now) {
             self.cache.clear();
-            return self.flush_step(now, buf);
+            return self.flush_step(now, buf, stored);
         }
         if self.stopping {
             let wait = Output::SleepUntil { mono_ms: now.mono_ms + 1_000 };

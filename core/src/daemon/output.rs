@@ -78,6 +78,11 @@ pub enum Put<'b> {
         meta: crate::store::stored::SegmentMeta,
         bytes: &'b [u8],
     },
+    /// A stored segment's sequence, rows and times, and its new bytes. One that is not there any more stays away.
+    Replace {
+        meta: crate::store::stored::SegmentMeta,
+        bytes: &'b [u8],
+    },
     Layout(crate::store::stored::LayoutPart<'b>),
     /// Small state by name: replaces; empty bytes delete.
     State {

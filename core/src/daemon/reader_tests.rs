@@ -8,7 +8,7 @@ use crate::{
     },
     promql::source::Source,
     spill::{SealReason, Spill, world::*},
-    store::{STALE_NAN_BITS, stored::NothingStored},
+    store::{Plan, STALE_NAN_BITS, stored::NothingStored},
 };
 use alloc::collections::BTreeMap;
 
@@ -181,7 +181,8 @@ fn rows_are_forwarded_once_whether_stored_or_in_ram() {
 
 #[test]
 fn a_layout_larger_than_one_pass_of_labels_is_forwarded_whole() {
-    let (plan, mut slab) = (plan(), Vec::new());
+    // Names of 200 bytes that no other series shares: more than a plan has for so many series.
+    let (plan, mut slab) = (Plan { label_bytes: 192 * 1024, ..plan() }, Vec::new());
     let (mut store, mut disk) = (create(&mut slab, &plan), Disk::default());
     let (mut spill, _, _) = disk.recover(&mut store);
     let long = "x".repeat(200);

@@ -216,11 +216,12 @@ impl Daemon<'_> {
         true
     }
 
-    /// Reads until the batch is full or the request at its end.
+    /// Reads until the batch is full, the window is read or the request is at its end.
     fn receive_read(&mut self, now: Now, push: &mut Push, mut reading: Reading) -> Result<Stage, End> {
         let Receiver { inflater, batch, .. } = &mut self.receiver;
         let tally = &mut push.tally;
         let latest_ms = if now.wall_ms < CLOCK_SET_MS_MIN { i64::MAX } else { now.wall_ms + RECEIVE_AHEAD_MS_MAX };
+        let mut is_filled = false;
         loop {
             let pending = reading.pending.take();
             let sample = match pending {
@@ -259,7 +260,10 @@ impl Daemon<'_> {
                             None
                         }
                         Item::SeriesEnd | Item::Nothing => None,
+                        // A bite inflates at most one window, however little of it is samples.
+                        Item::More if is_filled => return Ok(Stage::Reading(reading)),
                         Item::More => {
+                            is_filled = true;
                             let before = inflater.bytes().len();
                             inflater.fill(&push.body).map_err(inflate_end)?;
                             assert!(inflater.bytes().len() > before, "a window holds every item that is looked into");

@@ -250,6 +250,22 @@ fn a_request_of_many_batches_is_stored_whole() {
     }
 }
 
+/// However little of a request is samples, a bite of it is short.
+#[test]
+fn a_long_request_of_nothing_is_read_in_bites() {
+    let mut world = world();
+    let request = WriteRequest { metadata: vec![Unread { text: "m".repeat(1_000) }; 6_000], ..WriteRequest::default() };
+    let request_id = world.push(&request.body());
+    let mut bites = 0;
+    while world.replies.is_empty() {
+        assert_eq!(world.perform_one(), None);
+        bites += 1;
+    }
+    assert!(bites > 6_000_000 / crate::limits::RECEIVE_WINDOW_BYTES, "{bites}");
+    assert_eq!(answer(&mut world, request_id).status, 204);
+    assert_eq!(world.daemon.receiver.tally.metadata, 6_000);
+}
+
 #[test]
 fn a_request_waits_for_its_turn_and_a_queue_that_is_full_says_so() {
     let mut world = world();

@@ -389,7 +389,8 @@ enum NextPart {
 /// have one.
 fn may_match(selection: &Selection, pairs: &[u32]) -> bool {
     let has = |matcher: &Matcher| {
-        let has_pair = |value: &str| pairs.binary_search(&pair_hash(&matcher.name, value)).is_ok();
+        // An empty value stands for no such label.
+        let has_pair = |value: &str| value.is_empty() || pairs.binary_search(&pair_hash(&matcher.name, value)).is_ok();
         matcher.literals().is_none_or(|literals| literals.iter().any(|value| has_pair(value)))
     };
     selection.matcher_lists.is_empty() || selection.matcher_lists.iter().any(|list| list.iter().all(has))

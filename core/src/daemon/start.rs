@@ -161,7 +161,7 @@ pub fn open_store<'m>(
     }
     let head = if slab.is_predecessors { SlabHead::read(slab.bytes).ok() } else { None };
     let state = spill_state(disk, head.as_ref(), &mut found)?;
-    let options = SpillOptions::new(store_uuid);
+    let options = SpillOptions::new(store_uuid, plan);
     let epoch = clock_epoch(boot_id, now);
     let identity = Identity { store_uuid, boot_id, log_generation: state.log_generation };
     let (slab, refused) = if slab.is_predecessors {
@@ -211,7 +211,7 @@ pub fn retire_slab(
     let (mut store, report) =
         Store::attach(slab, &head.plan, &identity).map_err(|(error, _)| RetireError::Slab(error))?;
     mark_stored(&mut store, disk.stored()).map_err(|error| RetireError::Disk(error.to_string()))?;
-    let mut spill = Spill::new(SpillOptions::new(store_uuid), clock_epoch(boot_id, now), state, 0);
+    let mut spill = Spill::new(SpillOptions::new(store_uuid, &head.plan), clock_epoch(boot_id, now), state, 0);
     let mut out = vec![0; OUTPUT_BYTES_MAX];
     for _ in 0..2 {
         if !seal_all(disk.flash(), &mut store, &mut spill, now, SealReason::Checkpoint, &mut out) {
@@ -270,6 +270,8 @@ fn recounted(stored: &mut dyn Stored) -> Result<SpillState, crate::store::stored
         log_generation: 0,
         segment_sequence_next: sequence_max.map_or(0, |sequence| sequence.saturating_add(1)),
         layout_next: layout_max.map_or(0, |layout| layout.saturating_add(LAYOUT_NUMBERS_SKIPPED)),
+        // What has aged before is told by its form.
+        aged_next: 0,
     })
 }
 

@@ -228,7 +228,7 @@ fn a_torn_and_damaged_log_is_named_with_its_bytes() {
     let generation = spill.log_generation().unwrap();
     drop((store, spill));
     let file = &mut disk.files[generation as usize % 2];
-    let end = file.position;
+    let end = file.bytes.len();
     file.bytes.truncate(end - 3);
     file.bytes[150] ^= 1;
     let mut bytes = slab(&plan);

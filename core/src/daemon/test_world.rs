@@ -21,6 +21,7 @@ use alloc::{
 };
 
 const SLAB_BYTES: usize = 1 << 20;
+const LABEL_BYTES: u32 = 192 * 1024;
 pub const START_WALL_MS: i64 = 1_790_000_000_000;
 
 pub struct World {
@@ -113,12 +114,14 @@ pub fn settings(jobs: Vec<JobSettings>) -> Settings {
 impl World {
     pub fn new(options: Options, settings: Settings) -> Self {
         let now = Now { mono_ms: 1_000, wall_ms: START_WALL_MS };
-        let plan = Plan::for_slab(SLAB_BYTES).expect("a plan");
+        // Room for a few label sets of 3 KiB, which a plan for so few series would not have.
+        let plan = Plan::for_slab(SLAB_BYTES - LABEL_BYTES as usize).expect("a plan");
+        let plan = Plan { label_bytes: plan.label_bytes + LABEL_BYTES, ring_bytes: plan.ring_bytes - 4096, ..plan };
         let slab = alloc::boxed::Box::leak(vec![0; SLAB_BYTES].into_boxed_slice());
         let identity = Identity { store_uuid: [1; 16], boot_id: [2; 16], log_generation: 0 };
         let store = Store::create(slab, &plan, identity).expect("a store");
         let epoch = ClockEpoch { boot_hash: 2, wall_offset_ms: now.wall_ms - now.mono_ms as i64, trusted: true };
-        let spill = Spill::new(SpillOptions::new([1; 16]), epoch, SpillState::default(), 0);
+        let spill = Spill::new(SpillOptions::new([1; 16], &plan), epoch, SpillState::default(), 0);
         let daemon = Daemon::new(options, settings, store, spill, now, &mut NothingStored).expect("rules that parse");
         Self {
             daemon,

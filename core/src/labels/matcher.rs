@@ -52,15 +52,13 @@ impl Matcher {
         }
     }
 
-    /// The values of which a series must have one, where they are a short list.
+    /// The values that match, where they are a short list.
     pub fn literals(&self) -> Option<&[Box<str>]> {
-        let literals = match (self.op, &self.pattern) {
-            (MatchOp::Equal, _) => core::slice::from_ref(&self.value),
-            (MatchOp::Regexp, Some(pattern)) => pattern.literals()?,
-            _ => return None,
-        };
-        // An empty value stands for no such label.
-        Some(literals).filter(|literals| literals.iter().all(|literal| !literal.is_empty()))
+        match self.op {
+            MatchOp::Equal => Some(core::slice::from_ref(&self.value)),
+            MatchOp::Regexp => self.pattern.as_ref()?.literals(),
+            MatchOp::NotEqual | MatchOp::NotRegexp => None,
+        }
     }
 
     pub fn matches_labels(&self, labels: super::LabelsRef<'_>) -> bool {

@@ -6,7 +6,7 @@ pub const SEGMENT_MAGIC: u32 = u32::from_le_bytes(*b"HFSG");
 pub const LAYOUT_MAGIC: u32 = u32::from_le_bytes(*b"HFLY");
 pub const FRAME_MAGIC: u32 = u32::from_le_bytes(*b"HFLG");
 
-/// What is written, of all three. Version 1 had no references from column to column; the rest is the same.
+/// What is written, of all three. Version 1 had no references from column to column and whole segments in the log.
 pub const VERSION: u16 = 2;
 
 /// Samples as they were scraped, not downsampled.

@@ -13,9 +13,11 @@ pub const FRAME_HEAD_BYTES: usize = 32;
 pub const FRAME_BYTES_MAX: usize = super::format::SEGMENT_BYTES_MAX;
 const WHAT: &str = "log frame";
 const START_BYTES: usize = 40;
-/// In front of the segment in a [`FrameKind::Rows`].
-pub const ROWS_PREFIX_BYTES: usize = 4;
-/// Most columns one frame carries; bounds what recovery needs to turn columns into rows.
+/// In front of the segment in a [`FrameKind::RowsPlain`].
+const ROWS_PREFIX_BYTES: usize = 4;
+/// What a sync brought to the medium is not written again: the next frame begins on a page of its own.
+pub const LOG_PAGE_BYTES: u64 = 4096;
+/// Most columns of a frame of version 1; bounds what recovery needs to turn columns into rows.
 pub const FRAME_COLUMNS_MAX: u32 = 16 * 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,8 +25,10 @@ pub const FRAME_COLUMNS_MAX: u32 = 16 * 1024;
 pub enum FrameKind {
     GenerationStart = 1,
     Layout = 2,
-    Rows = 3,
+    /// Rows as version 1 wrote them.
+    RowsPlain = 3,
     State = 4,
+    Rows = 5,
 }
 
 impl FrameKind {
@@ -32,8 +36,9 @@ impl FrameKind {
         match byte {
             1 => Some(Self::GenerationStart),
             2 => Some(Self::Layout),
-            3 => Some(Self::Rows),
+            3 => Some(Self::RowsPlain),
             4 => Some(Self::State),
+            5 => Some(Self::Rows),
             _ => None,
         }
     }
@@ -55,9 +60,13 @@ pub enum Frame<'a> {
         bytes: &'a [u8],
     },
     /// A segment's bytes (`SegmentReader`), and how many columns its rows have in all: a row too wide for one frame comes
-    /// in several, by column.
-    Rows {
+    /// in several, by column. What version 1 wrote.
+    RowsPlain {
         column_count_total: u32,
+        bytes: &'a [u8],
+    },
+    /// Blocks of rows (`RowsReader`).
+    Rows {
         bytes: &'a [u8],
     },
     State {
@@ -158,10 +167,11 @@ impl FrameHead {
                 }))
             }
             FrameKind::Layout => Ok(Frame::Layout { bytes: payload }),
-            FrameKind::Rows => {
+            FrameKind::RowsPlain => {
                 let (total, bytes) = payload.split_at_checked(ROWS_PREFIX_BYTES).ok_or(damaged("columns in all"))?;
-                Ok(Frame::Rows { column_count_total: u32_at(total, 0), bytes })
+                Ok(Frame::RowsPlain { column_count_total: u32_at(total, 0), bytes })
             }
+            FrameKind::Rows => Ok(Frame::Rows { bytes: payload }),
             FrameKind::State => {
                 let (length, rest) = payload.split_at_checked(2).ok_or(damaged("state key"))?;
                 let (key, bytes) = rest.split_at_checked(usize::from(u16_at(length, 0))).ok_or(damaged("state key"))?;

@@ -3,7 +3,8 @@
 
 use super::{
     frame::{FRAME_HEAD_BYTES, finish_frame, put_start, put_state},
-    testing::{Column, EPOCH, Grid},
+    rows::{BlockSpec, RowsWriter},
+    testing::{Column, EPOCH, Grid, GridRows},
     *,
 };
 use crate::{
@@ -11,6 +12,7 @@ use crate::{
     store::{ColumnKind, Presence, TimelineKey},
 };
 use alloc::{vec, vec::Vec};
+use core::ops::Range;
 
 const SEGMENT_V1: &[u8] = include_bytes!("../../../tests/fixtures/spill/segment-v1.bin");
 const LAYOUT_V1: &[u8] = include_bytes!("../../../tests/fixtures/spill/layout-v1.bin");
@@ -169,6 +171,25 @@ fn layout_columns() -> [(ColumnKind, LabelSet); 4] {
     ]
 }
 
+/// Some rows of the grid as a frame's payload.
+fn rows(rows: Range<usize>, history_rows: usize, out: &mut [u8]) -> usize {
+    let grid = grid();
+    let mut writer = RowsWriter::new(&mut out[FRAME_HEAD_BYTES..]);
+    let known = rows.start - history_rows..rows.end;
+    let spec = BlockSpec {
+        timeline: TimelineKey(0x0a0b_0c0d_0e0f_1011),
+        layout: 5,
+        row_from: 100 + rows.start as u64,
+        column_count_total: grid.columns.len() as u32,
+        columns: 0..grid.columns.len() as u32,
+        columns_stored: 0,
+        history_rows,
+        instants_ms: &grid.instants_ms[known.clone()],
+    };
+    assert!(writer.block(&spec, &GridRows { grid: &grid, rows: known }));
+    writer.finish()
+}
+
 fn log() -> Vec<u8> {
     let mut log = Vec::new();
     let mut out = vec![0; FRAME_BYTES_MAX];
@@ -183,10 +204,11 @@ fn log() -> Vec<u8> {
     out[FRAME_HEAD_BYTES..FRAME_HEAD_BYTES + bytes.len()].copy_from_slice(&bytes);
     let used = finish_frame(FrameKind::Layout, 7, 2, bytes.len(), &mut out);
     log.extend_from_slice(&out[..used]);
-    let bytes = segment();
-    out[FRAME_HEAD_BYTES..FRAME_HEAD_BYTES + 4].copy_from_slice(&21_u32.to_le_bytes());
-    out[FRAME_HEAD_BYTES + 4..FRAME_HEAD_BYTES + 4 + bytes.len()].copy_from_slice(&bytes);
-    let used = finish_frame(FrameKind::Rows, 7, 3, 4 + bytes.len(), &mut out);
+    let used = finish_frame(FrameKind::Rows, 7, 3, rows(0..4, 0, &mut out), &mut out);
+    log.extend_from_slice(&out[..used]);
+    // A sync; what lies in the rest of its page is what was there.
+    log.resize(LOG_PAGE_BYTES as usize, 0xaa);
+    let used = finish_frame(FrameKind::Rows, 7, 4, rows(4..6, 2, &mut out), &mut out);
     log.extend_from_slice(&out[..used]);
     log
 }
@@ -266,23 +288,48 @@ fn check_layout(bytes: &[u8]) {
 #[test]
 fn todays_writer_makes_the_golden_log_and_recovery_reads_it() {
     check(&log(), LOG);
-    check_log(LOG, LAYOUT, SEGMENT, 21);
+    let mut buf = vec![0; FRAME_BYTES_MAX];
+    let mut recovery = begin(LOG, LAYOUT, &mut buf);
+    let timeline = TimelineKey(0x0a0b_0c0d_0e0f_1011);
+    let (mut history, mut block) = (History::new(timeline), Block::default());
+    let mut found = vec![Vec::new(); grid().columns.len()];
+    for expected in [100..104, 104..106] {
+        let Ok(Some(Frame::Rows { bytes })) = recovery.next_frame() else { panic!("a frame of rows") };
+        let mut reader = RowsReader::new(bytes).unwrap();
+        let head = reader.head().unwrap().unwrap();
+        assert_eq!((head.timeline, head.layout, head.rows()), (timeline, 5, expected));
+        reader.read(&head, Some(&history), &mut block, &mut |_, _| ()).unwrap();
+        history.keep(&head, &block);
+        assert_eq!(reader.head(), Ok(None));
+        for (column, samples) in found.iter_mut().enumerate() {
+            samples.extend(block.samples(&head, column as u32));
+        }
+    }
+    assert_eq!(recovery.next_frame(), Ok(None));
+    assert_eq!(recovery.finish(), RecoveryReport { generation: Some(7), frames: 5, ..RecoveryReport::default() });
+    for (column, samples) in found.into_iter().enumerate() {
+        let is_float = grid().columns[column].kind == ColumnKind::Float;
+        assert_eq!(samples, if is_float { grid().samples(column, 100) } else { Vec::new() }, "column {column}");
+    }
 }
 
 #[test]
 fn a_log_of_version_1_is_read() {
-    check_log(LOG_V1, LAYOUT_V1, SEGMENT_V1, 11);
+    let mut buf = vec![0; FRAME_BYTES_MAX];
+    let mut recovery = begin(LOG_V1, LAYOUT_V1, &mut buf);
+    let rows = Frame::RowsPlain { column_count_total: 11, bytes: SEGMENT_V1 };
+    assert_eq!(recovery.next_frame(), Ok(Some(rows)));
+    assert_eq!(recovery.next_frame(), Ok(None));
+    assert_eq!(recovery.finish(), RecoveryReport { generation: Some(7), frames: 4, ..RecoveryReport::default() });
 }
 
-fn check_log(log: &[u8], layout: &[u8], segment: &[u8], column_count_total: u32) {
-    let mut buf = vec![0; FRAME_BYTES_MAX];
-    let mut recovery = Recovery::new(&mut buf, Some(7));
+/// Reads what comes before the rows.
+fn begin<'b>(log: &[u8], layout: &[u8], buf: &'b mut [u8]) -> Recovery<'b> {
+    let mut recovery = Recovery::new(buf, Some(7));
     assert_eq!(recovery.feed(log), log.len());
     let start = GenerationStart { store_uuid: *b"0123456789abcdef", epoch: EPOCH };
     assert_eq!(recovery.next_frame(), Ok(Some(Frame::GenerationStart(start))));
     assert_eq!(recovery.next_frame(), Ok(Some(Frame::State { key: "forward/site", bytes: b"row 9" })));
     assert_eq!(recovery.next_frame(), Ok(Some(Frame::Layout { bytes: layout })));
-    assert_eq!(recovery.next_frame(), Ok(Some(Frame::Rows { column_count_total, bytes: segment })));
-    assert_eq!(recovery.next_frame(), Ok(None));
-    assert_eq!(recovery.finish(), RecoveryReport { generation: Some(7), frames: 4, ..RecoveryReport::default() });
+    recovery
 }

@@ -5,12 +5,14 @@
 //! what a segment holds counts as spilled. No allocation here grows with the number of samples.
 
 mod ager;
+mod aging;
 mod crc;
 mod format;
 mod frame;
 mod layout;
 mod recover;
 mod recovery;
+mod rows;
 mod segment;
 mod state;
 mod stripes;
@@ -19,7 +21,7 @@ mod writer;
 pub use ager::{Ager, Aging};
 pub use crc::crc32;
 pub use format::{ClockEpoch, FormatError, SEGMENT_BYTES_MAX, TIER_RAW};
-pub use frame::{FRAME_BYTES_MAX, FRAME_HEAD_BYTES, Frame, FrameKind, GenerationStart};
+pub use frame::{FRAME_BYTES_MAX, FRAME_HEAD_BYTES, Frame, FrameKind, GenerationStart, LOG_PAGE_BYTES};
 pub use layout::{LayoutCursor, LayoutHead, LayoutWriter, layout_pairs_read, layout_part_read, pair_hash};
 pub(crate) use recover::seal_all;
 pub use recover::{Flash, RecoverError, Recovered, recover, replay_order};
@@ -27,6 +29,7 @@ pub use recovery::{
     Recovery, RecoveryReport, Replay, ReplayReport, TimelineOpenError, log_owner, mark_stored, rows_stored,
     timeline_open,
 };
+pub use rows::{Block, BlockHead, History, RowsReader};
 pub use segment::{
     ColumnUnit, ColumnVisit, Columns, Encoded, SegmentForm, SegmentHead, SegmentReader, SegmentSpec, SliceBytes,
     encode_segment,

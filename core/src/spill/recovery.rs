@@ -6,8 +6,9 @@
 
 use super::{
     format::{FRAME_MAGIC, FormatError},
-    frame::{FRAME_BYTES_MAX, FRAME_COLUMNS_MAX, FRAME_HEAD_BYTES, Frame, FrameHead},
+    frame::{FRAME_BYTES_MAX, FRAME_COLUMNS_MAX, FRAME_HEAD_BYTES, Frame, FrameHead, LOG_PAGE_BYTES},
     layout::{LayoutHead, layout_part_read},
+    rows::{Block, BlockHead, History, RowsReader},
     segment::{SegmentHead, SegmentReader, SliceBytes},
 };
 use crate::store::{
@@ -47,6 +48,8 @@ pub struct Recovery<'b> {
     /// Where bytes began that are no frame of the generation, and whether they look like one that broke.
     broken: Option<(u64, bool)>,
     sequence_next: u32,
+    /// Where the last whole frame of the generation ended in the file.
+    whole_end: u64,
     report: RecoveryReport,
 }
 
@@ -60,7 +63,7 @@ impl<'b> Recovery<'b> {
     pub fn new(buf: &'b mut [u8], generation: Option<u64>) -> Self {
         assert!(buf.len() >= FRAME_BYTES_MAX, "a buffer of {} bytes", buf.len());
         let report = RecoveryReport::default();
-        Self { buf, start: 0, end: 0, offset: 0, generation, broken: None, sequence_next: 0, report }
+        Self { buf, start: 0, end: 0, offset: 0, generation, broken: None, sequence_next: 0, whole_end: 0, report }
     }
 
     /// Takes as much of `piece` as there is room for and returns how much that was. Then [`Recovery::next_frame`] is to be
@@ -117,11 +120,14 @@ impl<'b> Recovery<'b> {
                 self.broken = self.broken.or(self.generation.map(|_| (self.offset + at as u64, false)));
                 continue;
             }
-            if let Some((from, _)) = self.broken.take() {
-                let range = from..self.offset + at as u64;
+            let here = self.offset + at as u64;
+            if let Some((from, _)) = self.broken.take()
+                && !self.is_padding(here, head.sequence)
+            {
                 self.report.damaged += 1;
-                self.report.damaged_first.get_or_insert(range);
+                self.report.damaged_first.get_or_insert(from..here);
             }
+            self.whole_end = here + total as u64;
             self.report.frames_missing += u64::from(head.sequence.saturating_sub(self.sequence_next));
             self.sequence_next = head.sequence.wrapping_add(1);
             self.report.frames += 1;
@@ -129,6 +135,11 @@ impl<'b> Recovery<'b> {
             return head.payload(&self.buf[payload]).map(Some);
         }
         Ok(None)
+    }
+
+    /// Whether what lies between the last frame and the one found here is only the rest of a page.
+    fn is_padding(&self, here: u64, sequence: u32) -> bool {
+        sequence == self.sequence_next && here == self.whole_end.next_multiple_of(LOG_PAGE_BYTES)
     }
 
     /// What was found; to be called when the file is at its end.
@@ -250,9 +261,26 @@ struct KeptPart {
 }
 
 impl KeptPart {
-    /// Whether the rows of a frame with this head have these columns.
-    fn names(&self, head: &SegmentHead) -> bool {
-        (self.head.timeline, self.head.layout) == (head.timeline, head.layout)
+    /// Whether these rows have these columns.
+    fn names(&self, piece: &Piece) -> bool {
+        (self.head.timeline, self.head.layout) == (piece.timeline, piece.layout)
+    }
+}
+
+/// Some rows and columns of a timeline, as a frame has them.
+struct Piece {
+    timeline: TimelineKey,
+    layout: u64,
+    rows: Range<u64>,
+    columns: Range<u32>,
+    column_count_total: u32,
+    /// So many of the layout's columns are told by the database rather than by the log.
+    columns_stored: u32,
+}
+
+impl Piece {
+    fn is_whole(&self) -> bool {
+        self.columns == (0..self.column_count_total)
     }
 }
 
@@ -284,11 +312,10 @@ pub struct Replay {
     layout_bytes: usize,
     layout_bytes_max: usize,
     reader: SegmentReader,
-    cells: Vec<u64>,
-    presence: Vec<Presence>,
-    /// Ages of the block's cells; empty when no column has some.
-    ages_ms: Vec<Option<i64>>,
     open: Option<OpenRow>,
+    /// Of each timeline, what its next block is told against.
+    histories: Vec<History>,
+    block: Block,
     /// The row behind the last stored one, by timeline.
     stored: Vec<(TimelineKey, u64)>,
     report: ReplayReport,
@@ -304,10 +331,9 @@ impl Replay {
             layout_bytes: 0,
             layout_bytes_max,
             reader: SegmentReader::default(),
-            cells: Vec::new(),
-            presence: Vec::new(),
-            ages_ms: Vec::new(),
             open: None,
+            histories: Vec::new(),
+            block: Block::default(),
             stored: Vec::new(),
             report: ReplayReport::default(),
         }
@@ -327,7 +353,14 @@ impl Replay {
             Frame::GenerationStart(start) => self.is_foreign = start.store_uuid != self.store_uuid,
             _ if self.is_foreign => self.report.frames_foreign += 1,
             Frame::Layout { bytes } => self.keep_layout(bytes),
-            Frame::Rows { column_count_total, bytes } => match self.rows(column_count_total, bytes, store, stored) {
+            Frame::RowsPlain { column_count_total, bytes } => {
+                match self.rows_plain(column_count_total, bytes, store, stored) {
+                    Err(FormatError::Stored(error)) => return Err(error),
+                    Err(_) => self.report.frames_unreadable += 1,
+                    Ok(()) => {}
+                }
+            }
+            Frame::Rows { bytes } => match self.rows(bytes, store, stored) {
                 Err(FormatError::Stored(error)) => return Err(error),
                 Err(_) => self.report.frames_unreadable += 1,
                 Ok(()) => {}
@@ -350,6 +383,7 @@ impl Replay {
         self.abandon(store);
         self.layouts.clear();
         self.layout_bytes = 0;
+        self.histories.clear();
     }
 
     /// To be called behind the last frame: a row that is not whole is forgotten.
@@ -378,7 +412,8 @@ impl Replay {
         }
     }
 
-    fn rows(
+    /// Rows of version 1: a segment.
+    fn rows_plain(
         &mut self,
         column_count_total: u32,
         bytes: &[u8],
@@ -386,60 +421,158 @@ impl Replay {
         stored: &mut dyn Stored,
     ) -> Result<(), FormatError> {
         let head = SegmentReader::head(&mut SliceBytes(bytes))?;
-        let columns = head.columns();
-        if columns.len() > FRAME_COLUMNS_MAX as usize || columns.end > column_count_total {
+        let piece = Piece {
+            timeline: head.timeline,
+            layout: head.layout,
+            rows: head.rows(),
+            columns: head.columns(),
+            column_count_total,
+            columns_stored: 0,
+        };
+        if piece.columns.len() > FRAME_COLUMNS_MAX as usize || piece.columns.end > column_count_total {
             return Err(FormatError::Damaged { what: "log frame", field: "columns" });
         }
-        let timeline = match timeline_open(store, stored, head.timeline) {
+        let Some((timeline, rows)) = self.wanted(&piece, store, stored)? else { return Ok(()) };
+        if !piece.is_whole() && rows.end - rows.start > 1 {
+            return Err(FormatError::Damaged { what: "log frame", field: "rows of a split frame" });
+        }
+        let block_rows = (BLOCK_CELLS_MAX / piece.columns.len()).max(1) as u64;
+        let mut block = core::mem::take(&mut self.block);
+        let mut row = rows.start;
+        let mut read = Ok(());
+        while row < rows.end && read.is_ok() {
+            let part = row..rows.end.min(row + block_rows);
+            read = self.read_plain(bytes, &head, &part, &mut block);
+            if read.is_ok() {
+                self.put_block(timeline, &piece, part.start, part.clone(), &block, store);
+            }
+            row = part.end;
+        }
+        self.block = block;
+        read
+    }
+
+    /// Rows of many timelines. What cannot be told because the rows before it are lost is lost too, and counted.
+    fn rows(&mut self, bytes: &[u8], store: &mut Store<'_>, stored: &mut dyn Stored) -> Result<(), FormatError> {
+        let mut reader = RowsReader::new(bytes)?;
+        let mut block = core::mem::take(&mut self.block);
+        let mut is_told = true;
+        while let Some(head) = reader.head()? {
+            let index = self.history_index(head.timeline);
+            is_told = is_told && reader.read(&head, Some(&self.histories[index]), &mut block, &mut |_, _| ()).is_ok();
+            if is_told && head.is_whole() {
+                self.histories[index].keep(&head, &block);
+            }
+            self.take_block(&head, is_told.then_some(&block), store, stored)?;
+        }
+        self.block = block;
+        Ok(())
+    }
+
+    /// Puts a block's rows that are not known; without the block, they are lost.
+    fn take_block(
+        &mut self,
+        head: &BlockHead,
+        block: Option<&Block>,
+        store: &mut Store<'_>,
+        stored: &mut dyn Stored,
+    ) -> Result<(), FormatError> {
+        let piece = Piece {
+            timeline: head.timeline,
+            layout: head.layout,
+            rows: head.rows(),
+            columns: head.columns(),
+            column_count_total: head.column_count_total,
+            columns_stored: head.columns_stored,
+        };
+        let Some((timeline, rows)) = self.wanted(&piece, store, stored)? else { return Ok(()) };
+        match block {
+            Some(block) => self.put_block(timeline, &piece, head.row_from, rows, block, store),
+            None => self.lose(rows, store),
+        }
+        Ok(())
+    }
+
+    fn history_index(&mut self, timeline: TimelineKey) -> usize {
+        self.histories.iter().position(|history| history.timeline() == timeline).unwrap_or_else(|| {
+            self.histories.push(History::new(timeline));
+            self.histories.len() - 1
+        })
+    }
+
+    /// Opens the timeline of some rows, and says which of them are to be put; `None`: none.
+    fn wanted(
+        &mut self,
+        piece: &Piece,
+        store: &mut Store<'_>,
+        stored: &mut dyn Stored,
+    ) -> Result<Option<(TimelineId, Range<u64>)>, FormatError> {
+        let row_count = piece.rows.end - piece.rows.start;
+        let timeline = match timeline_open(store, stored, piece.timeline) {
             Ok(timeline) => timeline,
             Err(TimelineOpenError::Stored(error)) => return Err(error.into()),
             Err(TimelineOpenError::Refused(refused)) => {
-                self.report.rows_refused += u64::from(head.row_count);
+                self.report.rows_refused += row_count;
                 self.report.refused_first.get_or_insert(refused);
-                return Ok(());
+                return Ok(None);
             }
         };
         let goes_on = self.open.as_ref().is_some_and(|open| {
-            open.key == head.timeline && head.rows() == (open.row..open.row + 1) && open.column_next == columns.start
+            open.key == piece.timeline
+                && piece.rows == (open.row..open.row + 1)
+                && open.column_next == piece.columns.start
         });
         if !goes_on {
             self.abandon(store);
-            if columns.start > 0 {
+            if piece.columns.start > 0 {
                 // The row's first columns were in a frame that is gone, or the row is known; counted there.
-                return Ok(());
+                return Ok(None);
             }
         }
-        let known = self.rows_stored(stored, head.timeline)?.max(store.rows(timeline).end);
-        let rows = if goes_on { head.rows() } else { head.row_from.max(known)..head.rows().end };
-        self.report.rows_known += u64::from(head.row_count) - rows.clone().count() as u64;
+        let known = self.rows_stored(stored, piece.timeline)?.max(store.rows(timeline).end);
+        let rows = if goes_on { piece.rows.clone() } else { piece.rows.start.max(known)..piece.rows.end };
+        self.report.rows_known += row_count - rows.clone().count() as u64;
         if rows.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
-        if !self.covers(&head, &columns) {
-            self.report.rows_lost += rows.count() as u64;
-            if let Some(open) = self.open.take() {
-                store.row_abort(open.timeline);
+        if !self.covers(piece) && piece.columns_stored > 0 {
+            self.load_layout(piece, stored)?;
+        }
+        if !self.covers(piece) {
+            self.lose(rows, store);
+            return Ok(None);
+        }
+        Ok(Some((timeline, rows)))
+    }
+
+    /// Takes a layout's first columns from the database, in front of what the log has of it.
+    fn load_layout(&mut self, piece: &Piece, stored: &mut dyn Stored) -> Result<(), StoredError> {
+        let mut bytes_left = self.layout_bytes_max.saturating_sub(self.layout_bytes);
+        let layouts = &mut self.layouts;
+        let before: usize = layouts.iter().map(|part| part.bytes.len()).sum();
+        layouts.retain(|part| part.head.timeline != piece.timeline || part.head.layout == piece.layout);
+        bytes_left += before - layouts.iter().map(|part| part.bytes.len()).sum::<usize>();
+        stored.layout(piece.layout, &mut |part| {
+            let is_wanted = part.timeline == piece.timeline && part.column_from < piece.columns_stored;
+            if is_wanted
+                && part.bytes.len() <= bytes_left
+                && let Ok(head) = layout_part_read(part.bytes, &mut |_, _, _| true)
+            {
+                bytes_left -= part.bytes.len();
+                layouts.push(KeptPart { head, bytes: part.bytes.into() });
             }
-            return Ok(());
-        }
-        let is_whole = columns == (0..column_count_total);
-        if !is_whole && rows.end - rows.start > 1 {
-            return Err(FormatError::Damaged { what: "log frame", field: "rows of a split frame" });
-        }
-        let block_rows = (BLOCK_CELLS_MAX / columns.len()).max(1) as u64;
-        let mut row = rows.start;
-        while row < rows.end {
-            let block = row..rows.end.min(row + block_rows);
-            self.read_block(bytes, &head, &block)?;
-            for row in block.clone() {
-                self.put_row(timeline, &head, &block, row, store);
-                if columns.end == column_count_total {
-                    self.commit(store);
-                }
-            }
-            row = block.end;
-        }
+            true
+        })?;
+        layouts.sort_by_key(|part| (part.head.timeline, part.head.layout, part.head.column_from));
+        self.layout_bytes = self.layouts.iter().map(|part| part.bytes.len()).sum();
         Ok(())
+    }
+
+    fn lose(&mut self, rows: Range<u64>, store: &mut Store<'_>) {
+        self.report.rows_lost += rows.end - rows.start;
+        if let Some(open) = self.open.take() {
+            store.row_abort(open.timeline);
+        }
     }
 
     /// What was stored when the timeline was first met: what is sealed since is in the store's own numbers.
@@ -453,74 +586,95 @@ impl Replay {
     }
 
     /// Whether labels are there for all these columns.
-    fn covers(&self, head: &SegmentHead, columns: &Range<u32>) -> bool {
+    fn covers(&self, piece: &Piece) -> bool {
         let mut next = 0;
-        for part in self.layouts.iter().filter(|part| part.names(head)) {
+        for part in self.layouts.iter().filter(|part| part.names(piece)) {
             if part.head.column_from > next {
                 return false;
             }
             next = next.max(part.head.column_from + part.head.column_count);
         }
-        next >= columns.end
+        next >= piece.columns.end
     }
 
-    /// Fills `cells` and `presence`, row by row, with the block's rows.
-    fn read_block(&mut self, bytes: &[u8], head: &SegmentHead, block: &Range<u64>) -> Result<(), FormatError> {
+    /// Fills `block` with some of a segment's rows.
+    fn read_plain(
+        &mut self,
+        bytes: &[u8],
+        head: &SegmentHead,
+        rows: &Range<u64>,
+        block: &mut Block,
+    ) -> Result<(), FormatError> {
         let width = head.column_count as usize;
-        let height = (block.end - block.start) as usize;
-        let first = (block.start - head.row_from) as usize;
-        self.cells.clear();
-        self.cells.resize(width * height, 0);
-        self.presence.clear();
-        self.presence.resize(width * height, Presence::Absent);
-        self.ages_ms.clear();
-        let (cells, presence, ages_ms) = (&mut self.cells, &mut self.presence, &mut self.ages_ms);
+        let height = (rows.end - rows.start) as usize;
+        let first = (rows.start - head.row_from) as usize;
+        block.reset(width, height);
         self.reader.cells(&mut SliceBytes(bytes), &mut |column, unit| {
             let index = (column - head.column_from) as usize;
             for row in 0..height {
                 let cell = row * width + index;
-                cells[cell] = unit.cells[first + row];
-                presence[cell] = unit.presence[first + row];
+                block.cells[cell] = unit.cells[first + row];
+                block.presence[cell] = unit.presence[first + row];
                 if let Some(age_ms) = unit.age_ms(first + row) {
-                    ages_ms.resize(width * height, None);
-                    ages_ms[cell] = Some(age_ms);
+                    block.ages_ms.resize(width * height, None);
+                    block.ages_ms[cell] = Some(age_ms);
                 }
             }
-        })
+        })?;
+        block.instants_ms.extend_from_slice(&self.reader.instants_ms()[first..first + height]);
+        Ok(())
+    }
+
+    /// Stages and commits some rows of a block, which begins with row `block_from`.
+    fn put_block(
+        &mut self,
+        timeline: TimelineId,
+        piece: &Piece,
+        block_from: u64,
+        rows: Range<u64>,
+        block: &Block,
+        store: &mut Store<'_>,
+    ) {
+        for row in rows {
+            self.put_row(timeline, piece, row, (row - block_from) as usize, block, store);
+            if piece.columns.end == piece.column_count_total {
+                self.commit(store);
+            }
+        }
     }
 
     /// Stages one row of the block, or the next columns of the open one.
     fn put_row(
         &mut self,
         timeline: TimelineId,
-        head: &SegmentHead,
-        block: &Range<u64>,
+        piece: &Piece,
         row: u64,
+        index: usize,
+        block: &Block,
         store: &mut Store<'_>,
     ) {
         if self.open.is_none() {
-            let instant = self.reader.instants_ms()[(row - head.row_from) as usize];
             store.row_next_at_least(timeline, row);
-            if let Err(refused) = store.row_begin(timeline, instant) {
+            if let Err(refused) = store.row_begin(timeline, block.instants_ms[index]) {
                 self.report.rows_refused += 1;
                 self.report.refused_first.get_or_insert(refused);
                 return;
             }
             let puts = Puts::default();
-            self.open = Some(OpenRow { timeline, key: head.timeline, row, column_next: 0, puts });
+            self.open = Some(OpenRow { timeline, key: piece.timeline, row, column_next: 0, puts });
         }
         let Some(open) = self.open.as_mut() else { return };
-        let width = head.column_count as usize;
-        let from = (row - block.start) as usize * width;
-        let (cells, presence) = (&self.cells[from..from + width], &self.presence[from..from + width]);
-        let (ages_ms, report) = (self.ages_ms.get(from..from + width), &mut self.report);
-        for part in self.layouts.iter().filter(|part| part.names(head)) {
+        let width = block.width;
+        let from = index * width;
+        let (cells, presence) = (&block.cells[from..from + width], &block.presence[from..from + width]);
+        let (ages_ms, report) = (block.ages_ms.get(from..from + width), &mut self.report);
+        for part in self.layouts.iter().filter(|part| part.names(piece)) {
             let read = layout_part_read(&part.bytes, &mut |column, kind, labels| {
                 // Columns given already by an earlier frame or an overlapping part.
-                if column < head.column_from || column < open.column_next {
+                if column < piece.columns.start || column < open.column_next {
                     return true;
                 }
-                let index = (column - head.column_from) as usize;
+                let index = (column - piece.columns.start) as usize;
                 if index >= width {
                     return false;
                 }

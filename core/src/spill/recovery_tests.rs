@@ -116,6 +116,34 @@ fn a_frame_of_a_newer_version_stops_the_reading() {
     assert_eq!(recovery.next_frame(), Err(refused));
 }
 
+/// What a sync brought to the medium is not written again: the next frame begins on the next page.
+#[test]
+fn the_rest_of_a_page_is_no_damage_unless_a_frame_is_missing() {
+    let (whole, starts) = log(4, 3, 30);
+    let (first, rest) = whole.split_at(starts[1]);
+    // What lies there may be anything; here it looks like an older log.
+    let (older, _) = log(2, 80, 30);
+    let mut bytes = older;
+    bytes[..first.len()].copy_from_slice(first);
+    bytes[4096..4096 + rest.len()].copy_from_slice(rest);
+    let (found, report) = keys(&bytes, 4);
+    assert_eq!(found, expected(4, 0..3));
+    assert_eq!((report.damaged, report.frames_missing, report.torn), (0, 0, false));
+    // The second frame stood behind the first and is gone; the third one begins the page.
+    let third = &whole[starts[2]..];
+    bytes[4096..4096 + rest.len()].fill(0);
+    bytes[4096..4096 + third.len()].copy_from_slice(third);
+    let (found, report) = keys(&bytes, 4);
+    assert_eq!(found, expected(4, [0, 2]));
+    assert_eq!((report.damaged, report.frames_missing), (1, 1));
+    assert_eq!(report.damaged_first, Some(starts[1] as u64..4096));
+    // A gap that ends elsewhere is one, whatever the numbers say.
+    let mut bytes = first.to_vec();
+    bytes.resize(starts[1] + 100, 0);
+    bytes.extend_from_slice(rest);
+    assert_eq!(keys(&bytes, 4).1.damaged, 1);
+}
+
 proptest! {
     #[test]
     fn random_damage_never_panics_and_invents_nothing(
@@ -171,7 +199,7 @@ proptest! {
         if patches.len() == 3 {
             used /= 2;
         }
-        replay.apply(Frame::Rows { column_count_total, bytes: &out[..used] }, &mut store, &mut NothingStored).unwrap();
+        replay.apply(Frame::RowsPlain { column_count_total, bytes: &out[..used] }, &mut store, &mut NothingStored).unwrap();
         replay.apply(Frame::Layout { bytes: &out[..used] }, &mut store, &mut NothingStored).unwrap();
         let report = replay.finish(&mut store);
         prop_assert!(report.rows <= 5);

@@ -3,6 +3,11 @@
 use super::{
     crc::crc32,
     format::{FormatError, put, u32_at, u64_at},
+    frame::LOG_PAGE_BYTES,
+};
+use crate::{
+    limits::{LOG_BYTES_MAX, LOG_BYTES_MIN},
+    memory::Plan,
 };
 
 /// Under this name the database keeps [`SpillState`].
@@ -11,15 +16,29 @@ pub const SPILL_STATE_KEY: &str = "spill";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpillOptions {
     pub store_uuid: [u8; 16],
-    /// A generation of the log that has grown beyond this is closed at the next checkpoint. Default 4 MiB.
+    /// A generation of the log is closed by a checkpoint before it would grow beyond this: its file is that long.
     pub log_bytes_max: u64,
     /// Unspilled rows older than this are sealed, few as they may be. Default two hours.
     pub seal_age_ms: i64,
 }
 
 impl SpillOptions {
-    pub const fn new(store_uuid: [u8; 16]) -> Self {
-        Self { store_uuid, log_bytes_max: 4 * 1024 * 1024, seal_age_ms: 2 * 3_600_000 }
+    pub const fn new(store_uuid: [u8; 16], plan: &Plan) -> Self {
+        Self { store_uuid, log_bytes_max: Self::log_bytes(plan), seal_age_ms: 2 * 3_600_000 }
+    }
+
+    /// Length of each of the log's two files: what the ring holds unspilled when it is sealed at the latest, three quarters
+    /// of it, takes at most as many bytes in the log. Longer files would be a larger part of the data directory for no use;
+    /// in shorter ones checkpoints would cut segments short.
+    pub const fn log_bytes(plan: &Plan) -> u64 {
+        let wanted = (plan.ring_bytes as u64 / 4 * 3).next_multiple_of(LOG_PAGE_BYTES);
+        if wanted < LOG_BYTES_MIN {
+            LOG_BYTES_MIN
+        } else if wanted > LOG_BYTES_MAX {
+            LOG_BYTES_MAX
+        } else {
+            wanted
+        }
     }
 }
 
@@ -31,13 +50,18 @@ pub struct SpillState {
     pub segment_sequence_next: u64,
     /// Above every layout number stored.
     pub layout_next: u64,
+    /// Segments before this sequence have been looked at for aging.
+    pub aged_next: u64,
 }
 
 impl SpillState {
-    pub(super) const BYTES: usize = 40;
+    pub(super) const BYTES: usize = 48;
     const BYTES_V1: usize = 32;
     const VERSION: u64 = 2;
+    /// Of what stands before it, and behind it that of what comes behind both.
     const CRC: usize = 32;
+    const CRC_AGED: usize = 36;
+    const AGED: usize = 40;
 
     pub fn encode(&self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
@@ -47,6 +71,9 @@ impl SpillState {
         }
         let crc = crc32(&bytes[..Self::CRC]);
         put(&mut bytes, Self::CRC, &crc.to_le_bytes());
+        put(&mut bytes, Self::AGED, &self.aged_next.to_le_bytes());
+        let crc = crc32(&bytes[Self::AGED..]);
+        put(&mut bytes, Self::CRC_AGED, &crc.to_le_bytes());
         bytes
     }
 
@@ -66,7 +93,9 @@ impl SpillState {
             }
         } else if bytes.len() < Self::BYTES {
             return Err(FormatError::Truncated { what: WHAT });
-        } else if u32_at(bytes, Self::CRC) != crc32(&bytes[..Self::CRC]) {
+        } else if u32_at(bytes, Self::CRC) != crc32(&bytes[..Self::CRC])
+            || u32_at(bytes, Self::CRC_AGED) != crc32(&bytes[Self::AGED..Self::BYTES])
+        {
             return Err(FormatError::Checksum { what: WHAT });
         }
         if version > Self::VERSION {
@@ -77,6 +106,7 @@ impl SpillState {
             log_generation: u64_at(bytes, 8),
             segment_sequence_next: u64_at(bytes, 16),
             layout_next: u64_at(bytes, 24),
+            aged_next: if version > 1 { u64_at(bytes, Self::AGED) } else { 0 },
         })
     }
 }
@@ -85,7 +115,8 @@ impl SpillState {
 mod tests {
     use super::*;
 
-    const STATE: SpillState = SpillState { log_generation: 3, segment_sequence_next: u64::MAX, layout_next: 9 };
+    const STATE: SpillState =
+        SpillState { log_generation: 3, segment_sequence_next: u64::MAX, layout_next: 9, aged_next: 4 };
 
     #[test]
     fn the_spills_own_state_comes_back_and_a_newer_one_is_refused() {
@@ -101,7 +132,7 @@ mod tests {
     fn one_of_version_1_is_read() {
         let mut bytes = STATE.encode();
         bytes[0] = 1;
-        assert_eq!(SpillState::decode(&bytes[..32]), Ok(STATE));
+        assert_eq!(SpillState::decode(&bytes[..32]), Ok(SpillState { aged_next: 0, ..STATE }));
         bytes[0] = 2;
         assert!(matches!(SpillState::decode(&bytes[..32]), Err(FormatError::Damaged { .. })), "a flipped bit");
     }
@@ -109,7 +140,7 @@ mod tests {
     #[test]
     fn every_flipped_bit_and_every_cut_is_damage() {
         let bytes = STATE.encode();
-        for at in 0..36 {
+        for at in 0..bytes.len() {
             for bit in 0..8 {
                 let mut damaged = bytes;
                 damaged[at] ^= 1 << bit;

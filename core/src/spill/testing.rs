@@ -37,6 +37,24 @@ impl Columns for Grid {
     }
 }
 
+/// Some rows of a grid.
+pub struct GridRows<'g> {
+    pub grid: &'g Grid,
+    pub rows: Range<usize>,
+}
+
+impl Columns for GridRows<'_> {
+    fn age(&self, column: u32) -> Option<u32> {
+        self.grid.age(column)
+    }
+
+    fn read(&self, columns: Range<u32>, visit: &mut ColumnVisit<'_>) {
+        self.grid.read(columns, &mut |kind, cells, presence| {
+            visit(kind, &cells[self.rows.clone()], &presence[self.rows.clone()])
+        });
+    }
+}
+
 impl Grid {
     /// Counters, gauges, noise, gaps and ages as the seed has it.
     pub fn random(seed: u64, rows: usize, column_count: usize) -> Self {

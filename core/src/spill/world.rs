@@ -40,6 +40,11 @@ impl Database {
                 assert!(self.segments.iter().all(|(other, _)| other.sequence < meta.sequence), "sequences ascend");
                 self.segments.push((*meta, bytes.to_vec()));
             }
+            Put::Replace { meta, bytes } => {
+                if let Some((_, kept)) = self.segments.iter_mut().find(|(known, _)| known == meta) {
+                    *kept = bytes.to_vec();
+                }
+            }
             Put::State { key, bytes: [] } => {
                 self.states.remove(*key);
             }
@@ -165,6 +170,11 @@ impl Stored for Database {
         self.visit(found.collect(), |meta| (meta.row_from, meta.column_from), visit)
     }
 
+    fn sealed_from(&mut self, sequence: u64, visit: &mut SegmentVisit<'_>) -> Result<(), StoredError> {
+        let found = (0..self.segments.len()).filter(|index| self.segments[*index].0.sequence >= sequence);
+        self.visit(found.collect(), |meta| (meta.sequence, 0), visit)
+    }
+
     fn timelines(&mut self, visit: &mut dyn FnMut(TimelineKey, u64) -> bool) -> Result<(), StoredError> {
         self.check()?;
         let mut keys: Vec<TimelineKey> = self.segments.iter().map(|(meta, _)| meta.timeline).collect();
@@ -211,6 +221,13 @@ impl Disk {
         file.position = end;
     }
 
+    /// The next frame begins on a page of its own.
+    pub fn sync(&mut self) {
+        for file in &mut self.files {
+            file.position = file.position.next_multiple_of(LOG_PAGE_BYTES as usize);
+        }
+    }
+
     /// Recovers into a fresh store; returns the spill, and what was found in the log.
     pub fn recover(&mut self, store: &mut Store<'_>) -> (Spill, Vec<RecoveryReport>, ReplayReport) {
         let (spill, recovered) = self.recover_all(store).unwrap();
@@ -222,7 +239,7 @@ impl Disk {
             store.state_put(key, bytes).unwrap();
         }
         let state = self.database.spill_state();
-        let options = SpillOptions::new(UUID);
+        let options = SpillOptions::new(UUID, &plan());
         recover(self, store, options, testing::EPOCH, state, at(START_MS), 1 << 20)
     }
 }
@@ -310,6 +327,7 @@ pub fn flush(spill: &mut Spill, store: &mut Store<'_>, disk: &mut Disk) -> u32 {
         frames += 1;
     }
     spill.log_sync(1);
+    disk.sync();
     spill.log_synced(store, 1, true);
     frames
 }

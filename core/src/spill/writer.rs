@@ -8,12 +8,14 @@
 //! The log's generations, and why a cut at any write loses nothing that was synced: docs/SPILL_FORMAT.md, "Generations".
 
 use super::{
+    aging::AgingPass,
     format::{ClockEpoch, SEGMENT_BYTES_MAX},
     frame::{
-        FRAME_BYTES_MAX, FRAME_COLUMNS_MAX, FRAME_HEAD_BYTES, FrameKind, GenerationStart, ROWS_PREFIX_BYTES,
-        finish_frame, put_start, put_state,
+        FRAME_BYTES_MAX, FRAME_HEAD_BYTES, FrameKind, GenerationStart, LOG_PAGE_BYTES, finish_frame, put_start,
+        put_state,
     },
     layout::LayoutWriter,
+    rows::{BLOCK_CELLS_MAX, BLOCK_COLUMNS_MAX, BlockSpec, RowsWriter},
     segment::{ColumnVisit, Columns, Encoded, STRIPE_COLUMNS, SegmentSpec, encode_segment},
     state::{SPILL_STATE_KEY, SpillOptions, SpillState},
 };
@@ -23,7 +25,10 @@ use crate::{
     prng::stable_hash,
     store::{
         ColumnKind, LayoutRun, Store, TimelineId, TimelineKey,
-        codec::ROWS_MAX,
+        codec::{
+            ROWS_MAX,
+            tail::{HISTORY_ROWS_MAX, NEW_ROWS_MAX},
+        },
         stored::{LayoutPart, SegmentMeta},
     },
     time::Now,
@@ -31,13 +36,12 @@ use crate::{
 use alloc::{boxed::Box, vec::Vec};
 use core::ops::Range;
 
-/// Rows of a segment, as far as one layout lasts.
+/// So many rows are worth a segment; it takes up to [`ROWS_MAX`].
 const SEAL_ROWS: u64 = 240;
-/// Rows of a frame: a flush interval has fewer.
-const FRAME_ROWS: u64 = 240;
-/// The log is read as a whole, so its stripes are wide.
-const FRAME_STRIPE_COLUMNS: u32 = 512;
-const _: () = assert!(SEAL_ROWS as usize <= ROWS_MAX && FRAME_ROWS as usize <= ROWS_MAX);
+const _: () = assert!(SEAL_ROWS as usize <= ROWS_MAX);
+/// After so many runs rows are told without those before them once, so that what is damaged in the log takes no more
+/// than these runs with it.
+const CHAIN_RUNS_MAX: u32 = 8;
 
 /// Which rows a seal run takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,14 +59,33 @@ struct Mark {
     key: TimelineKey,
     /// Rows before this one are in frames of the run.
     logged: u64,
-    /// Columns of row `logged` that are in frames: a row wider than a frame.
+    /// Columns of row `logged` that are in frames: a row too wide for one block.
     log_column: u32,
+    /// The rows against which the next block may be told.
+    chain: Option<Chain>,
     /// Rows before this one are in segments of the run.
     sealed: u64,
     /// Columns of the rows from `sealed` on that are in segments.
     seal_column: u32,
     /// How many rows those are.
     seal_rows: u64,
+}
+
+/// What a reader of the log has of a timeline.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Chain {
+    layout: u64,
+    row_end: u64,
+    rows: u64,
+}
+
+/// What became of a block.
+enum Block {
+    Added,
+    /// The frame has no room for it.
+    FrameFull,
+    /// Rows that cannot be written: they have left RAM.
+    Gone,
 }
 
 /// How much of one layout is where.
@@ -72,6 +95,8 @@ struct LayoutMark {
     /// Columns in the current generation of the log, and in the database; what a run under way adds is kept apart.
     logged: u32,
     logging: u32,
+    /// Columns that the database had when the generation began: the log need not tell them.
+    base: u32,
     stored: u32,
     storing: u32,
     /// Newest sample in a segment of this layout.
@@ -125,6 +150,10 @@ struct Log {
     generation: u64,
     sequence: u32,
     bytes: u64,
+    /// The two as they were at the last sync.
+    synced: (u64, u32),
+    /// What the last sync brought.
+    run_bytes: u64,
     start_pending: bool,
 }
 
@@ -141,7 +170,10 @@ pub struct Spill {
     layouts: Vec<LayoutMark>,
     states: Vec<StateMark>,
     frames: FrameRun,
+    /// Runs since rows were told without those before them.
+    chain_runs: u32,
     seal: SealRun,
+    pub(super) aging: AgingPass,
     /// What was stored is gone, and has to be stored again once no run is under way.
     replaced: bool,
     /// The next seal run has to be a checkpoint, however short the log is.
@@ -168,7 +200,9 @@ impl Spill {
             layouts: Vec::new(),
             states: Vec::new(),
             frames: FrameRun::Idle,
+            chain_runs: 0,
             seal: SealRun::Idle,
+            aging: AgingPass::new(state.aged_next),
             replaced: false,
             checkpoint_wanted: false,
             frame_cursor: 0,
@@ -176,8 +210,11 @@ impl Spill {
         }
     }
 
-    /// The clock as it is known now; written into every segment from here on.
+    /// The clock as it is known now; written into every segment from here on, and once into the log.
     pub fn set_epoch(&mut self, epoch: ClockEpoch) {
+        if let Some(log) = &mut self.log {
+            log.start_pending |= epoch != self.epoch;
+        }
         self.epoch = epoch;
     }
 
@@ -196,8 +233,36 @@ impl Spill {
         self.log.as_ref().map_or(0, |log| log.bytes)
     }
 
+    /// Whether the log's file might not hold one more flush like the last one.
     pub fn checkpoint_due(&self) -> bool {
-        self.checkpoint_wanted || self.log.as_ref().is_none_or(|log| log.bytes > self.options.log_bytes_max)
+        self.checkpoint_wanted
+            || self.log.as_ref().is_none_or(|log| log.bytes + log.run_bytes > self.options.log_bytes_max)
+    }
+
+    /// What the next seal run is to be for. A checkpoint cuts segments short, so it comes when it has little to cut: when
+    /// nearly everything is sealed anyway and the log is half full; or when the log is full.
+    pub fn seal_reason(&self, store: &Store<'_>, now: Now) -> SealReason {
+        let half_full = self.log.as_ref().is_some_and(|log| log.bytes > self.options.log_bytes_max / 2);
+        match self.checkpoint_due() || (half_full && self.cuts_little(store, now)) {
+            true => SealReason::Checkpoint,
+            false => SealReason::Due,
+        }
+    }
+
+    /// Whether at most a fifth of the cells that are not spilled would not be sealed now.
+    fn cuts_little(&self, store: &Store<'_>, now: Now) -> bool {
+        let all = ring_is_short(store);
+        let (mut due, mut rest) = (0, 0);
+        for timeline in store.timelines() {
+            let from = store.rows_spilled(timeline).max(store.rows(timeline).start);
+            let Some(run) = store.layout_of_rows(timeline, from) else { continue };
+            let cells = (store.rows(timeline).end - from) * u64::from(run.columns);
+            match self.is_due(store, timeline, from, now, all) {
+                true => due += cells,
+                false => rest += cells,
+            }
+        }
+        due > 0 && rest <= due / 4
     }
 
     /// Rows of a timeline before this one may have been read off, by what is done or under way: what is put into them now
@@ -232,6 +297,10 @@ impl Spill {
         let (mut phase, frames) = match self.frames {
             FrameRun::Idle => {
                 self.frame_cursor = 0;
+                if self.chain_runs >= CHAIN_RUNS_MAX {
+                    self.chain_runs = 0;
+                    self.marks.iter_mut().for_each(|mark| mark.chain = None);
+                }
                 (Phase::States, 0)
             }
             FrameRun::Running { phase, frames } => (phase, frames),
@@ -264,10 +333,14 @@ impl Spill {
         (FRAME_HEAD_BYTES + payload <= FRAME_BYTES_MAX).then(|| self.frame(FrameKind::State, payload, out))
     }
 
-    /// The frames given so far end with the `Output::LogSync` of this token.
+    /// The frames given so far end with the `Output::LogSync` of this token; the next one begins on a new page.
     pub fn log_sync(&mut self, token: u64) {
+        if let Some(log) = &mut self.log {
+            log.bytes = log.bytes.next_multiple_of(LOG_PAGE_BYTES);
+        }
         if matches!(self.frames, FrameRun::Running { .. }) {
             self.frames = FrameRun::Awaiting { token };
+            self.chain_runs += 1;
         }
     }
 
@@ -277,7 +350,18 @@ impl Spill {
             return;
         }
         self.frames = FrameRun::Idle;
+        if let Some(log) = &mut self.log {
+            // What did not reach the medium is written over.
+            match ok {
+                true => {
+                    log.run_bytes = log.bytes - log.synced.0;
+                    log.synced = (log.bytes, log.sequence);
+                }
+                false => (log.bytes, log.sequence) = log.synced,
+            }
+        }
         for mark in &mut self.marks {
+            mark.chain = mark.chain.filter(|_| ok);
             let Some(timeline) = store.timeline_find(mark.key) else { continue };
             if ok && mark.logged > store.rows_logged(timeline) {
                 store.set_rows_logged(timeline, mark.logged);
@@ -285,7 +369,7 @@ impl Spill {
             (mark.logged, mark.log_column) = (0, 0);
         }
         for layout in &mut self.layouts {
-            layout.logged = if ok { layout.logging } else { 0 };
+            layout.logged = if ok { layout.logging } else { layout.base };
             layout.logging = layout.logged;
         }
         for state in &mut self.states {
@@ -312,8 +396,9 @@ impl Spill {
     }
 
     fn rows_frame_next(&mut self, store: &Store<'_>, out: &mut [u8]) -> Option<usize> {
+        let mut frame = RowsWriter::new(&mut out[FRAME_HEAD_BYTES..FRAME_BYTES_MAX]);
         let cursor = self.frame_cursor;
-        for timeline in store.timelines().skip_while(|timeline| timeline.0 < cursor) {
+        'timelines: for timeline in store.timelines().skip_while(|timeline| timeline.0 < cursor) {
             self.frame_cursor = timeline.0;
             let key = store.timeline_key(timeline);
             let rows = store.rows(timeline);
@@ -330,56 +415,108 @@ impl Spill {
                 let layout = self.layout_of(store, timeline, key, &run);
                 let logged = self.layouts[layout].logging;
                 if logged < run.columns {
+                    if !frame.is_empty() {
+                        break 'timelines;
+                    }
                     let room = &mut out[FRAME_HEAD_BYTES..FRAME_BYTES_MAX];
-                    let Some((payload, end)) = layout_part(store, timeline, key, &run, logged, room) else { break };
+                    let (payload, end) = layout_part(store, timeline, key, &run, logged, room)?;
                     self.layouts[layout].logging = end;
                     return Some(self.frame(FrameKind::Layout, payload, out));
                 }
-                let Some(payload) = self.rows_frame(store, timeline, key, index, &run, out) else { break };
-                return Some(self.frame(FrameKind::Rows, payload, out));
+                match self.block(store, timeline, key, index, &run, &mut frame) {
+                    Block::Added => {}
+                    Block::FrameFull => break 'timelines,
+                    Block::Gone => break,
+                }
             }
         }
-        None
+        if frame.is_empty() {
+            return None;
+        }
+        let payload = frame.finish();
+        Some(self.frame(FrameKind::Rows, payload, out))
     }
 
-    /// Rows of one run as a frame's payload: fewer rows rather than fewer columns, and part of one row where even that
-    /// is too wide.
-    fn rows_frame(
+    /// Adds rows of one run to a frame: fewer rows rather than fewer columns, and part of one row where even that is too
+    /// wide.
+    fn block(
         &mut self,
         store: &Store<'_>,
         timeline: TimelineId,
         key: TimelineKey,
         index: usize,
         run: &LayoutRun,
-        out: &mut [u8],
-    ) -> Option<usize> {
+        frame: &mut RowsWriter<'_>,
+    ) -> Block {
         let mark = &self.marks[index];
-        // When the row left RAM between two frames of it, the next one begins anew.
+        // When the row left RAM between two blocks of it, the next one begins anew.
         let column_from = if mark.logged == run.rows.start { mark.log_column } else { 0 };
-        let is_wide = run.columns > FRAME_COLUMNS_MAX;
-        let mut count = if column_from > 0 || is_wide { 1 } else { (run.rows.end - run.rows.start).min(FRAME_ROWS) };
-        let room = &mut out[FRAME_HEAD_BYTES..FRAME_BYTES_MAX];
-        room[..ROWS_PREFIX_BYTES].copy_from_slice(&run.columns.to_le_bytes());
+        let is_wide = column_from > 0 || run.columns > BLOCK_COLUMNS_MAX;
+        let chain = mark.chain.filter(|chain| {
+            let is_next = !is_wide && (chain.layout, chain.row_end) == (run.layout, run.rows.start);
+            let before = run.rows.start.saturating_sub(chain.rows);
+            is_next
+                && store.layout_of_rows(timeline, before).is_some_and(|known| {
+                    known.layout == run.layout && known.rows.start == before && known.rows.end > run.rows.start
+                })
+        });
+        let mut history = chain.map_or(0, |chain| chain.rows);
+        let columns_stored = self.layouts.iter().find(|mark| mark.layout == run.layout).map_or(0, |mark| mark.base);
+        let column_end = run.columns.min(column_from.saturating_add(BLOCK_COLUMNS_MAX));
+        let (mut columns, mut count) = (column_from..column_end, 1);
+        if !is_wide {
+            let rows_max = NEW_ROWS_MAX.min(BLOCK_CELLS_MAX / run.columns as usize) as u64;
+            count = (run.rows.end - run.rows.start).min(rows_max);
+        }
+        if count as usize * columns.len() > frame.cells_left() && !frame.is_empty() {
+            return Block::FrameFull;
+        }
         loop {
-            let rows = run.rows.start..run.rows.start + count;
-            let columns = column_from..run.columns.min(column_from.saturating_add(FRAME_COLUMNS_MAX));
-            let target = Target {
-                timeline,
-                key,
-                layout: run.layout,
-                column_count: run.columns,
-                stripe_columns: FRAME_STRIPE_COLUMNS,
-            };
-            let encoded = self.encode(store, &target, rows.clone(), columns, &mut room[ROWS_PREFIX_BYTES..]);
-            let is_whole = encoded.is_some_and(|encoded| encoded.column_end == run.columns);
-            if !is_whole && count > 1 {
-                count /= 2;
-                continue;
+            let rows = run.rows.start - history..run.rows.start + count;
+            let mut instants = [0; ROWS_MAX];
+            let instants_ms = &mut instants[..(rows.end - rows.start) as usize];
+            if store.rows_instants(timeline, rows.clone(), instants_ms).is_none() {
+                return Block::Gone;
             }
-            let encoded = encoded?;
-            let mark = &mut self.marks[index];
-            (mark.logged, mark.log_column) = if is_whole { (rows.end, 0) } else { (rows.start, encoded.column_end) };
-            return Some(ROWS_PREFIX_BYTES + encoded.bytes);
+            let spec = BlockSpec {
+                timeline: key,
+                layout: run.layout,
+                row_from: run.rows.start,
+                column_count_total: run.columns,
+                columns: columns.clone(),
+                columns_stored,
+                history_rows: history as usize,
+                instants_ms,
+            };
+            let target =
+                Target { timeline, key, layout: run.layout, column_count: run.columns, stripe_columns: STRIPE_COLUMNS };
+            let source = StoreColumns { store, target: &target, rows: rows.clone(), ages: self.ages(run.layout) };
+            if frame.block(&spec, &source) {
+                let mark = &mut self.marks[index];
+                if columns.end < run.columns {
+                    (mark.logged, mark.log_column) = (run.rows.start, columns.end);
+                    return Block::Added;
+                }
+                (mark.logged, mark.log_column) = (rows.end, 0);
+                mark.chain = (!is_wide).then(|| Chain {
+                    layout: run.layout,
+                    row_end: rows.end,
+                    rows: (count + history.min(1)).min(HISTORY_ROWS_MAX as u64),
+                });
+                return Block::Added;
+            }
+            if !frame.is_empty() {
+                return Block::FrameFull;
+            }
+            if count > 1 {
+                count /= 2;
+            } else if history > 0 {
+                // A row in pieces stands alone.
+                history = 0;
+            } else {
+                assert!(columns.len() > 1, "a cell fits a frame");
+                columns.end = columns.start + columns.len() as u32 / 2;
+            }
         }
     }
 
@@ -435,11 +572,22 @@ impl Spill {
             if reason == SealReason::Checkpoint {
                 self.state_next.log_generation = self.generation_seen + 1;
             }
-            let bytes = &mut out[..SpillState::BYTES];
-            bytes.copy_from_slice(&self.state_next.encode());
-            return Some(Put::State { key: SPILL_STATE_KEY, bytes });
+            return Some(self.state_put(out));
         }
         None
+    }
+
+    /// Whether the transaction under way has to hear how far aging has got.
+    pub fn aging_moved(&self) -> bool {
+        self.state_next.aged_next != self.aging.next
+    }
+
+    /// The spill's own state as the transaction under way has it; once more behind what was aged in it.
+    pub fn state_put<'o>(&mut self, out: &'o mut [u8]) -> Put<'o> {
+        self.state_next.aged_next = self.aging.next;
+        let bytes = &mut out[..SpillState::BYTES];
+        bytes.copy_from_slice(&self.state_next.encode());
+        Put::State { key: SPILL_STATE_KEY, bytes }
     }
 
     /// What `seal_next` gave ends with the `Output::Commit` of this token. The slab hears of a new generation first.
@@ -481,6 +629,7 @@ impl Spill {
                 self.generation_begin(store);
             }
         }
+        self.aging.ended(self.state.aged_next);
         if self.replaced {
             self.store_again(store);
         }
@@ -504,6 +653,7 @@ impl Spill {
         }
         for layout in &mut self.layouts {
             (layout.stored, layout.storing, layout.t_max_ms) = (0, 0, i64::MIN);
+            (layout.base, layout.logged, layout.logging) = (0, 0, 0);
         }
         for state in &mut self.states {
             (state.stored, state.storing) = (None, None);
@@ -515,16 +665,24 @@ impl Spill {
     pub fn dropped_before(&mut self, t_ms: i64) {
         for layout in self.layouts.iter_mut().filter(|layout| layout.t_max_ms < t_ms) {
             (layout.stored, layout.storing) = (0, 0);
+            (layout.base, layout.logged, layout.logging) = (0, 0, 0);
         }
     }
 
     /// The database names the new generation: what is not in segments goes into it once more.
     fn generation_begin(&mut self, store: &mut Store<'_>) {
         self.generation_seen = self.state.log_generation;
-        self.log = Some(Log { generation: self.state.log_generation, sequence: 0, bytes: 0, start_pending: true });
+        self.log = Some(Log {
+            generation: self.state.log_generation,
+            sequence: 0,
+            bytes: 0,
+            synced: (0, 0),
+            run_bytes: 0,
+            start_pending: true,
+        });
         self.frames = FrameRun::Idle;
         for mark in &mut self.marks {
-            (mark.logged, mark.log_column) = (0, 0);
+            (mark.logged, mark.log_column, mark.chain) = (0, 0, None);
         }
         let timelines: Vec<TimelineId> = store.timelines().collect();
         for timeline in timelines {
@@ -532,7 +690,8 @@ impl Spill {
             store.set_rows_logged(timeline, spilled);
         }
         for layout in &mut self.layouts {
-            (layout.logged, layout.logging) = (0, 0);
+            layout.base = layout.stored;
+            (layout.logged, layout.logging) = (layout.base, layout.base);
         }
         for state in &mut self.states {
             (state.logged, state.logging) = (None, None);
@@ -571,8 +730,10 @@ impl Spill {
                     // The rows left RAM between two segments of them: what is left begins anew.
                     mark.seal_column = 0;
                 }
-                let count =
-                    if mark.seal_column > 0 { mark.seal_rows } else { (run.rows.end - run.rows.start).min(SEAL_ROWS) };
+                let count = match mark.seal_column {
+                    0 => segment_rows(run.rows.end - run.rows.start, all),
+                    _ => mark.seal_rows,
+                };
                 let rows = run.rows.start..run.rows.start + count;
                 let column_from = mark.seal_column;
                 let target = Target {
@@ -644,13 +805,24 @@ impl Spill {
             epoch: self.epoch,
             stripe_columns: target.stripe_columns,
         };
-        let ages = self.layouts.iter().find(|mark| mark.layout == target.layout).map_or(&[][..], |mark| &mark.ages);
-        encode_segment(&spec, &StoreColumns { store, target, rows, ages }, out)
+        encode_segment(&spec, &StoreColumns { store, target, rows, ages: self.ages(target.layout) }, out)
+    }
+
+    fn ages(&self, layout: u64) -> &[(u32, u32)] {
+        self.layouts.iter().find(|mark| mark.layout == layout).map_or(&[][..], |mark| &mark.ages)
     }
 
     fn mark_index(&mut self, key: TimelineKey) -> usize {
         self.marks.iter().position(|mark| mark.key == key).unwrap_or_else(|| {
-            self.marks.push(Mark { key, logged: 0, log_column: 0, sealed: 0, seal_column: 0, seal_rows: 0 });
+            self.marks.push(Mark {
+                key,
+                logged: 0,
+                log_column: 0,
+                chain: None,
+                sealed: 0,
+                seal_column: 0,
+                seal_rows: 0,
+            });
             self.marks.len() - 1
         })
     }
@@ -678,8 +850,19 @@ impl Spill {
         self.layouts.iter().position(|mark| mark.layout == layout).unwrap_or_else(|| {
             let t_max_ms = i64::MIN;
             let (ages, ages_until) = (Vec::new(), 0);
-            let (logged, logging, stored, storing) = (0, 0, 0, 0);
-            self.layouts.push(LayoutMark { key, layout, logged, logging, stored, storing, t_max_ms, ages, ages_until });
+            let (logged, logging, base, stored, storing) = (0, 0, 0, 0, 0);
+            self.layouts.push(LayoutMark {
+                key,
+                layout,
+                logged,
+                logging,
+                base,
+                stored,
+                storing,
+                t_max_ms,
+                ages,
+                ages_until,
+            });
             self.layouts.len() - 1
         })
     }
@@ -744,6 +927,16 @@ impl Columns for StoreColumns<'_, '_> {
             visit(cells.kind, cells.cells, cells.presence)
         });
         assert!(read.is_some(), "rows {:?} were in RAM a moment ago", self.rows);
+    }
+}
+
+/// How many of so many rows the next segment takes. Where all are sealed, they are parted evenly: a short segment costs each
+/// column's head as a long one does.
+fn segment_rows(rows: u64, all: bool) -> u64 {
+    let most = ROWS_MAX as u64;
+    match all {
+        true => rows.div_ceil(rows.div_ceil(most)),
+        false => rows.min(most),
     }
 }
 

@@ -90,7 +90,7 @@ fn old_rows_are_sealed_however_few_they_are() {
     let (mut store, mut disk) = (create(&mut slab, &plan), Disk::default());
     let mut spill = begin(&mut store, &mut disk);
     scrape(&mut store, 1, START_MS, &[(&labels("up", 1), 7, None)]);
-    let age_ms = SpillOptions::new(UUID).seal_age_ms;
+    let age_ms = SpillOptions::new(UUID, &plan).seal_age_ms;
     assert!(!spill.seal_due(&store, at(START_MS + age_ms - 1)));
     assert!(spill.seal_due(&store, at(START_MS + age_ms)));
     assert_eq!(seal(&mut spill, &mut store, &mut disk, at(START_MS + age_ms), SealReason::Due), 3);
@@ -260,7 +260,7 @@ fn a_successor_that_attaches_around_a_checkpoint_goes_on_and_loses_nothing() {
             let identity = crate::store::Identity { store_uuid: UUID, boot_id: [1; 16], log_generation };
             let (mut store, _) = Store::attach(&mut slab, &plan, &identity).map_err(|(error, _)| error).unwrap();
             mark_stored(&mut store, &mut disk.database).unwrap();
-            let mut spill = Spill::new(SpillOptions::new(UUID), super::super::testing::EPOCH, state, 0);
+            let mut spill = Spill::new(SpillOptions::new(UUID, &plan), super::super::testing::EPOCH, state, 0);
             if round == 2 {
                 // Killed once more before the commit.
                 while spill.seal_next(&store, at(START_MS), SealReason::Checkpoint, &mut out).is_some() {}
@@ -285,7 +285,7 @@ fn a_successor_that_attaches_around_a_checkpoint_goes_on_and_loses_nothing() {
 fn a_log_of_another_data_directory_is_not_replayed() {
     let (plan, mut slab, mut other) = (plan(), Vec::new(), Vec::new());
     let (mut store, mut disk) = (create(&mut slab, &plan), Disk::default());
-    let options = SpillOptions::new([8; 16]);
+    let options = SpillOptions::new([8; 16], &plan);
     let mut spill = Spill::new(options, super::super::testing::EPOCH, SpillState::default(), 0);
     seal(&mut spill, &mut store, &mut disk, at(START_MS), SealReason::Checkpoint);
     scrape(&mut store, 1, START_MS, &[(&labels("up", 1), 7, None)]);
@@ -299,7 +299,8 @@ fn a_log_of_another_data_directory_is_not_replayed() {
 fn a_log_that_has_grown_beyond_its_bound_asks_for_a_checkpoint() {
     let (plan, mut slab) = (plan(), Vec::new());
     let (mut store, mut disk) = (create(&mut slab, &plan), Disk::default());
-    let options = SpillOptions { log_bytes_max: 200, ..SpillOptions::new(UUID) };
+    // Room for two pages, of which each flush takes one.
+    let options = SpillOptions { log_bytes_max: 2 * LOG_PAGE_BYTES, ..SpillOptions::new(UUID, &plan) };
     let mut spill = Spill::new(options, super::super::testing::EPOCH, SpillState::default(), 0);
     seal(&mut spill, &mut store, &mut disk, at(START_MS), SealReason::Checkpoint);
     flush(&mut spill, &mut store, &mut disk);
@@ -307,6 +308,122 @@ fn a_log_that_has_grown_beyond_its_bound_asks_for_a_checkpoint() {
     scrape(&mut store, 1, START_MS, &[(&labels("up", 1), 7, None)]);
     flush(&mut spill, &mut store, &mut disk);
     assert!(spill.checkpoint_due());
+}
+
+/// Rows are told against those before them, so that a damaged frame takes others with it; but not beyond the next run
+/// that stands alone.
+#[test]
+fn damage_in_the_log_takes_the_rows_told_against_it_and_no_others() {
+    let (plan, mut slab, mut other) = (plan(), Vec::new(), Vec::new());
+    let (mut store, mut disk, mut model) = (create(&mut slab, &plan), Disk::default(), Samples::new());
+    let mut spill = begin(&mut store, &mut disk);
+    let (counter, runs, rows) = (labels("counter", 1), 2 * i64::from(CHAIN_RUNS_MAX) + 2, 3);
+    let mut pages = Vec::new();
+    for run in 0..runs {
+        for row in run * rows..(run + 1) * rows {
+            let bits = sample(&mut model, &counter, START_MS + row * 1_000, (row * row) as f64);
+            scrape(&mut store, 1, START_MS + row * 1_000, &[(&counter, bits, None)]);
+        }
+        pages.push(disk.files[1].position);
+        flush(&mut spill, &mut store, &mut disk);
+    }
+    // The frame of the fourth run; those up to the run that stands alone cannot be told without it.
+    disk.files[1].bytes[pages[3] + FRAME_HEAD_BYTES + 5] ^= 4;
+    let mut recovered = create(&mut other, &plan);
+    let (_, reports, replayed) = disk.recover(&mut recovered);
+    let chained = i64::from(CHAIN_RUNS_MAX) - 4;
+    assert_eq!(replayed.rows_lost, (chained * rows) as u64);
+    let gone = START_MS + 3 * rows * 1_000..START_MS + i64::from(CHAIN_RUNS_MAX) * rows * 1_000;
+    model.retain(|(_, t_ms), _| !gone.contains(t_ms));
+    assert_eq!(all_samples(&recovered, &disk), model);
+    let damaged: Vec<_> = reports.iter().filter_map(|report| report.damaged_first.clone()).collect();
+    assert!(damaged.len() == 1 && damaged[0].contains(&(pages[3] as u64)), "{damaged:?}");
+    assert_eq!(damaged[0].end, pages[4] as u64);
+    assert_eq!(reports.iter().map(|report| report.frames_missing).sum::<u64>(), 1);
+}
+
+/// The labels of 10,000 series are 430 kB. Each generation began with them, half a file, so that the next checkpoint was
+/// due with the next flush.
+#[test]
+fn a_generation_does_not_tell_layouts_that_the_database_has() {
+    let (plan, mut slab, mut other) = (plan(), Vec::new(), Vec::new());
+    let (mut store, mut disk, mut model) = (create(&mut slab, &plan), Disk::default(), Samples::new());
+    let mut spill = begin(&mut store, &mut disk);
+    let names: Vec<LabelSet> =
+        (0..301_u64).map(|index| labels(&alloc::format!("s{:016x}", crate::prng::mix(index)), 1)).collect();
+    let mut row = |store: &mut Store<'_>, row: i64, count: usize| {
+        let mut puts: Vec<Put1<'_>> = Vec::new();
+        for name in &names[..count] {
+            puts.push((name, sample(&mut model, name, START_MS + row, row as f64), None));
+        }
+        scrape(store, 1, START_MS + row, &puts);
+    };
+    row(&mut store, 0, 300);
+    flush(&mut spill, &mut store, &mut disk);
+    assert!(spill.log_bytes() >= 2 * LOG_PAGE_BYTES);
+    seal(&mut spill, &mut store, &mut disk, at(START_MS), SealReason::Checkpoint);
+    row(&mut store, 1, 300);
+    flush(&mut spill, &mut store, &mut disk);
+    assert_eq!(spill.log_bytes(), LOG_PAGE_BYTES);
+    // A column that is new since: its labels are in the log, the others' in the database.
+    row(&mut store, 2, 301);
+    assert_eq!(flush(&mut spill, &mut store, &mut disk), 2, "the new column's labels, rows");
+    let mut recovered = create(&mut other, &plan);
+    let (_, _, replayed) = disk.recover(&mut recovered);
+    assert_eq!((replayed.rows, replayed.rows_lost), (2, 0));
+    assert_eq!(all_samples(&recovered, &disk), model);
+    // Without the database nobody knows whose rows these are, and nobody guesses.
+    disk.database.layouts.clear();
+    let mut recovered = create(&mut other, &plan);
+    let (_, _, replayed) = disk.recover(&mut recovered);
+    assert_eq!((replayed.rows, replayed.rows_lost), (0, 2));
+}
+
+#[test]
+fn a_checkpoint_comes_when_the_log_is_full_or_when_it_is_half_full_and_cuts_little() {
+    let (plan, mut slab) = (plan(), Vec::new());
+    let (mut store, mut disk) = (create(&mut slab, &plan), Disk::default());
+    let options = SpillOptions { log_bytes_max: 8 * LOG_PAGE_BYTES, ..SpillOptions::new(UUID, &plan) };
+    let mut spill = Spill::new(options, super::super::testing::EPOCH, SpillState::default(), 0);
+    let up = labels("up", 1);
+    let now = at(START_MS);
+    assert_eq!(spill.seal_reason(&store, now), SealReason::Checkpoint, "no generation is open");
+    seal(&mut spill, &mut store, &mut disk, now, SealReason::Checkpoint);
+    let mut next = 0;
+    let mut rows = |store: &mut Store<'_>, key: u64, count: u64| {
+        for _ in 0..count {
+            next += 1;
+            scrape(store, key, START_MS + next, &[(&up, next as u64, None)]);
+        }
+    };
+    // Five pages, and one timeline has nearly all there is.
+    for _ in 0..5 {
+        rows(&mut store, 1, SEAL_ROWS / 5);
+        flush(&mut spill, &mut store, &mut disk);
+    }
+    rows(&mut store, 2, SEAL_ROWS / 4);
+    assert_eq!(spill.seal_reason(&store, now), SealReason::Checkpoint);
+    rows(&mut store, 2, 1);
+    assert_eq!(spill.seal_reason(&store, now), SealReason::Due, "it would cut more than a fifth short");
+    for _ in 0..2 {
+        rows(&mut store, 3, 1);
+        assert_eq!(spill.seal_reason(&store, now), SealReason::Due);
+        flush(&mut spill, &mut store, &mut disk);
+    }
+    assert_eq!(spill.log_bytes(), 7 * LOG_PAGE_BYTES);
+    assert_eq!(spill.seal_reason(&store, now), SealReason::Due, "one more page fits");
+    rows(&mut store, 3, 1);
+    flush(&mut spill, &mut store, &mut disk);
+    assert_eq!(spill.seal_reason(&store, now), SealReason::Checkpoint);
+}
+
+#[test]
+fn rows_that_are_all_sealed_are_parted_evenly() {
+    assert_eq!(
+        [1, 240, 256, 257, 269, 512, 513].map(|rows| segment_rows(rows, true)),
+        [1, 240, 256, 129, 135, 256, 171]
+    );
+    assert_eq!([240, 256, 257, 600].map(|rows| segment_rows(rows, false)), [240, 256, 256, 256]);
 }
 
 #[test]
@@ -401,7 +518,7 @@ impl World {
         let names: Vec<LabelSet> = (0..6).map(|index| labels(&alloc::format!("m_{index}"), 1)).collect();
         // Bytes of the log that were written and not synced: the cut keeps some of them.
         let mut unsynced: Vec<(u64, Vec<u8>)> = Vec::new();
-        for step in 0..60 {
+        for step in 0..90 {
             if step % 20 == 0 {
                 let mut transaction = self.disk.database.clone();
                 let reason = if step % 40 == 0 { SealReason::Checkpoint } else { SealReason::Stop };
@@ -449,6 +566,7 @@ impl World {
                 for (generation, bytes) in unsynced.drain(..) {
                     self.disk.append(generation, &bytes);
                 }
+                self.disk.sync();
                 self.safe = self.scraped.clone();
                 self.safe_state += 1;
                 writes += 1;

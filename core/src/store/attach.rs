@@ -9,6 +9,7 @@
 use super::{
     AttachError, AttachReport, Counter, Counters, Identity, Refused, RegionName, RegionUsage, Store, StoreError,
     TimelineId, Usage,
+    heap::Heap,
     pools::{Pool, Pools},
     sizes,
     slab::{Checksum, Map, NOWHERE, Slab},
@@ -65,11 +66,12 @@ impl<'m> Store<'m> {
         store.slab.put_u64(LOG_GENERATION, identity.log_generation);
         store.slab.put_u64(LAYOUT_NEXT, 1);
         for pool in Pool::ALL {
-            store.pool_set_fresh(pool, pool.reserved());
+            store.pool_set_fresh(pool, 0);
         }
-        for bucket in map.buckets() {
-            store.slab.fill(bucket, 0xff);
+        for table in map.tables() {
+            store.slab.fill(table, 0xff);
         }
+        store.heap_clear();
         for timeline in 0..plan.timelines_count {
             let at = map.timeline(timeline);
             store.slab.fill(at..at + sizes::TIMELINE_BYTES, 0);
@@ -114,6 +116,7 @@ impl<'m> Store<'m> {
             slab: Slab::new(slab),
             map,
             pools: Pools::EMPTY,
+            heap: Heap::EMPTY,
             pressure: false,
             reclaimed_all: false,
             state_sequence: 0,
@@ -148,15 +151,15 @@ impl<'m> Store<'m> {
     pub(super) fn restore(&mut self) -> Result<AttachReport, AttachError> {
         let damaged = |what, index| AttachError::Damaged { what, index };
         for pool in Pool::ALL {
-            if !(pool.reserved()..=pool.total(&self.map)).contains(&self.pool_fresh(pool)) {
+            if self.pool_fresh(pool) > pool.total(&self.map) {
                 return Err(damaged("pool", pool as u64));
             }
         }
         let rows_unfinished = self.timelines_forget_chunks();
         self.layouts_forget_chunks();
         self.series_forget_columns();
-        for bucket in self.map.buckets() {
-            self.slab.fill(bucket, 0xff);
+        for table in self.map.tables() {
+            self.slab.fill(table, 0xff);
         }
         for timeline in 0..self.map.plan.timelines_count {
             if self.timeline_used(timeline) {
@@ -268,7 +271,7 @@ impl<'m> Store<'m> {
         let plan = &self.map.plan;
         let total = match region {
             RegionName::Series => plan.series_count,
-            RegionName::LabelText => plan.label_cells_count * sizes::CELL_BYTES as u32,
+            RegionName::LabelText => plan.label_bytes,
             RegionName::Timelines => plan.timelines_count,
             RegionName::Layouts => plan.layouts_count,
             RegionName::LayoutColumns => plan.layout_nodes_count * sizes::NODE_COLUMNS as u32,
@@ -285,7 +288,7 @@ impl<'m> Store<'m> {
         let pool = |region, pool: Pool, unit: usize| RegionUsage {
             region,
             used: u64::from(self.pool_used(pool)) * unit as u64,
-            total: u64::from(pool.total(&self.map) - pool.reserved()) * unit as u64,
+            total: u64::from(pool.total(&self.map)) * unit as u64,
             bytes: plan.region_bytes(region),
         };
         let region = |region, used, total| RegionUsage { region, used, total, bytes: plan.region_bytes(region) };
@@ -294,7 +297,11 @@ impl<'m> Store<'m> {
         Usage {
             regions: [
                 pool(RegionName::Series, Pool::Series, 1),
-                pool(RegionName::LabelText, Pool::Cells, sizes::CELL_BYTES),
+                region(
+                    RegionName::LabelText,
+                    u64::from(self.heap_used_count()) * self.map.granule_bytes as u64,
+                    u64::from(self.map.granules_count) * self.map.granule_bytes as u64,
+                ),
                 region(RegionName::Timelines, self.timelines().count() as u64, plan.timelines_count.into()),
                 pool(RegionName::Layouts, Pool::Layouts, 1),
                 pool(RegionName::LayoutColumns, Pool::Nodes, sizes::NODE_COLUMNS),

@@ -26,7 +26,7 @@ const START_MS: i64 = 1_790_000_000_000;
 /// So small that the ring wraps several times in a minute, and that some series are refused.
 const PLAN: Plan = Plan {
     series_count: 26,
-    label_cells_count: 150,
+    label_bytes: 1_280,
     timelines_count: 4,
     layouts_count: 9,
     layout_nodes_count: 12,

@@ -7,7 +7,7 @@
 use super::{
     ColumnKind, Presence, Refused, RegionName, SeriesId, Store,
     pools::Pool,
-    sizes::{NODE_COLUMNS, PAGE_COLUMNS},
+    sizes::{COLUMN_NUMBERS, NODE_COLUMNS, NODE_HEAD_BYTES, PAGE_COLUMNS},
     slab::NONE,
 };
 
@@ -35,9 +35,10 @@ const NODE_PAGES: usize = 16;
 const NODE_MARK: usize = 32;
 /// Columns of a sparse timeline that had something since its last sweep, one bit each.
 const NODE_SEEN: usize = 36;
-const NODE_ENTRIES: usize = 40;
-const ENTRY_BYTES: usize = 8;
-const ENTRY_AGE: u32 = 1 << 31;
+/// Columns of ages, one bit each.
+const NODE_AGES: usize = 40;
+/// Of each column its series and the next column of the same series.
+const NODE_ENTRIES: usize = NODE_HEAD_BYTES;
 
 // A page: 8 columns by 16 rows.
 /// The next free page when it is free.
@@ -124,8 +125,10 @@ impl Store<'_> {
             self.slab.put_u32(page_at, page);
         }
         let column = Column::new(node, offset);
-        let age = if kind == ColumnKind::Age { ENTRY_AGE } else { 0 };
-        self.slab.put_u32(self.entry_at(column), series.0 | age);
+        let ages_at = self.map.node(node) + NODE_AGES;
+        let others = self.slab.u32(ages_at) & !(1 << offset);
+        self.slab.put_u32(ages_at, others | u32::from(kind == ColumnKind::Age) << offset);
+        self.slab.put_id(self.entry_at(column), self.map.id_bytes, series.0);
         self.series_column_add(series, column);
         self.slab.publish_u32(at + COLUMNS, index + 1);
         Ok(column)
@@ -137,6 +140,7 @@ impl Store<'_> {
         if self.slab.u32(at + CHUNKS) > 0 || self.timeline_layout(self.slab.u32(at + TIMELINE)) == layout {
             return;
         }
+        self.layout_each(layout, |store, column| store.series_column_remove(store.column_series(column), column));
         let columns = self.layout_columns(layout);
         let mut node = self.slab.u32(at + NODE_FIRST);
         while node != NONE {
@@ -145,8 +149,8 @@ impl Store<'_> {
             for offset in 0..columns.saturating_sub(index).min(NODE_COLUMNS as u32) as usize {
                 let column = Column::new(node, offset);
                 let series = self.column_series(column);
-                self.series_column_remove(series, column);
-                if self.series_column(series).is_none() {
+                // Values and ages are two columns of one series.
+                if self.series_parts(series).is_some() && self.series_column(series).is_none() {
                     self.series_drop(series);
                     self.count(super::Counter::ReleasedSeries, 1);
                 }
@@ -286,11 +290,11 @@ impl Store<'_> {
     }
 
     pub(super) fn column_series(&self, column: Column) -> SeriesId {
-        SeriesId(self.slab.u32(self.entry_at(column)) & !ENTRY_AGE)
+        SeriesId(self.slab.id(self.entry_at(column), self.map.id_bytes))
     }
 
     pub(super) fn column_kind(&self, column: Column) -> ColumnKind {
-        match self.slab.u32(self.entry_at(column)) & ENTRY_AGE {
+        match self.slab.u32(self.map.node(column.node()) + NODE_AGES) & 1 << column.offset() {
             0 => ColumnKind::Float,
             _ => ColumnKind::Age,
         }
@@ -321,19 +325,19 @@ impl Store<'_> {
 
     /// The next column of the same series.
     pub(super) fn column_next(&self, column: Column) -> Option<Column> {
-        Column::from_number(self.slab.u32(self.column_next_at(column)))
+        Column::from_number(self.slab.id(self.column_next_at(column), self.map.id_bytes))
     }
 
     pub(super) fn column_next_at(&self, column: Column) -> usize {
-        self.entry_at(column) + 4
+        self.entry_at(column) + self.map.id_bytes
     }
 
     pub(super) fn column_set_next(&mut self, column: Column, next: u32) {
-        self.slab.put_u32(self.column_next_at(column), next);
+        self.slab.put_id(self.column_next_at(column), self.map.id_bytes, next);
     }
 
     fn entry_at(&self, column: Column) -> usize {
-        self.map.node(column.node()) + NODE_ENTRIES + ENTRY_BYTES * column.offset()
+        self.map.node(column.node()) + NODE_ENTRIES + COLUMN_NUMBERS * self.map.id_bytes * column.offset()
     }
 
     /// The columns of a series in one layout: its values, and its ages if it has some.
@@ -453,6 +457,7 @@ impl Store<'_> {
         self.slab.put_u32(at + NODE_INDEX, index);
         self.slab.put_u32(at + NODE_PREVIOUS, 0);
         self.slab.put_u32(at + NODE_SEEN, 0);
+        self.slab.put_u32(at + NODE_AGES, 0);
         self.slab.fill(at + NODE_PAGES..at + NODE_MARK, 0xff);
         self.slab.put_u32(at + NODE_NEXT, NONE);
         Ok(node)

@@ -6,10 +6,12 @@
 
 mod attach;
 pub mod codec;
+mod heap;
 mod late;
 mod layouts;
 mod pools;
 mod read;
+mod records;
 mod ring;
 #[cfg(feature = "alloc")]
 mod select;
@@ -17,13 +19,14 @@ mod series;
 mod slab;
 mod state;
 pub mod stored;
-mod symbols;
 mod timelines;
 
 #[cfg(all(test, feature = "alloc"))]
 mod crash_tests;
 #[cfg(all(test, feature = "alloc"))]
 mod select_tests;
+#[cfg(all(test, feature = "alloc"))]
+mod series_tests;
 #[cfg(all(test, feature = "alloc"))]
 mod store_tests;
 
@@ -224,6 +227,13 @@ pub struct RegionUsage {
     pub bytes: u64,
 }
 
+impl RegionUsage {
+    /// The used part of the region's bytes, its indexes included.
+    pub fn bytes_used(&self) -> u64 {
+        (self.bytes * self.used).div_ceil(self.total.max(1))
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Rows and samples that left the ring.
@@ -262,6 +272,7 @@ pub struct Store<'m> {
     slab: slab::Slab<'m>,
     map: slab::Map,
     pools: pools::Pools,
+    heap: heap::Heap,
     /// A region has refused something: dead columns are dropped at the first chance.
     pressure: bool,
     /// There was nothing to reclaim, and nothing has been spilled or packed since.

@@ -8,41 +8,32 @@ use super::{
     attach::FRESH,
     layouts, series,
     slab::{Map, NONE},
-    symbols,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pool {
     Series,
-    Cells,
     Layouts,
     Nodes,
     Pages,
 }
 
 impl Pool {
-    pub(super) const ALL: [Self; 5] = [Self::Series, Self::Cells, Self::Layouts, Self::Nodes, Self::Pages];
+    pub(super) const ALL: [Self; 4] = [Self::Series, Self::Layouts, Self::Nodes, Self::Pages];
 
     pub(super) fn total(self, map: &Map) -> u32 {
         match self {
             Self::Series => map.plan.series_count,
-            Self::Cells => map.plan.label_cells_count,
             Self::Layouts => map.plan.layouts_count,
             Self::Nodes => map.plan.layout_nodes_count,
             Self::Pages => map.plan.raw_pages_count,
         }
     }
 
-    /// Records that are never given out: cell 0 means "none".
-    pub(super) fn reserved(self) -> u32 {
-        u32::from(self == Self::Cells)
-    }
-
-    /// Where a free record links to the next one.
+    /// Where a free record links to the next one. A series has a number of `id_bytes` there.
     fn link_at(self, map: &Map, id: u32) -> usize {
         match self {
-            Self::Series => map.series(id) + series::NEXT,
-            Self::Cells => map.cell(id) + symbols::NEXT,
+            Self::Series => map.series(id) + series::FREE_NEXT * map.id_bytes,
             Self::Layouts => map.layout(id) + layouts::NODE_FIRST,
             Self::Nodes => map.node(id) + layouts::NODE_NEXT,
             Self::Pages => map.page(id) + layouts::PAGE_NEXT,
@@ -56,19 +47,23 @@ impl Pool {
 
 /// Heads of the free lists and counts of records in use, by pool.
 pub(super) struct Pools {
-    free: [u32; 5],
-    used: [u32; 5],
+    free: [u32; Pool::ALL.len()],
+    used: [u32; Pool::ALL.len()],
 }
 
 impl Pools {
-    pub(super) const EMPTY: Self = Self { free: [NONE; 5], used: [0; 5] };
+    pub(super) const EMPTY: Self = Self { free: [NONE; Pool::ALL.len()], used: [0; Pool::ALL.len()] };
 }
 
 impl Store<'_> {
     pub(super) fn pool_take(&mut self, pool: Pool) -> Option<u32> {
         let free = self.pools.free[pool as usize];
         let id = if free != NONE {
-            self.pools.free[pool as usize] = self.slab.u32(pool.link_at(&self.map, free));
+            let link_at = pool.link_at(&self.map, free);
+            self.pools.free[pool as usize] = match pool {
+                Pool::Series => self.slab.id(link_at, self.map.id_bytes),
+                Pool::Layouts | Pool::Nodes | Pool::Pages => self.slab.u32(link_at),
+            };
             free
         } else {
             let fresh = self.pool_fresh(pool);
@@ -107,7 +102,11 @@ impl Store<'_> {
 
     /// Attach found a record that nothing names.
     pub(super) fn pool_sweep(&mut self, pool: Pool, id: u32) {
-        self.slab.put_u32(pool.link_at(&self.map, id), self.pools.free[pool as usize]);
+        let (link_at, free) = (pool.link_at(&self.map, id), self.pools.free[pool as usize]);
+        match pool {
+            Pool::Series => self.slab.put_id(link_at, self.map.id_bytes, free),
+            Pool::Layouts | Pool::Nodes | Pool::Pages => self.slab.put_u32(link_at, free),
+        }
         self.pools.free[pool as usize] = id;
     }
 }

@@ -358,13 +358,15 @@ impl Store<'_> {
     /// Whether newcomers would find room if everything were spilled: a table they need is nearly full, and rows that are
     /// not spilled lie under a layout that its timeline no longer uses, or the timeline was released.
     pub fn newcomers_wait_for_spill(&self) -> bool {
-        let is_short = |pool: Pool| self.pool_used(pool) >= pool.total(&self.map) / 4 * 3;
+        let is_short = |used: u32, total: u32| used >= total / 4 * 3;
+        let pool_is_short = |pool: Pool| is_short(self.pool_used(pool), pool.total(&self.map));
         let ended_unspilled = |timeline: u32| {
             let spilled = self.rows_spilled(TimelineId(timeline));
             let mut unspilled = self.chunks(timeline).filter(|chunk| chunk.row_range().end > spilled);
             unspilled.next().is_some_and(|chunk| chunk.layout != self.timeline_layout(timeline))
         };
-        [Pool::Series, Pool::Cells, Pool::Layouts, Pool::Nodes].into_iter().any(is_short)
+        let heap_is_short = is_short(self.heap_used_count(), self.map.granules_count);
+        (heap_is_short || [Pool::Series, Pool::Layouts, Pool::Nodes].into_iter().any(pool_is_short))
             && (0..self.map.plan.timelines_count)
                 .any(|timeline| self.timeline_used(timeline) && ended_unspilled(timeline))
     }

@@ -3,7 +3,7 @@
 //! Every change goes through [`Slab`]. A successor may find the slab as it was between any two of its writes, so the
 //! order of writes is the store's journal: what is not yet named by a published number or link does not exist.
 
-use crate::memory::Plan;
+use crate::memory::{Plan, Widths};
 use core::{
     ops::Range,
     sync::atomic::{Ordering, compiler_fence},
@@ -75,6 +75,19 @@ impl<'m> Slab<'m> {
         array
     }
 
+    /// A number of 2 or 3 bytes; all ones is [`NONE`].
+    pub(super) fn id(&self, at: usize, id_bytes: usize) -> u32 {
+        let (low, none) = match id_bytes {
+            2 => (u32::from(self.u16(at)), 0xffff),
+            _ => (u32::from(self.u16(at)) | u32::from(self.bytes[at + 2]) << 16, 0x00ff_ffff),
+        };
+        if low == none { NONE } else { low }
+    }
+
+    pub(super) fn put_id(&mut self, at: usize, id_bytes: usize, id: u32) {
+        self.put_bytes(at, &id.to_le_bytes()[..id_bytes]);
+    }
+
     pub(super) fn put_u32(&mut self, at: usize, value: u32) {
         self.put_bytes(at, &value.to_le_bytes());
     }
@@ -126,13 +139,15 @@ pub(crate) mod sizes {
     use crate::limits::{CHUNK_ROWS_MAX, STATE_KEY_BYTES_MAX};
 
     pub const HEADER_BYTES: usize = 256;
-    pub const SERIES_BYTES: usize = 24;
-    pub const CELL_BYTES: usize = 16;
-    pub const TIMELINE_BYTES: usize = 120 + 8 * CHUNK_ROWS_MAX;
+    /// Numbers in a series' record.
+    pub const SERIES_NUMBERS: usize = 6;
+    pub const TIMELINE_BYTES: usize = 128 + 8 * CHUNK_ROWS_MAX;
     pub const LAYOUT_BYTES: usize = 32;
     /// Columns in one node of a layout: one bit each in a word.
     pub const NODE_COLUMNS: usize = 32;
-    pub const NODE_BYTES: usize = 40 + 8 * NODE_COLUMNS;
+    pub const NODE_HEAD_BYTES: usize = 48;
+    /// Numbers of one column in a node.
+    pub const COLUMN_NUMBERS: usize = 2;
     /// Columns in one page of raw rows, and in one stripe of a chunk.
     pub const PAGE_COLUMNS: usize = 8;
     pub const PAGE_BYTES: usize = 8 + 4 * PAGE_COLUMNS + 8 * PAGE_COLUMNS * CHUNK_ROWS_MAX;
@@ -148,9 +163,15 @@ pub(super) struct Map {
     nodes: usize,
     pages: usize,
     series: usize,
-    series_buckets: usize,
-    cells: usize,
-    symbol_buckets: usize,
+    index_slots: usize,
+    pub(super) index_slots_count: u32,
+    heap: usize,
+    heap_bits: usize,
+    pub(super) granules_count: u32,
+    pub(super) granule_bytes: usize,
+    record_buckets: usize,
+    /// Bytes of a series', column's or record's number.
+    pub(super) id_bytes: usize,
     state: [usize; 3],
     pub(super) ring: usize,
     pub(super) bytes: usize,
@@ -164,17 +185,23 @@ impl Map {
             end += bytes.next_multiple_of(8);
             start
         };
-        let bucket_bytes = plan.series_count as usize * 4;
+        let Widths { id_bytes, granule_bytes } = plan.widths();
+        let granules_count = plan.label_bytes / granule_bytes as u32;
         let map = Self {
             plan: *plan,
             timelines: take(plan.timelines_count as usize * sizes::TIMELINE_BYTES),
             layouts: take(plan.layouts_count as usize * sizes::LAYOUT_BYTES),
-            nodes: take(plan.layout_nodes_count as usize * sizes::NODE_BYTES),
+            nodes: take(plan.layout_nodes_count as usize * plan.node_bytes()),
             pages: take(plan.raw_pages_count as usize * sizes::PAGE_BYTES),
-            series: take(plan.series_count as usize * sizes::SERIES_BYTES),
-            series_buckets: take(bucket_bytes),
-            cells: take(plan.label_cells_count as usize * sizes::CELL_BYTES),
-            symbol_buckets: take(bucket_bytes),
+            series: take(plan.series_count as usize * plan.series_bytes()),
+            index_slots: take(plan.index_slots_count() as usize * id_bytes),
+            index_slots_count: plan.index_slots_count(),
+            heap: take(plan.label_bytes as usize),
+            heap_bits: take(plan.heap_bits_bytes()),
+            granules_count,
+            granule_bytes,
+            record_buckets: take(plan.record_buckets_count() as usize * id_bytes),
+            id_bytes,
             state: plan.state.map(|class| take(class.bytes())),
             ring: take(plan.ring_bytes as usize),
             bytes: 0,
@@ -191,7 +218,7 @@ impl Map {
     }
 
     pub(super) fn node(&self, id: u32) -> usize {
-        record(self.nodes, id, self.plan.layout_nodes_count, sizes::NODE_BYTES)
+        record(self.nodes, id, self.plan.layout_nodes_count, self.plan.node_bytes())
     }
 
     pub(super) fn page(&self, id: u32) -> usize {
@@ -199,24 +226,50 @@ impl Map {
     }
 
     pub(super) fn series(&self, id: u32) -> usize {
-        record(self.series, id, self.plan.series_count, sizes::SERIES_BYTES)
+        record(self.series, id, self.plan.series_count, sizes::SERIES_NUMBERS * self.id_bytes)
     }
 
-    pub(super) fn cell(&self, id: u32) -> usize {
-        record(self.cells, id, self.plan.label_cells_count, sizes::CELL_BYTES)
+    pub(super) fn index_slot(&self, slot: u32) -> usize {
+        record(self.index_slots, slot, self.index_slots_count, self.id_bytes)
     }
 
-    pub(super) fn series_bucket(&self, hash: u64) -> usize {
-        self.series_buckets + bucket(hash, self.plan.series_count)
+    /// A record of the heap, by the number of its first granule.
+    pub(super) fn record(&self, granule: u32) -> usize {
+        record(self.heap, granule, self.granules_count, self.granule_bytes)
     }
 
-    pub(super) fn symbol_bucket(&self, hash: u64) -> usize {
-        self.symbol_buckets + bucket(hash, self.plan.series_count)
+    pub(super) fn granules(&self, bytes: usize) -> u32 {
+        bytes.div_ceil(self.granule_bytes) as u32
     }
 
-    pub(super) fn buckets(&self) -> [Range<usize>; 2] {
-        let bytes = self.plan.series_count as usize * 4;
-        [self.series_buckets, self.symbol_buckets].map(|start| start..start + bytes)
+    pub(super) fn heap_holds(&self, granule: u32, bytes: usize) -> bool {
+        granule.checked_add(self.granules(bytes)).is_some_and(|end| end <= self.granules_count)
+    }
+
+    /// The word of the bitmap in which a granule has its bit.
+    pub(super) fn heap_word(&self, granule: u32) -> usize {
+        self.heap_bits + (granule / u64::BITS) as usize * 8
+    }
+
+    pub(super) fn heap_bits(&self) -> Range<usize> {
+        self.heap_bits..self.heap_bits + self.plan.heap_bits_bytes()
+    }
+
+    pub(super) fn record_bucket(&self, hash: u64) -> usize {
+        let count = self.plan.record_buckets_count();
+        self.record_buckets + (((hash >> 32) * u64::from(count)) >> 32) as usize * self.id_bytes
+    }
+
+    #[cfg(feature = "alloc")]
+    pub(super) fn record_buckets_each(&self) -> impl Iterator<Item = usize> + use<> {
+        let (start, id_bytes) = (self.record_buckets, self.id_bytes);
+        (0..self.plan.record_buckets_count() as usize).map(move |bucket| start + bucket * id_bytes)
+    }
+
+    /// What is filled with [`NONE`] before attach fills it anew.
+    pub(super) fn tables(&self) -> [Range<usize>; 2] {
+        let range = |start, count: u32| start..start + count as usize * self.id_bytes;
+        [range(self.index_slots, self.index_slots_count), range(self.record_buckets, self.plan.record_buckets_count())]
     }
 
     /// One of the two copies of a state slot.
@@ -234,10 +287,6 @@ impl Map {
 fn record(start: usize, id: u32, count: u32, bytes: usize) -> usize {
     assert!(id < count, "record {id} of {count}");
     start + id as usize * bytes
-}
-
-fn bucket(hash: u64, count: u32) -> usize {
-    (((hash >> 32) * u64::from(count)) >> 32) as usize * 4
 }
 
 /// A check against torn and foreign bytes, eight at a time; not against forgery.

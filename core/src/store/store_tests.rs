@@ -16,7 +16,7 @@ const IDENTITY: Identity = Identity { store_uuid: [7; 16], boot_id: [9; 16], log
 
 const TINY: Plan = Plan {
     series_count: 28,
-    label_cells_count: 180,
+    label_bytes: 1600,
     timelines_count: 3,
     layouts_count: 9,
     layout_nodes_count: 14,
@@ -28,6 +28,9 @@ const TINY: Plan = Plan {
     ],
     ring_bytes: 3072,
 };
+
+/// So much label text that numbers are three bytes long.
+const WIDE: Plan = Plan { label_bytes: 640 * 1024, ..TINY };
 
 fn slab(plan: &Plan) -> Vec<u8> {
     // Foreign bytes: nothing may depend on a slab that was zeroed.
@@ -289,9 +292,11 @@ fn fill(store: &mut Store<'_>, id: TimelineId, timeline: &mut Timeline, prng: &m
 #[test]
 fn whatever_happens_the_store_holds_the_newest_rows_of_the_model() {
     let (mut evicted, mut evicted_unspilled, mut refused, mut released) = (0, 0, 0, 0);
-    for seed in 0..4 {
-        let mut bytes = slab(&TINY);
-        let mut store = Store::create(&mut bytes, &TINY, IDENTITY).unwrap();
+    assert_eq!([TINY, WIDE].map(|plan| plan.widths().id_bytes), [2, 3]);
+    for seed in 0..5 {
+        let plan = if seed < 4 { TINY } else { WIDE };
+        let mut bytes = slab(&plan);
+        let mut store = Store::create(&mut bytes, &plan, IDENTITY).unwrap();
         let (mut model, mut prng, mut clock_ms) = (Model::default(), Prng::new(seed), 1_700_000_000_000);
         for index in 0..4_000 {
             step(&mut store, &mut model, &mut prng, &mut clock_ms);
@@ -313,8 +318,14 @@ fn whatever_happens_the_store_holds_the_newest_rows_of_the_model() {
 
 #[test]
 fn a_successor_goes_on_where_its_predecessor_was_after_any_number_of_steps() {
-    let mut bytes = slab(&TINY);
-    let mut store = Store::create(&mut bytes, &TINY, IDENTITY).unwrap();
+    for plan in [TINY, WIDE] {
+        successors_go_on(&plan);
+    }
+}
+
+fn successors_go_on(plan: &Plan) {
+    let mut bytes = slab(plan);
+    let mut store = Store::create(&mut bytes, plan, IDENTITY).unwrap();
     let (mut model, mut prng, mut clock_ms) = (Model::default(), Prng::new(99), 1_700_000_000_000);
     for _ in 0..60 {
         for _ in 0..prng.below(80) {
@@ -322,7 +333,7 @@ fn a_successor_goes_on_where_its_predecessor_was_after_any_number_of_steps() {
         }
         let before = (check(&store, &model), store.usage().counters);
         let bytes = store.slab.into_bytes();
-        let (successor, report) = Store::attach(bytes, &TINY, &IDENTITY).unwrap();
+        let (successor, report) = Store::attach(bytes, plan, &IDENTITY).unwrap();
         store = successor;
         store.set_healthy();
         model.timelines.values_mut().for_each(|timeline| timeline.open = None);
@@ -463,7 +474,7 @@ fn a_foreign_slab_is_named_and_comes_back() {
 }
 
 /// Three attaches without a flush were enough to give a slab up, and so a box whose process was killed three times in a
-/// row within its first moments lost what was not flushed (`bench/kills`: seven times in a thousand kills).
+/// row within its first moments would have lost what was not flushed.
 #[test]
 fn a_slab_is_left_alone_after_three_panics_or_thirty_early_ends_in_a_row() {
     let mut bytes = slab(&TINY);

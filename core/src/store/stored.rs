@@ -102,6 +102,9 @@ pub trait Stored {
     /// The segments of `timeline` that hold rows at or after `row_from`, by row and then by column.
     fn rows(&mut self, timeline: TimelineKey, row_from: u64, visit: &mut SegmentVisit<'_>) -> Result<(), StoredError>;
 
+    /// The segments from this sequence on, in the order of sealing.
+    fn sealed_from(&mut self, sequence: u64, visit: &mut SegmentVisit<'_>) -> Result<(), StoredError>;
+
     /// Timelines that have segments, each with the row after its last stored one.
     fn timelines(&mut self, visit: &mut dyn FnMut(TimelineKey, u64) -> bool) -> Result<(), StoredError>;
 
@@ -126,6 +129,9 @@ impl Stored for NothingStored {
         Ok(())
     }
     fn rows(&mut self, _: TimelineKey, _: u64, _: &mut SegmentVisit<'_>) -> Result<(), StoredError> {
+        Ok(())
+    }
+    fn sealed_from(&mut self, _: u64, _: &mut SegmentVisit<'_>) -> Result<(), StoredError> {
         Ok(())
     }
     fn timelines(&mut self, _: &mut dyn FnMut(TimelineKey, u64) -> bool) -> Result<(), StoredError> {

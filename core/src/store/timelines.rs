@@ -42,10 +42,13 @@ const STAGED_NEW: usize = 84;
 const CHUNKS: usize = 88;
 /// Of a sparse timeline: chunks until columns that were absent from all of them go. 0: the timeline is not sparse.
 const TO_SWEEP: usize = 92;
+// With `LOST_FROM`.
 const LOST_SAMPLES: usize = 96;
 const LOST_T_MIN: usize = 104;
 const LOST_T_MAX: usize = 112;
-const INSTANTS: usize = 120;
+/// The column of values that the next sample of the staged row is likely to belong to.
+const EXPECTED: usize = 120;
+const INSTANTS: usize = 128;
 const _: () = assert!(INSTANTS + 8 * CHUNK_ROWS_MAX == sizes::TIMELINE_BYTES);
 
 impl Store<'_> {
@@ -145,6 +148,8 @@ impl Store<'_> {
         self.layout_clear_row(self.timeline_layout(timeline), row);
         self.slab.put_u64(at + INSTANTS + 8 * row, instant_ms as u64);
         self.slab.put_u32(at + STAGED_NEW, 0);
+        let first = self.layout_column_at(self.timeline_layout(timeline), 0);
+        self.expect_column(timeline, first);
         self.slab.put_u32(at + STAGED, 1);
         Ok(())
     }
@@ -211,13 +216,29 @@ impl Store<'_> {
         age_ms: i64,
     ) -> Result<PutOutcome, Refused> {
         let layout = self.timeline_layout(timeline);
-        let hash = labels.stable_hash();
-        let series = match self.series_find_hashed(labels, hash) {
-            Some(series) => series,
-            None => self.series_make(labels, hash)?,
+        // Late samples come into earlier rows, also while no row is staged.
+        let in_order = self.row_is_staged(timeline) && row == self.rows_open(timeline);
+        let expected = if in_order { self.expected_column(timeline, labels) } else { None };
+        let (series, value, age) = match expected {
+            Some(column) if age_ms == 0 => (self.column_series(column), Some(column), None),
+            Some(column) => {
+                let series = self.column_series(column);
+                (series, Some(column), self.series_columns_in(series, layout).1)
+            }
+            None => {
+                let series = match self.series_find(labels) {
+                    Some(series) => series,
+                    None => self.series_make(labels)?,
+                };
+                let (value, age) = self.series_columns_in(series, layout);
+                (series, value, age)
+            }
         };
-        let (value, age) = self.series_columns_in(series, layout);
         let known = value.is_some();
+        if let Some(column) = value.filter(|_| in_order) {
+            let next = self.column_of_values_after(layout, column);
+            self.expect_column(timeline, next);
+        }
         if let Some(raw) = value.and_then(|column| self.column_raw(column)) {
             // The cell of a stale marker that a commit has put means nothing.
             match self.raw_state(raw, row) {
@@ -245,6 +266,29 @@ impl Store<'_> {
         self.raw_put(value, row, bits);
         self.raw_set_presence(value, row, state);
         Ok(if known { PutOutcome::Known } else { PutOutcome::New })
+    }
+
+    /// The column that comes next in the order of the layout, if the labels are those of its series: a target tells its
+    /// series in the same order each time.
+    fn expected_column(&self, timeline: u32, labels: LabelsRef<'_>) -> Option<Column> {
+        let column = Column::from_number(self.slab.u32(self.map.timeline(timeline) + EXPECTED))?;
+        self.series_is(self.column_series(column), labels).then_some(column)
+    }
+
+    fn expect_column(&mut self, timeline: u32, column: Option<Column>) {
+        self.slab.put_u32(self.map.timeline(timeline) + EXPECTED, column.map_or(NONE, Column::number));
+    }
+
+    fn column_of_values_after(&self, layout: u32, column: Column) -> Option<Column> {
+        let columns = self.layout_columns(layout);
+        let mut column = column;
+        for _ in self.column_index(column) + 1..columns {
+            column = self.column_after(column);
+            if self.column_kind(column) == ColumnKind::Float {
+                return Some(column);
+            }
+        }
+        None
     }
 
     /// The raw columns that a sample goes to, made where they are missing; the age's only when there is an age.

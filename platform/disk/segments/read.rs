@@ -33,6 +33,7 @@ const ROWS: &str = segments!(
     "WHERE timeline = ?1 AND row_from > ?3 AND row_from + row_count > ?2 \
      ORDER BY row_from, column_from, row_count, sequence"
 );
+const SEALED: &str = segments!("WHERE sequence >= ?1 ORDER BY sequence");
 pub(super) const TIMELINES: &str = "SELECT timeline, max(row_from + row_count) FROM segments GROUP BY timeline";
 pub(super) const OLDEST: &str = "SELECT min(t_min) FROM segments";
 
@@ -85,6 +86,10 @@ impl Stored for Segments {
         let row_from = i64::try_from(row_from).unwrap_or(i64::MAX);
         let begin = row_from.saturating_sub(i64::from(self.bounds.row_count_max));
         self.visit_segments(ROWS, params![timeline.0 as i64, row_from, begin], visit)
+    }
+
+    fn sealed_from(&mut self, sequence: u64, visit: &mut SegmentVisit<'_>) -> Result<(), StoredError> {
+        self.visit_segments(SEALED, params![i64::try_from(sequence).unwrap_or(i64::MAX)], visit)
     }
 
     fn timelines(&mut self, visit: &mut dyn FnMut(TimelineKey, u64) -> bool) -> Result<(), StoredError> {
@@ -234,7 +239,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let directory = Directory::open(directory.path()).expect("locked");
         let segments = Segments::open(&directory, 8 << 20, 4 << 20).expect("opened");
-        for sql in [LAYOUTS, LAYOUT, SEGMENTS, SEGMENT, ROWS, TIMELINES, OLDEST] {
+        for sql in [LAYOUTS, LAYOUT, SEGMENTS, SEGMENT, ROWS, SEALED, TIMELINES, OLDEST] {
             let mut statement = segments.connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).expect("valid");
             let parameter_count = statement.parameter_count();
             let steps: Vec<String> = statement

@@ -305,8 +305,8 @@ fn a_database_damaged_beyond_its_header_is_set_aside_at_the_start_and_the_store_
     (1..=60).for_each(|sequence| store(&mut disk, sequence).expect("committed"));
     // What the log says of its owner.
     let epoch = holdfast_core::spill::ClockEpoch { boot_hash: 1, wall_offset_ms: 0, trusted: true };
-    let options = holdfast_core::spill::SpillOptions::new(store_uuid);
     let plan = holdfast_core::store::Plan::for_slab(256 << 10).expect("a plan");
+    let options = holdfast_core::spill::SpillOptions::new(store_uuid, &plan);
     let mut slab = vec![0; plan.slab_bytes()];
     let identity = holdfast_core::store::Identity { store_uuid, boot_id: [1; 16], log_generation: 0 };
     let mut hot = holdfast_core::store::Store::create(&mut slab, &plan, identity).expect("a store");

@@ -79,6 +79,25 @@ fn bits(exponent: u8, integer: i64) -> u64 {
     if exponent == 0 { value.to_bits() } else { (value / POWERS[usize::from(exponent)]).to_bits() }
 }
 
+/// Cells as integers under a transform that is given already.
+///
+/// # Errors
+///
+/// A cell that this transform does not hold: no writer chose it.
+pub fn integers_as(transform: u8, cells: &[u64], values: &mut [i64]) -> Result<(), CodecError> {
+    for (value, cell) in values.iter_mut().zip(cells) {
+        *value = match transform {
+            ORDERED => fold(*cell),
+            0..=EXPONENT_MAX => match digits(f64::from_bits(*cell), transform) {
+                Digits::Exact(found) => found,
+                Digits::MoreNeeded | Digits::Never => return Err(CodecError::Damaged),
+            },
+            _ => return Err(CodecError::FromNewerVersion),
+        };
+    }
+    Ok(())
+}
+
 enum Digits {
     Exact(i64),
     MoreNeeded,

@@ -25,6 +25,8 @@ mod instants;
 mod integers;
 mod integers_v1;
 mod presence;
+mod range;
+pub mod tail;
 mod walk;
 
 pub use decoder::StripeDecoder;

@@ -180,21 +180,6 @@ fn another_stripe_begins_without_references() {
     assert_eq!(refused, Err(CodecError::Damaged));
 }
 
-/// A column whose presence says that no row has a value, and whose form says that there are some: to step over it once
-/// subtracted from nothing.
-#[test]
-fn a_form_that_contradicts_the_presence_is_damage_when_it_is_stepped_over_too() {
-    let (packed, nothing, no_row, every_row) = (6, 0, 1 << 3, 0);
-    for head in [packed | no_row, nothing | every_row] {
-        for run_head in 0..=u8::MAX {
-            let bytes = [head, run_head, 0, 0, 0, 0];
-            assert_eq!(StripeWalk::new(9).unwrap().column(&bytes, 0).err(), Some(CodecError::Damaged), "{bytes:?}");
-            let read = StripeDecoder::<16>::new().column(&bytes, 9, &mut [0; 9], &mut [Presence::Absent; 9]);
-            assert_eq!(read, Err(CodecError::Damaged), "{bytes:?}");
-        }
-    }
-}
-
 #[test]
 fn a_row_more_than_a_coder_was_made_for_is_refused() {
     let presence = [Presence::Value; 17];

@@ -82,10 +82,6 @@ impl StripeWalk {
             Some(other) if other.count > 0 => (other.count, other.begin),
             Some(_) => return Err(CodecError::Damaged),
         };
-        // As the decoder has it; a run of no values could not be stepped over.
-        if (head.form == Form::Nothing) != (count == 0) {
-            return Err(CodecError::Damaged);
-        }
         match head.form {
             Form::Nothing | Form::Zero | Form::One => {}
             Form::ConstantInteger => {
