@@ -35,7 +35,7 @@ const INTERVAL_MS: i64 = 1_000;
 /// How long a daemon lives.
 const LIFE_MS: std::ops::Range<u64> = 50..3_000;
 /// A page that was written to the socket this long before the kill was read and committed, however busy the machine is.
-const TAKEN_AFTER_MS: i64 = 500;
+const TAKEN_AFTER_MS: i64 = 1_000;
 /// Looked at again each time, behind what is new.
 const LOOK_BACK_MS: i64 = 5_000;
 /// A failed scrape has its due time, and the page was asked for at most this much later.
@@ -100,8 +100,18 @@ fn nothing_that_was_committed_is_missing_after_any_number_of_kills() {
 #[derive(Clone, Copy, Debug)]
 struct Page {
     asked_ms: i64,
-    /// Its last byte was given to the kernel.
-    served_ms: Option<i64>,
+    end: PageEnd,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PageEnd {
+    /// Its connection is still there, or it was not yet seen to be gone.
+    Open,
+    /// The next page was asked for on the same connection, or it went long after the last byte of this one: whoever asked
+    /// has read and committed it.
+    Taken,
+    /// The connection broke off before that. It may be there or not.
+    Unknown,
 }
 
 /// Pages by number, from 1.
@@ -150,12 +160,21 @@ fn serve(mut stream: &TcpStream, pages: &Pages) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
+    // The newest page of this connection, and when its last byte was given to the kernel.
+    let mut newest: Option<(usize, i64)> = None;
+    let ended = |newest: Option<(usize, i64)>, is_followed: bool| {
+        let Some((number, served_ms)) = newest else { return };
+        let is_taken = is_followed || api::now_ms() - served_ms >= TAKEN_AFTER_MS;
+        let mut pages = pages.lock().unwrap_or_else(PoisonError::into_inner);
+        pages[number - 1].end = if is_taken { PageEnd::Taken } else { PageEnd::Unknown };
+    };
     loop {
         // The first line of a request, then its headers, up to an empty line.
         let mut head_bytes = 0;
         loop {
             line.clear();
-            if reader.read_line(&mut line)? == 0 {
+            if reader.read_line(&mut line).unwrap_or(0) == 0 {
+                ended(newest, false);
                 return Ok(());
             }
             head_bytes += line.len();
@@ -164,16 +183,21 @@ fn serve(mut stream: &TcpStream, pages: &Pages) -> io::Result<()> {
             }
         }
         assert!(head_bytes > 2, "a request has a first line");
+        ended(newest.take(), true);
         let number = {
             let mut pages = pages.lock().unwrap_or_else(PoisonError::into_inner);
-            pages.push(Page { asked_ms: api::now_ms(), served_ms: None });
+            pages.push(Page { asked_ms: api::now_ms(), end: PageEnd::Open });
             pages.len()
         };
         let body = page_text(number);
         let type_and_length =
             format!("Content-Type: text/plain; version=0.0.4\r\nContent-Length: {}\r\n\r\n", body.len());
-        stream.write_all(format!("HTTP/1.1 200 OK\r\n{type_and_length}{body}").as_bytes())?;
-        pages.lock().unwrap_or_else(PoisonError::into_inner)[number - 1].served_ms = Some(api::now_ms());
+        let is_written = stream.write_all(format!("HTTP/1.1 200 OK\r\n{type_and_length}{body}").as_bytes());
+        newest = Some((number, api::now_ms()));
+        if is_written.is_err() {
+            ended(newest, false);
+            return is_written;
+        }
     }
 }
 
@@ -251,6 +275,8 @@ struct Watch<'f> {
     committed: Vec<BTreeMap<i64, usize>>,
     /// Pages below this were looked at, by exporter.
     looked_at: Vec<usize>,
+    /// Pages of which it is not yet known how they ended, by exporter.
+    undecided: Vec<Vec<usize>>,
     /// Pages that were taken though no answer has shown them yet; their instants are not known.
     taken: Vec<Vec<usize>>,
     /// Every sample up to this instant was read back, by exporter.
@@ -278,6 +304,7 @@ impl<'f> Watch<'f> {
             spawned_ms: now_ms,
             committed: vec![BTreeMap::new(); EXPORTERS],
             looked_at: vec![0; EXPORTERS],
+            undecided: vec![Vec::new(); EXPORTERS],
             taken: vec![Vec::new(); EXPORTERS],
             checked_ms: vec![now_ms - 10_000; EXPORTERS],
             lives: 0,
@@ -328,8 +355,8 @@ impl<'f> Watch<'f> {
             let now_ms = api::now_ms();
             self.ready_at_ms = Some(now_ms);
             if self.lives > 1 {
-                self.ready_ms.push(now_ms - self.spawned_ms);
                 let attach_seconds = metric(port, "holdfast_attach_seconds")?;
+                self.ready_ms.push(now_ms - self.spawned_ms);
                 if attach_seconds > 0.0 {
                     self.lives_attached += 1;
                     self.attach_ms.push(attach_seconds * 1_000.0);
@@ -435,15 +462,14 @@ impl<'f> Watch<'f> {
             let pages: Vec<Page> = self.fleet.pages(exporter).clone();
             let from = std::mem::replace(&mut self.looked_at[exporter], pages.len());
             let of_life = &pages[from..];
-            for (index, page) in of_life.iter().enumerate() {
-                // One that asks for the next page is done with the one before.
-                let is_followed = index + 1 < of_life.len();
-                let is_taken =
-                    page.served_ms.is_some_and(|served_ms| is_followed || killed_ms - served_ms >= TAKEN_AFTER_MS);
-                if is_taken {
-                    self.taken[exporter].push(from + index + 1);
+            self.undecided[exporter].extend(from + 1..=pages.len());
+            self.undecided[exporter].retain(|number| {
+                let end = pages[number - 1].end;
+                if end == PageEnd::Taken {
+                    self.taken[exporter].push(*number);
                 }
-            }
+                end == PageEnd::Open
+            });
             self.on_time(exporter, of_life, killed_ms);
         }
     }
@@ -485,7 +511,7 @@ impl<'f> Watch<'f> {
         let scrapes: usize = self.looked_at.iter().sum();
         format!(
             "{} kills, {scrapes} pages served, {} samples read back, {} missing, {} wrong; {} scrapes timed out; {} of {} starts that were \
-             seen attached, in {:.1} ms (median) to {:.1} ms; ready after at most {} ms; first scrapes on time: {on_time} \
+             asked had attached, in {:.1} ms (median) to {:.1} ms; ready after at most {} ms; first scrapes on time: {on_time} \
              of {} (late by {} ms in the median, {} ms at most), {} skipped",
             self.lives - 1,
             self.samples_checked,

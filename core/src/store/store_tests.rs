@@ -474,7 +474,7 @@ fn a_foreign_slab_is_named_and_comes_back() {
 }
 
 /// Three attaches without a flush were enough to give a slab up, and so a box whose process was killed three times in a
-/// row within its first moments lost what was not flushed (`bench/kills`: seven times in a thousand kills).
+/// row within its first moments would have lost what was not flushed.
 #[test]
 fn a_slab_is_left_alone_after_three_panics_or_thirty_early_ends_in_a_row() {
     let mut bytes = slab(&TINY);

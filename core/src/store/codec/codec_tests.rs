@@ -22,6 +22,16 @@ fn check(kind: ColumnKind, cells: &[u64], presence: &[Presence]) -> usize {
     used
 }
 
+/// A column that said it had no value and still went on with a packed run was stepped over by 2^64 - 1 residuals
+/// (found by the test of patched segments).
+#[test]
+fn a_run_without_a_value_is_damage_when_it_is_stepped_over() {
+    for head in 0..=u8::MAX {
+        assert!(integers::skip(head, 0, &mut bits::Reader::new(&[0; 64])).is_err(), "head {head}");
+        assert!(integers_v1::skip(head, 0, &mut bits::Reader::new(&[0; 64])).is_err(), "head {head}");
+    }
+}
+
 #[test]
 fn constants_of_zero_and_one_take_one_byte() {
     for value in [0.0_f64, 1.0] {

@@ -383,10 +383,10 @@ pub fn read(head: u8, values: &mut [i64], reader: &mut Reader<'_>) -> Result<(),
     reader.take(stream.bytes()).map(|_| ())
 }
 
-/// Steps over a run of `count` values, at least one.
+/// Steps over a run of `count` values; one without any is damage.
 pub fn skip(head: u8, count: usize, reader: &mut Reader<'_>) -> Result<(), CodecError> {
     let RunHead { width, is_sparse, .. } = RunHead::read(head, reader)?;
-    let count = count - 1;
+    let count = count.checked_sub(1).ok_or(CodecError::Damaged)?;
     let groups = count.div_ceil(GROUP);
     let codes = Codes::read(width, groups, reader)?;
     let mut stream = BitReader::new(reader.rest());

@@ -38,10 +38,10 @@ pub fn read(head: u8, values: &mut [i64], reader: &mut Reader<'_>) -> Result<(),
     Ok(())
 }
 
-/// Steps over a run of `count` values, at least one.
+/// Steps over a run of `count` values; one without any is damage.
 pub fn skip(head: u8, count: usize, reader: &mut Reader<'_>) -> Result<(), CodecError> {
     RunHead::read(head, reader)?;
-    let residuals = count - 1;
+    let residuals = count.checked_sub(1).ok_or(CodecError::Damaged)?;
     let codes = reader.take(residuals.div_ceil(GROUP).div_ceil(2))?;
     let groups = 0..residuals.div_ceil(GROUP);
     let bytes = groups.map(|group| group_bytes(GROUP.min(residuals - group * GROUP), group_width(codes, group)));
