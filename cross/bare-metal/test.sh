@@ -9,8 +9,8 @@ cd "$(dirname "$0")"
 
 # board        target                  image      rows  one byte in so many is bad
 boards="
-lm3s6965evb  thumbv7m-none-eabi      leaf       1500  8000
-mps2-an386   thumbv7em-none-eabihf   leaf       1500  8000
+lm3s6965evb  thumbv7m-none-eabi      leaf       2500  8000
+mps2-an386   thumbv7em-none-eabihf   leaf       2500  8000
 microbit     thumbv6m-none-eabi      link-only  300   1500
 "
 # A recorded node_exporter runs through the store of these.

@@ -81,18 +81,26 @@ fn rows(disk: &mut dyn Disk, timeline: u64, row_from: u64) -> Vec<u64> {
 fn layouts(disk: &mut dyn Disk, start_ms: i64, end_ms: i64) -> Vec<(u64, u32)> {
     let mut behind = |after| {
         let mut found = Vec::new();
-        let visit = &mut |place: PartPlace| {
-            found.push(place);
+        let visit = &mut |place: PartPlace, overlaps: bool, bytes: &mut dyn SegmentBytes| {
+            let mut whole = vec![0; bytes.len()];
+            bytes.read_at(0, &mut whole).expect("inside");
+            assert!(bytes.read_at(1, &mut whole).is_err());
+            found.push((place, overlaps, whole));
             true
         };
         disk.stored().layouts(start_ms, end_ms, after, visit).expect("readable");
         found
     };
     let all = behind(None);
-    for (index, place) in all.iter().enumerate() {
+    for (index, (place, ..)) in all.iter().enumerate() {
         assert_eq!(behind(Some(*place)), all[index + 1..]);
     }
-    all.iter().map(|place| (place.layout, place.column_from)).collect()
+    for (place, _, bytes) in &all {
+        let same = |(column_from, _, part): &(u32, u32, Vec<u8>)| (*column_from, part) == (place.column_from, bytes);
+        assert!(layout(disk, place.layout).iter().any(same));
+    }
+    let overlapping = all.iter().filter(|(_, overlaps, _)| *overlaps);
+    overlapping.map(|(place, ..)| (place.layout, place.column_from)).collect()
 }
 
 fn layout(disk: &mut dyn Disk, layout: u64) -> Vec<(u32, u32, Vec<u8>)> {
@@ -233,7 +241,7 @@ fn a_visitor_that_has_seen_enough_is_not_called_again() {
             })
             .expect("readable");
         stored
-            .layouts(0, 1, None, &mut |_| {
+            .layouts(0, 1, None, &mut |_, _, _| {
                 calls += 1;
                 false
             })

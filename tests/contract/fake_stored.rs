@@ -10,7 +10,7 @@ use holdfast_core::{
     spill::LOG_PAGE_BYTES,
     store::{
         TimelineKey,
-        stored::{LayoutPart, PartPlace, SegmentBytes, SegmentMeta, SegmentVisit, Stored, StoredError},
+        stored::{LayoutPart, PartPlace, PartVisit, SegmentBytes, SegmentMeta, SegmentVisit, Stored, StoredError},
     },
 };
 use std::{collections::BTreeMap, rc::Rc};
@@ -297,24 +297,25 @@ impl Stored for FakeDisk {
         start_ms: i64,
         end_ms: i64,
         after: Option<PartPlace>,
-        visit: &mut dyn FnMut(PartPlace) -> bool,
+        visit: &mut PartVisit<'_>,
     ) -> Result<(), StoredError> {
         let segments = self.open.segments.values();
         let segments = segments.filter(|(meta, _)| meta.t_max_ms >= start_ms && meta.t_min_ms <= end_ms);
         let segments: Vec<&SegmentMeta> = segments.map(|(meta, _)| meta).collect();
-        let overlapping = self.open.layouts.iter().filter(|((layout, column_from), part)| {
-            segments.iter().any(|meta| {
-                meta.layout == *layout
+        // SQLite orders layouts as signed numbers.
+        let order = |(layout, column_from): (u64, u32)| (layout as i64, column_from);
+        let mut parts: Vec<_> = self.open.layouts.iter().collect();
+        parts.sort_by_key(|(key, _)| order(**key));
+        let after = after.map(|after| order((after.layout, after.column_from)));
+        for (&(layout, column_from), part) in
+            parts.into_iter().filter(|(key, _)| after.is_none_or(|a| order(**key) > a))
+        {
+            let overlaps = segments.iter().any(|meta| {
+                meta.layout == layout
                     && meta.column_from < column_from + part.column_count
-                    && meta.column_from + meta.column_count > *column_from
-            })
-        });
-        let mut places: Vec<PartPlace> =
-            overlapping.map(|(&(layout, column_from), _)| PartPlace { layout, column_from }).collect();
-        let order = |place: &PartPlace| (place.layout as i64, place.column_from);
-        places.sort_by_key(order);
-        for place in places.iter().filter(|place| after.is_none_or(|after| order(place) > order(&after))) {
-            if !visit(*place) {
+                    && meta.column_from + meta.column_count > column_from
+            });
+            if !visit(PartPlace { layout, column_from }, overlaps, &mut Slice(&part.bytes)) {
                 break;
             }
         }

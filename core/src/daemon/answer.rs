@@ -259,8 +259,8 @@ impl Answer {
     fn bytes(&self) -> usize {
         match &self.work {
             Work::Done | Work::Broken => self.body.len(),
-            // Freed within its bite.
-            Work::Stats(_) => 0,
+            // What it counts is freed within its bite.
+            Work::Stats(work) => work.bytes(),
             Work::Query(work) => work.bytes(),
             Work::Select(work) => work.bytes(),
             Work::Federate(work) => work.bytes(),

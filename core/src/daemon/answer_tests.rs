@@ -201,7 +201,7 @@ fn a_source_that_fails_in_the_middle_cuts_the_answer() {
         fn select(&mut self, _: &mut Selection, _: usize) -> Result<bool, SourceError> {
             Err(SourceError("the disk does not answer".into()))
         }
-        fn labels(&mut self, _: &Selection, _: usize, _: &mut crate::labels::LabelsBuf) -> Result<(), SourceError> {
+        fn labels(&mut self, _: &Selection, _: usize, _: &mut crate::labels::LabelsBuf) -> Result<usize, SourceError> {
             Err(SourceError("the disk does not answer".into()))
         }
         fn read(
@@ -211,7 +211,7 @@ fn a_source_that_fails_in_the_middle_cuts_the_answer() {
             _: i64,
             _: i64,
             _: &mut vec::Vec<crate::store::Sample>,
-        ) -> Result<(), SourceError> {
+        ) -> Result<Option<usize>, SourceError> {
             Err(SourceError("the disk does not answer".into()))
         }
     }

@@ -8,9 +8,9 @@
 
 use super::reader::Damage;
 use crate::{
-    labels::{LabelsBuf, LabelsRef},
-    promql::source::{NONE, Place, Progress, Selected, Selection, Source, SourceError},
-    spill::{FormatError, LayoutCursor, LayoutHead, StripeCache},
+    labels::{LabelsBuf, LabelsRef, Matcher},
+    promql::source::{NONE, Place, Progress, READ_MS_MIN, Selected, Selection, Source, SourceError},
+    spill::{FormatError, LayoutCursor, LayoutHead, StripeCache, layout_pairs_read, pair_hash},
     store::{
         ColumnKind, STALE_NAN_BITS, Sample, SeriesId, Store,
         stored::{LayoutPart, PartPlace, SegmentBytes, SegmentMeta, Stored, StoredError},
@@ -23,6 +23,8 @@ pub struct ReadCache {
     stripes: StripeCache,
     directories: Vec<Directory>,
     part: Option<CachedPart>,
+    /// The index of a part that was looked at.
+    pairs: Vec<u32>,
     /// Places of the series that is being read: layout's number and column.
     places: Vec<(u64, u32)>,
 }
@@ -45,7 +47,13 @@ const NEAR_COLUMNS: u32 = 32;
 impl ReadCache {
     /// Keeps decoded stripes of up to so many bytes; the rest is bounded by itself.
     pub fn new(stripes_bytes_max: usize) -> Self {
-        Self { stripes: StripeCache::new(stripes_bytes_max), directories: Vec::new(), part: None, places: Vec::new() }
+        Self {
+            stripes: StripeCache::new(stripes_bytes_max),
+            directories: Vec::new(),
+            part: None,
+            pairs: Vec::new(),
+            places: Vec::new(),
+        }
     }
 
     /// Forgets everything: what is stored changes.
@@ -53,6 +61,12 @@ impl ReadCache {
         self.stripes.clear();
         self.directories = Vec::new();
         self.part = None;
+    }
+
+    /// The listed segments of a place's layout, unless they are too many.
+    fn segments(&self, place: &StoredPlace) -> Option<&[SegmentMeta]> {
+        let index = self.directory(place.layout, place.start_ms, place.end_ms)?;
+        self.directories[index].segments.as_deref()
     }
 
     fn directory(&self, layout: u64, start_ms: i64, end_ms: i64) -> Option<usize> {
@@ -148,17 +162,29 @@ impl<'a, 'm> SeriesSource<'a, 'm> {
         Ok(overlaps)
     }
 
-    /// The next stored part of a layout that RAM does not have. Those it has were dealt with: their series are in RAM.
-    fn next_part(&mut self, selection: &Selection, after: Option<PartPlace>) -> Result<Option<PartPlace>, SourceError> {
-        let mut next = None;
-        let store = self.store;
-        let visit = &mut |place: PartPlace| {
-            if !store.layout_is_here(place.layout) {
-                next = Some(place);
-            }
-            next.is_none()
+    /// The next stored part that may have a series that matches, or how far it was looked for. Those of layouts that RAM
+    /// has were dealt with: their series are in RAM.
+    fn next_part(
+        &mut self,
+        selection: &Selection,
+        after: Option<PartPlace>,
+        count_max: &mut usize,
+    ) -> Result<NextPart, SourceError> {
+        let mut next = NextPart::None;
+        let (store, pairs) = (self.store, &mut self.cache.pairs);
+        let visit = &mut |place: PartPlace, overlaps: bool, bytes: &mut dyn SegmentBytes| {
+            *count_max = count_max.saturating_sub(PART_COLUMNS);
+            let is_wanted = overlaps
+                && !store.layout_is_here(place.layout)
+                // One that cannot be read is met again as a whole, and named then.
+                && !matches!(layout_pairs_read(bytes, pairs), Ok(true) if !may_match(selection, pairs));
+            next = if is_wanted { NextPart::Found(place) } else { NextPart::Behind(place) };
+            !is_wanted && *count_max > 0
         };
         self.stored.layouts(selection.start_ms, selection.end_ms, after, visit).map_err(stored_error)?;
+        if matches!(next, NextPart::Behind(_)) && *count_max > 0 {
+            next = NextPart::None;
+        }
         Ok(next)
     }
 
@@ -238,7 +264,7 @@ impl<'a, 'm> SeriesSource<'a, 'm> {
             (Some(known), Some(series)) => known == series,
             (Some(_), None) => false,
             (None, _) => {
-                let fetched = self.labels_of(selection, known, &mut other);
+                let fetched = self.labels_of(selection, known, &mut other).map(|_| ());
                 failed = fetched.err();
                 failed.is_none() && other.as_ref() == labels
             }
@@ -255,27 +281,32 @@ impl<'a, 'm> SeriesSource<'a, 'm> {
         }
     }
 
-    /// The labels of a series, from RAM or from a stored layout.
+    /// The labels of a series, from RAM or from a stored layout, and what that cost.
     fn labels_of(
         &mut self,
         selection: &Selection,
         selected: &Selected,
         labels: &mut LabelsBuf,
-    ) -> Result<(), SourceError> {
+    ) -> Result<usize, SourceError> {
         if let Some(series) = self.in_ram(selected)
             && labels.fill(|room| self.store.series_labels(series, room))
         {
-            return Ok(());
+            return Ok(0);
         }
+        let mut cost = 0;
         for place in selection.places_of(selected) {
             let (layout, _) = selection.layouts[place.layout as usize];
             let has = |part: PartPlace, end: u32| (part.column_from..end).contains(&place.column);
             let Some(mut cached) = self.part(layout, &has)? else { continue };
-            let timeline = cached.cursor.head.timeline;
+            let LayoutHead { timeline, column_from, .. } = cached.cursor.head;
+            let before = cached.cursor.column;
+            cost += if before == column_from { PART_COST } else { 0 };
             let found = cached.labels(place.column, labels);
+            let stepped = cached.cursor.column - if before < cached.cursor.column { before } else { column_from };
+            cost += stepped as usize / COLUMNS_PER_COST;
             self.cache.part = Some(cached);
             match found {
-                Ok(()) if labels.as_ref().stable_hash() == selected.labels_hash => return Ok(()),
+                Ok(()) if labels.as_ref().stable_hash() == selected.labels_hash => return Ok(cost),
                 Ok(()) => {}
                 Err(error) => self.damage.layout(layout, timeline, error),
             }
@@ -326,6 +357,45 @@ impl CachedPart {
     }
 }
 
+/// Segments that one call reads at most; more are too much for a bite.
+const SEGMENTS_PER_READ_MAX: usize = 32;
+// What things cost, in samples read one after the other.
+/// A series' pieces in RAM are looked through.
+const RAM_COST: usize = 64;
+/// A layout's segments are listed.
+const LIST_COST: usize = 512;
+/// A column is read from its segment.
+const SEGMENT_COST: usize = 512;
+/// A stripe is decoded.
+const STRIPE_COST: usize = 1024;
+/// A column is taken from a stripe that is kept.
+const KEPT_COST: usize = 16;
+/// A part of a layout is read.
+const PART_COST: usize = 1024;
+/// So many columns of it are stepped over for one.
+const COLUMNS_PER_COST: usize = 2;
+
+/// What looking for a part to read costs, in columns looked at.
+const PART_COLUMNS: usize = 32;
+
+enum NextPart {
+    Found(PartPlace),
+    /// The bite is used up; none was found up to this one.
+    Behind(PartPlace),
+    None,
+}
+
+/// Whether a part with these pairs may have a series that matches: of each matcher that wants one of a few values, it has to
+/// have one.
+fn may_match(selection: &Selection, pairs: &[u32]) -> bool {
+    let has = |matcher: &Matcher| {
+        // An empty value stands for no such label.
+        let has_pair = |value: &str| value.is_empty() || pairs.binary_search(&pair_hash(&matcher.name, value)).is_ok();
+        matcher.literals().is_none_or(|literals| literals.iter().any(|value| has_pair(value)))
+    };
+    selection.matcher_lists.is_empty() || selection.matcher_lists.iter().any(|list| list.iter().all(has))
+}
+
 /// Where samples are to be read, and when.
 struct StoredPlace {
     layout: u64,
@@ -348,79 +418,85 @@ fn has_near(selection: &Selection, index: usize) -> bool {
 }
 
 impl SeriesSource<'_, '_> {
-    /// Lists a layout's segments in the selection's range, if that is not done yet. The number of the directory, unless
-    /// they are too many.
-    fn list(&mut self, layout: u64, (start_ms, end_ms): (i64, i64)) -> Result<Option<usize>, SourceError> {
+    /// Lists a layout's segments in the selection's range, if that is not done yet; what it cost.
+    fn list(&mut self, layout: u64, (start_ms, end_ms): (i64, i64)) -> Result<usize, SourceError> {
         let cache = &mut *self.cache;
-        let index = match cache.directory(layout, start_ms, end_ms) {
-            Some(index) => index,
-            None => {
-                let mut segments = Vec::new();
-                self.stored
-                    .segments(layout, start_ms, end_ms, &mut |meta, _| {
-                        segments.push(*meta);
-                        segments.len() <= DIRECTORY_SEGMENTS_MAX
-                    })
-                    .map_err(stored_error)?;
-                let segments = Some(segments).filter(|segments| segments.len() <= DIRECTORY_SEGMENTS_MAX);
-                cache.directories.push(Directory { layout, start_ms, end_ms, segments });
-                let count = |directory: &Directory| directory.segments.as_ref().map_or(0, Vec::len);
-                while cache.directories.len() > DIRECTORIES_MAX
-                    || cache.directories.iter().map(count).sum::<usize>() > DIRECTORY_SEGMENTS_MAX
-                {
-                    cache.directories.remove(0);
-                }
-                cache.directories.len() - 1
-            }
-        };
-        Ok(Some(index).filter(|index| cache.directories[*index].segments.is_some()))
+        if cache.directory(layout, start_ms, end_ms).is_some() {
+            return Ok(0);
+        }
+        let mut segments = Vec::new();
+        self.stored
+            .segments(layout, start_ms, end_ms, &mut |meta, _| {
+                segments.push(*meta);
+                segments.len() <= DIRECTORY_SEGMENTS_MAX
+            })
+            .map_err(stored_error)?;
+        let segments = Some(segments).filter(|segments| segments.len() <= DIRECTORY_SEGMENTS_MAX);
+        cache.directories.push(Directory { layout, start_ms, end_ms, segments });
+        let count = |directory: &Directory| directory.segments.as_ref().map_or(0, Vec::len);
+        while cache.directories.len() > DIRECTORIES_MAX
+            || cache.directories.iter().map(count).sum::<usize>() > DIRECTORY_SEGMENTS_MAX
+        {
+            cache.directories.remove(0);
+        }
+        Ok(LIST_COST)
     }
 
-    fn read_place(
-        &mut self,
-        place: &StoredPlace,
-        directory: Option<usize>,
-        merge: &mut Merge<'_>,
-    ) -> Result<(), SourceError> {
-        let holds = |meta: &SegmentMeta| {
-            (meta.column_from..meta.column_from + meta.column_count).contains(&place.column)
-                && meta.t_min_ms <= place.end_ms
-                && meta.t_max_ms >= place.start_ms
-        };
-        let Some(directory) = directory else {
-            let (stripes, damage) = (&mut self.cache.stripes, &mut self.damage);
+    /// The segments to be read for a place, as far as more than [`SEGMENTS_PER_READ_MAX`].
+    fn segments_of(&mut self, place: &StoredPlace) -> Result<usize, SourceError> {
+        if let Some(segments) = self.cache.segments(place) {
+            return Ok(segments.iter().filter(|meta| place.is_in(meta)).count());
+        }
+        let mut count = 0;
+        self.stored
+            .segments(place.layout, place.start_ms, place.end_ms, &mut |meta, _| {
+                count += usize::from(place.is_in(meta));
+                count <= SEGMENTS_PER_READ_MAX
+            })
+            .map_err(stored_error)?;
+        Ok(count)
+    }
+
+    /// Reads a place's segments; what it cost.
+    fn read_place(&mut self, place: &StoredPlace, merge: &mut Merge<'_>) -> Result<usize, SourceError> {
+        let Some(count) = self.cache.segments(place).map(<[_]>::len) else {
+            let (stripes, damage, mut cost) = (&mut self.cache.stripes, &mut self.damage, LIST_COST);
             let read = self.stored.segments(place.layout, place.start_ms, place.end_ms, &mut |meta, bytes| {
-                if holds(meta)
-                    && let Err(error) =
-                        stripes.series(bytes, place.column, &mut |t_ms, bits| place.give(merge, t_ms, bits))
-                {
-                    damage.segment(meta, error);
+                if place.is_in(meta) {
+                    cost += SEGMENT_COST;
+                    let read = stripes.series(bytes, place.column, &mut |t_ms, bits| place.give(merge, t_ms, bits));
+                    if let Err(error) = read {
+                        damage.segment(meta, error);
+                    }
                 }
                 true
             });
-            return read.map_err(stored_error);
+            return read.map_err(stored_error).map(|()| cost);
         };
-        let count = self.cache.directories[directory].segments.as_ref().map_or(0, Vec::len);
+        let mut cost = 0;
         for index in 0..count {
-            let meta = self.cache.directories[directory].segments.as_ref().map(|segments| segments[index]);
-            if let Some(meta) = meta.filter(holds) {
-                self.read_segment(place, &meta, merge)?;
+            let meta = self.cache.segments(place).map(|segments| segments[index]);
+            if let Some(meta) = meta.filter(|meta| place.is_in(meta)) {
+                cost += self.read_segment(place, &meta, merge)?;
             }
         }
-        Ok(())
+        Ok(cost)
     }
 
+    /// Reads one segment; what it cost.
     fn read_segment(
         &mut self,
         place: &StoredPlace,
         meta: &SegmentMeta,
         merge: &mut Merge<'_>,
-    ) -> Result<(), SourceError> {
-        let (stripes, damage) = (&mut self.cache.stripes, &mut self.damage);
+    ) -> Result<usize, SourceError> {
+        let (stripes, damage, mut cost) = (&mut self.cache.stripes, &mut self.damage, KEPT_COST);
         if stripes.column(meta.sequence, place.column).is_none() {
+            cost += SEGMENT_COST;
             let keeps = place.has_near && stripes.has_room(place.layout, place.column);
             let visit = &mut |_: &SegmentMeta, bytes: &mut dyn SegmentBytes| {
                 // Damage elsewhere in the stripe may leave this column readable.
+                cost += if keeps { STRIPE_COST } else { 0 };
                 if keeps && stripes.keep(meta.sequence, place.column, bytes) == Ok(true) {
                     return false;
                 }
@@ -432,7 +508,7 @@ impl SeriesSource<'_, '_> {
             };
             self.stored.segment(meta.sequence, visit).map_err(stored_error)?;
         }
-        let Some(kept) = self.cache.stripes.column(meta.sequence, place.column) else { return Ok(()) };
+        let Some(kept) = self.cache.stripes.column(meta.sequence, place.column) else { return Ok(cost) };
         match kept.plain_instants_ms() {
             Some(instants_ms) => {
                 let from = instants_ms.partition_point(|t_ms| *t_ms < place.start_ms);
@@ -441,11 +517,17 @@ impl SeriesSource<'_, '_> {
             }
             None => kept.samples(&mut |t_ms, bits| place.give(merge, t_ms, bits)),
         }
-        Ok(())
+        Ok(cost)
     }
 }
 
 impl StoredPlace {
+    fn is_in(&self, meta: &SegmentMeta) -> bool {
+        (meta.column_from..meta.column_from + meta.column_count).contains(&self.column)
+            && meta.t_min_ms <= self.end_ms
+            && meta.t_max_ms >= self.start_ms
+    }
+
     fn give(&self, merge: &mut Merge<'_>, t_ms: i64, bits: u64) {
         if (self.start_ms..=self.end_ms).contains(&t_ms) {
             merge.push(t_ms, bits);
@@ -478,17 +560,23 @@ impl Source for SeriesSource<'_, '_> {
                 Progress::Stored { part, column } => {
                     let (part, column) = match part.filter(|_| column != NONE) {
                         Some(part) => (part, column),
-                        None => match self.next_part(selection, part)? {
-                            Some(part) => (part, part.column_from),
-                            None => {
+                        None => match self.next_part(selection, part, &mut count_max)? {
+                            NextPart::Found(part) => (part, part.column_from),
+                            NextPart::Behind(part) => {
+                                selection.progress = Progress::Stored { part: Some(part), column: NONE };
+                                return Ok(false);
+                            }
+                            NextPart::None => {
                                 selection.finish();
                                 return Ok(true);
                             }
                         },
                     };
-                    // To find it counts as well.
-                    count_max = count_max.saturating_sub(1);
-                    let next = self.look_at_part(selection, part, column, &mut count_max)?;
+                    let next = if count_max > 0 {
+                        self.look_at_part(selection, part, column, &mut count_max)?
+                    } else {
+                        Some(column)
+                    };
                     selection.progress = Progress::Stored { part: Some(part), column: next.unwrap_or(NONE) };
                     if count_max == 0 {
                         return Ok(false);
@@ -499,7 +587,7 @@ impl Source for SeriesSource<'_, '_> {
         }
     }
 
-    fn labels(&mut self, selection: &Selection, index: usize, labels: &mut LabelsBuf) -> Result<(), SourceError> {
+    fn labels(&mut self, selection: &Selection, index: usize, labels: &mut LabelsBuf) -> Result<usize, SourceError> {
         self.labels_of(selection, &selection.series[index], labels)
     }
 
@@ -510,7 +598,7 @@ impl Source for SeriesSource<'_, '_> {
         start_ms: i64,
         end_ms: i64,
         samples: &mut Vec<Sample>,
-    ) -> Result<(), SourceError> {
+    ) -> Result<Option<usize>, SourceError> {
         let selected = &selection.series[index];
         let series = self.in_ram(selected);
         let (places, mut merge) = (&mut self.cache.places, Merge::new(samples));
@@ -526,18 +614,28 @@ impl Source for SeriesSource<'_, '_> {
         }
         // Older layouts have smaller numbers, and of two samples at one instant the later one stays.
         places.sort_unstable();
-        let has_near = has_near(selection, index);
+        let (has_near, mut cost, mut segment_count) = (has_near(selection, index), RAM_COST, 0);
+        let is_short = end_ms.saturating_sub(start_ms) <= READ_MS_MIN;
         for at in 0..self.cache.places.len() {
             let (layout, column) = self.cache.places[at];
-            let found = self.list(layout, (selection.start_ms, selection.end_ms))?;
             let place = StoredPlace { layout, column, start_ms, end_ms, has_near };
-            self.read_place(&place, found, &mut merge)?;
+            cost += self.list(layout, (selection.start_ms, selection.end_ms))?;
+            segment_count += self.segments_of(&place)?;
+            if segment_count > SEGMENTS_PER_READ_MAX && !is_short {
+                return Ok(None);
+            }
+        }
+        for at in 0..self.cache.places.len() {
+            let (layout, column) = self.cache.places[at];
+            let place = StoredPlace { layout, column, start_ms, end_ms, has_near };
+            cost += self.list(layout, (selection.start_ms, selection.end_ms))?;
+            cost += self.read_place(&place, &mut merge)?;
         }
         if let Some(series) = series {
             self.store.series_read(series, start_ms, end_ms, &mut |t_ms, bits| merge.push(t_ms, bits));
         }
         merge.finish();
-        Ok(())
+        Ok(Some(cost))
     }
 }
 

@@ -40,7 +40,7 @@ fn read_selected(source: &mut SeriesSource<'_, '_>, selection: &Selection) -> BT
     for index in 0..selection.series.len() {
         let labels = labels_at(source, selection, index);
         let mut samples = vec![Sample { t_ms: i64::MAX, value: 0.0 }];
-        source.read(selection, index, selection.start_ms, selection.end_ms, &mut samples).unwrap();
+        source.read_all(selection, index, selection.start_ms, selection.end_ms, &mut samples).unwrap();
         assert_eq!(samples[0].t_ms, i64::MAX, "what was there stays");
         assert!(samples[1..].windows(2).all(|pair| pair[0].t_ms < pair[1].t_ms), "ascending, one per instant");
         for sample in &samples[1..] {
@@ -193,6 +193,104 @@ fn what_was_in_ram_alone_when_it_was_selected_and_is_stored_alone_when_it_is_rea
     model.insert((labels("up", 1), START_MS + 99_000), 9);
     assert_eq!(read_selected(&mut SeriesSource::new(&store, &mut disk.database, &mut cache), &selection), model);
     assert!(store.timeline_find(TimelineKey(9)).is_some());
+}
+
+/// A target that replaces its series all the time leaves a layout every few minutes, and a question for one that ended days
+/// ago once read every label set of all of them.
+#[test]
+fn an_ended_series_is_found_without_reading_the_layouts_that_lack_it() {
+    let (plan, mut disk) = (plan(), Disk::default());
+    let metric = |turn: u64, index: u64| labels(&format!("metric_of_{turn}_{index}"), turn);
+    for turn in 0..20 {
+        let mut slab = Vec::new();
+        let mut store = create(&mut slab, &plan);
+        let (mut spill, _, _): (Spill, _, _) = disk.recover(&mut store);
+        crate::spill::timeline_open(&mut store, &mut disk.database, TimelineKey(1)).unwrap();
+        let names: Vec<LabelSet> = (0..300).map(|index| metric(turn, index)).collect();
+        let puts: Vec<Put1<'_>> = names.iter().map(|name| (name, turn, None)).collect();
+        scrape(&mut store, 1, START_MS + turn as i64, &puts);
+        seal(&mut spill, &mut store, &mut disk, at(START_MS), SealReason::Checkpoint);
+    }
+    assert_eq!(disk.database.layouts.len(), 20);
+    let parts_bytes: usize = disk.database.layouts.values().map(|(_, _, bytes)| bytes.len()).sum();
+    let mut empty_slab = Vec::new();
+    let (empty, mut cache) = (create(&mut empty_slab, &plan), ReadCache::new(64 * 1024));
+    let wanted = metric(7, 150);
+    let name = wanted.get("__name__").unwrap();
+    for (matchers, parts_read) in [
+        (vec![matcher("__name__", MatchOp::Equal, name)], 1),
+        (vec![matcher("__name__", MatchOp::Regexp, &format!("{name}|nothing"))], 1),
+        (vec![matcher("job", MatchOp::Equal, "7"), matcher("__name__", MatchOp::Regexp, ".*_150")], 1),
+        (vec![matcher("__name__", MatchOp::Equal, name), matcher("job", MatchOp::Equal, "8")], 0),
+        (vec![matcher("__name__", MatchOp::Regexp, ".*_7_150"), matcher("none", MatchOp::Equal, "")], 20),
+    ] {
+        disk.database.bytes_read = 0;
+        disk.database.parts_read = 0;
+        let mut source = SeriesSource::new(&empty, &mut disk.database, &mut cache);
+        let selection = select(&mut source, &matchers, 0, i64::MAX);
+        assert_eq!(selection.series.len(), usize::from(parts_read > 0), "{matchers:?}");
+        if parts_read > 0 {
+            assert_eq!(labels_at(&mut source, &selection, 0), wanted);
+            let mut samples = Vec::new();
+            source.read(&selection, 0, 0, i64::MAX, &mut samples).unwrap();
+            assert_eq!(samples.len(), 1);
+        }
+        cache.clear();
+        // A part is read once, but for one whose labels are asked for after another was read.
+        assert!((parts_read..=parts_read + 1).contains(&disk.database.parts_read), "{matchers:?}");
+        assert!(disk.database.bytes_read < parts_bytes / 2, "{} of {parts_bytes}", disk.database.bytes_read);
+    }
+}
+
+/// A series that ended is looked for in ever longer slices, each of which once was one bite, whatever it held.
+#[test]
+fn a_time_with_too_many_segments_for_a_bite_is_refused_and_read_in_smaller_ones() {
+    let (plan, mut disk) = (plan(), Disk::default());
+    let mut slab = Vec::new();
+    let mut store = create(&mut slab, &plan);
+    let (mut spill, _, _): (Spill, _, _) = disk.recover(&mut store);
+    let mut expected = Vec::new();
+    for row in 0..3 * SEGMENTS_PER_READ_MAX as i64 {
+        let t_ms = START_MS + 2 * READ_MS_MIN * row;
+        scrape(&mut store, 1, t_ms, &[(&labels("up", 1), (row as f64).to_bits(), None)]);
+        seal(&mut spill, &mut store, &mut disk, at(t_ms), SealReason::Checkpoint);
+        expected.push(Sample { t_ms, value: row as f64 });
+    }
+    assert_eq!(disk.database.segments.len(), expected.len());
+    let mut cache = ReadCache::new(64 * 1024);
+    let mut source = SeriesSource::new(&store, &mut disk.database, &mut cache);
+    let selection = select(&mut source, &[], START_MS, START_MS + 10_000_000);
+    let mut samples = Vec::new();
+    let until_ms = |count: usize| START_MS + 2 * READ_MS_MIN * count as i64 - 1;
+    let mut read = |end_ms| source.read(&selection, 0, START_MS, end_ms, &mut samples).unwrap();
+    assert_eq!(read(selection.end_ms), None);
+    assert_eq!(read(until_ms(SEGMENTS_PER_READ_MAX + 1)), None);
+    let cost = read(until_ms(SEGMENTS_PER_READ_MAX)).unwrap();
+    assert!(cost >= SEGMENTS_PER_READ_MAX * SEGMENT_COST, "{cost}");
+    assert_eq!(samples, expected[..SEGMENTS_PER_READ_MAX]);
+    samples.clear();
+    source.read_all(&selection, 0, i64::MIN, i64::MAX, &mut samples).unwrap();
+    assert_eq!(samples, expected);
+}
+
+#[test]
+fn looking_for_layouts_is_done_in_bites_too() {
+    let (plan, mut slab) = (plan(), Vec::new());
+    let mut store = create(&mut slab, &plan);
+    let mut fixture = fixture(&mut store);
+    let mut empty_slab = Vec::new();
+    let (empty, mut cache) = (create(&mut empty_slab, &plan), ReadCache::new(64 * 1024));
+    let mut source = SeriesSource::new(&empty, &mut fixture.disk.database, &mut cache);
+    let mut selection = selection(&[matcher("job", MatchOp::Equal, "nobody")], 0, i64::MAX);
+    let mut bites = 1;
+    while !source.select(&mut selection, PART_COLUMNS).unwrap() {
+        bites += 1;
+    }
+    assert_eq!(
+        (selection.series.len(), bites),
+        (0, 5),
+        "one for each of four parts, and one to see that there are no more"
+    );
 }
 
 #[test]

@@ -262,7 +262,7 @@ fn recounted(stored: &mut dyn Stored) -> Result<SpillState, crate::store::stored
             true
         })?;
     }
-    stored.layouts(i64::MIN, i64::MAX, None, &mut |part| {
+    stored.layouts(i64::MIN, i64::MAX, None, &mut |part, _, _| {
         layout_max = layout_max.max(Some(part.layout));
         true
     })?;

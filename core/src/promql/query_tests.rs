@@ -33,11 +33,11 @@ impl Source for Endless {
         Ok(is_done)
     }
 
-    fn labels(&mut self, selection: &Selection, index: usize, labels: &mut LabelsBuf) -> Result<(), SourceError> {
+    fn labels(&mut self, selection: &Selection, index: usize, labels: &mut LabelsBuf) -> Result<usize, SourceError> {
         let index = selection.series[index].series;
         let (i, j) = (format!("{index:05}"), format!("{}", index % 10));
         labels.set(LabelSet::from_pairs([("__name__", "m"), ("i", i.as_str()), ("j", j.as_str())]).as_ref());
-        Ok(())
+        Ok(0)
     }
 
     fn read(
@@ -47,7 +47,7 @@ impl Source for Endless {
         start_ms: i64,
         end_ms: i64,
         out: &mut Vec<Sample>,
-    ) -> Result<(), SourceError> {
+    ) -> Result<Option<usize>, SourceError> {
         if self.broken {
             return Err(SourceError("the disk is gone".into()));
         }
@@ -57,7 +57,7 @@ impl Source for Endless {
         let count = out.len() - before;
         self.read_samples += count;
         self.read_samples_max = self.read_samples_max.max(count);
-        Ok(())
+        Ok(Some(0))
     }
 }
 

@@ -242,11 +242,12 @@ pub trait Source {
     /// Fails when the series need more heap than the selection's bound.
     fn select(&mut self, selection: &mut Selection, count_max: usize) -> Result<bool, SourceError>;
 
-    /// The labels of one of its series.
-    fn labels(&mut self, selection: &Selection, index: usize, labels: &mut LabelsBuf) -> Result<(), SourceError>;
+    /// The labels of one of its series. Returns what that cost beyond [`LABELS_COST`].
+    fn labels(&mut self, selection: &Selection, index: usize, labels: &mut LabelsBuf) -> Result<usize, SourceError>;
 
     /// Appends the samples of one of its series in `start_ms ..= end_ms`, ascending, one per timestamp, stale markers
-    /// included.
+    /// included. Returns what that cost besides the samples; or `None`, and appends nothing, when that much time is too
+    /// much for one bite: ask for less. A time of [`READ_MS_MIN`] is never too much.
     fn read(
         &mut self,
         selection: &Selection,
@@ -254,8 +255,32 @@ pub trait Source {
         start_ms: i64,
         end_ms: i64,
         samples: &mut Vec<Sample>,
-    ) -> Result<(), SourceError>;
+    ) -> Result<Option<usize>, SourceError>;
+
+    /// As [`Self::read`], however much it is.
+    fn read_all(
+        &mut self,
+        selection: &Selection,
+        index: usize,
+        start_ms: i64,
+        end_ms: i64,
+        samples: &mut Vec<Sample>,
+    ) -> Result<(), SourceError> {
+        let (mut from_ms, mut slice_ms) = (start_ms, end_ms.saturating_sub(start_ms).max(READ_MS_MIN));
+        while from_ms <= end_ms {
+            let to_ms = from_ms.saturating_add(slice_ms).min(end_ms);
+            match self.read(selection, index, from_ms, to_ms, samples)? {
+                Some(_) if to_ms == i64::MAX => return Ok(()),
+                Some(_) => (from_ms, slice_ms) = (to_ms + 1, slice_ms.saturating_mul(2)),
+                None => slice_ms = (slice_ms / 2).max(READ_MS_MIN),
+            }
+        }
+        Ok(())
+    }
 }
+
+/// See [`Source::read`].
+pub const READ_MS_MIN: i64 = 1_000;
 
 /// Puts a selection in the order of its labels, in bites: a heap sort, since that needs no memory of its own. Where it
 /// fits, the labels are held together meanwhile; else they are fetched for each comparison.
@@ -272,7 +297,7 @@ pub struct LabelSort {
     right: LabelsBuf,
 }
 
-/// What fetching labels costs, in samples read.
+/// What fetching labels costs at least, in samples read.
 pub const LABELS_COST: usize = 16;
 
 impl LabelSort {
@@ -363,8 +388,8 @@ impl LabelSort {
             if *bite_left <= 0 {
                 return Ok(false);
             }
-            source.labels(selection, begin.len() - 1, &mut self.left)?;
-            *bite_left -= LABELS_COST as i64;
+            let more = source.labels(selection, begin.len() - 1, &mut self.left)?;
+            *bite_left -= (LABELS_COST + more) as i64;
             let labels = self.left.as_ref().as_bytes();
             if bytes.len() + labels.len() > bytes.capacity() {
                 let capacity = grown(bytes.capacity()).max(bytes.len() + labels.len());
@@ -420,9 +445,8 @@ impl LabelSort {
             let held = |index: usize| LabelsRef::of_bytes(&bytes[begin[index] as usize..begin[index + 1] as usize]);
             return Ok((self.compare)(held(a), held(b)).is_lt());
         }
-        *bite_left -= 2 * LABELS_COST as i64;
-        source.labels(selection, a, &mut self.left)?;
-        source.labels(selection, b, &mut self.right)?;
+        let more = source.labels(selection, a, &mut self.left)? + source.labels(selection, b, &mut self.right)?;
+        *bite_left -= (2 * LABELS_COST + more) as i64;
         Ok((self.compare)(self.left.as_ref(), self.right.as_ref()).is_lt())
     }
 }

@@ -66,10 +66,10 @@ impl Source for Memory {
         Ok(true)
     }
 
-    fn labels(&mut self, selection: &Selection, index: usize, labels: &mut LabelsBuf) -> Result<(), SourceError> {
+    fn labels(&mut self, selection: &Selection, index: usize, labels: &mut LabelsBuf) -> Result<usize, SourceError> {
         let found = self.series.keys().nth(selection.series[index].series as usize);
         labels.set(found.expect("series are not taken away").as_ref());
-        Ok(())
+        Ok(0)
     }
 
     fn read(
@@ -79,10 +79,10 @@ impl Source for Memory {
         start_ms: i64,
         end_ms: i64,
         samples: &mut Vec<Sample>,
-    ) -> Result<(), SourceError> {
+    ) -> Result<Option<usize>, SourceError> {
         let found = self.series.values().nth(selection.series[index].series as usize).into_iter().flatten();
         samples.extend(found.filter(|sample| (start_ms..=end_ms).contains(&sample.t_ms)));
-        Ok(())
+        Ok(Some(0))
     }
 }
 

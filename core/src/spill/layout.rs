@@ -1,6 +1,7 @@
 //! A layout part: kinds and label sets of some neighbouring columns of a layout, front-coded.
 //!
-//! Header (44 bytes), then for each column: kind, length of the prefix shared with the labels before, length of the
+//! Header (44 bytes), then the index: hashes of the label pairs that occur, so that a selection by `name="value"` passes
+//! parts over without reading them. Then for each column: kind, length of the prefix shared with the labels before, length of the
 //! rest, the rest. An age column is its kind alone: its cells are with the values. The first labels of a part share
 //! nothing, so that parts are read on their own.
 
@@ -12,10 +13,21 @@ use super::{
 };
 use crate::{
     labels::{LABELS_BYTES_MAX, LabelsRef},
-    store::{ColumnKind, TimelineKey},
+    prng::{mix, stable_hash},
+    store::{ColumnKind, TimelineKey, stored::SegmentBytes},
 };
+use alloc::{vec, vec::Vec};
 
 pub const HEADER_BYTES: usize = 44;
+/// A part with more distinct pairs than this has no index, and is always read.
+const PAIRS_COUNT_MAX: usize = 8 * 1024;
+const PAIR_HASH_BITS: u32 = 24;
+/// Parts before it have nothing between header and body.
+const VERSION_OF_INDEX: u16 = 2;
+/// The index's checksum.
+const INDEX_HEAD_BYTES: usize = 4;
+/// A hash as the difference to the one before takes no more.
+const PAIR_BYTES_MAX: usize = 4;
 const WHAT: &str = "layout part";
 
 /// A layout part's fixed fields.
@@ -34,6 +46,8 @@ pub struct LayoutWriter<'b> {
     used: usize,
     before: [u8; LABELS_BYTES_MAX],
     before_bytes: usize,
+    /// Hashes of the pairs so far, ascending; `None`: they are too many.
+    pairs: Option<Vec<u32>>,
 }
 
 impl<'b> LayoutWriter<'b> {
@@ -48,7 +62,8 @@ impl<'b> LayoutWriter<'b> {
         }
         let out = &mut out[..capacity.min(SEGMENT_BYTES_MAX)];
         let head = LayoutHead { timeline, layout, column_from, column_count: 0 };
-        Ok(Self { out, head, used: HEADER_BYTES, before: [0; LABELS_BYTES_MAX], before_bytes: 0 })
+        let (before, pairs) = ([0; LABELS_BYTES_MAX], Some(Vec::new()));
+        Ok(Self { out, head, used: HEADER_BYTES, before, before_bytes: 0, pairs })
     }
 
     /// Adds the next column; `false`: it does not fit any more, the next part begins with it. An age column's labels are
@@ -65,6 +80,10 @@ impl<'b> LayoutWriter<'b> {
         let before = &self.before[..self.before_bytes];
         let shared = before.iter().zip(bytes).take_while(|(a, b)| a == b).count();
         let Some(added) = put_entry(&mut self.out[self.used..], kind, shared, &bytes[shared..]) else { return false };
+        self.add_pairs(labels);
+        if self.head.column_count > 0 && self.used + added + self.index_bytes_max() > self.out.len() {
+            return false;
+        }
         self.used += added;
         self.head.column_count += 1;
         self.before[..bytes.len()].copy_from_slice(bytes);
@@ -76,23 +95,96 @@ impl<'b> LayoutWriter<'b> {
         self.head.column_count
     }
 
-    /// Completes the header and returns the part's length in bytes.
-    pub fn finish(self) -> usize {
+    fn add_pairs(&mut self, labels: LabelsRef<'_>) {
+        for (name, value) in labels.iter() {
+            let Some(pairs) = &mut self.pairs else { return };
+            let hash = pair_hash(name, value);
+            if let Err(at) = pairs.binary_search(&hash) {
+                pairs.insert(at, hash);
+            }
+            if pairs.len() > PAIRS_COUNT_MAX {
+                self.pairs = None;
+            }
+        }
+    }
+
+    fn index_bytes_max(&self) -> usize {
+        self.pairs.as_ref().map_or(0, |pairs| INDEX_HEAD_BYTES + PAIR_BYTES_MAX * pairs.len())
+    }
+
+    /// Puts the index between header and body; its length, 0 when there is none.
+    fn put_index(&mut self) -> usize {
+        let (from, room) = (self.used, self.out.len() - self.used);
+        let Some(pairs) = self.pairs.as_ref().filter(|_| self.index_bytes_max() <= room) else { return 0 };
+        let (mut at, mut before) = (from + INDEX_HEAD_BYTES, 0);
+        for hash in pairs {
+            at += put_length(&mut self.out[at..], (hash - before) as usize).expect("there is room, see above");
+            before = *hash;
+        }
+        let crc = crc32(&self.out[from + INDEX_HEAD_BYTES..at]);
+        put(self.out, from, &crc.to_le_bytes());
+        self.out[HEADER_BYTES..at].rotate_right(at - from);
+        self.used = at;
+        at - from
+    }
+
+    /// Completes header and index and returns the part's length in bytes.
+    pub fn finish(mut self) -> usize {
+        let index_bytes = self.put_index();
         let Self { out, head, used, .. } = self;
         put(out, 0, &LAYOUT_MAGIC.to_le_bytes());
         put(out, 4, &VERSION.to_le_bytes());
-        put(out, 6, &[0; 2]);
+        put(out, 6, &(index_bytes as u16).to_le_bytes());
         put(out, 8, &head.timeline.0.to_le_bytes());
         put(out, 16, &head.layout.to_le_bytes());
         put(out, 24, &head.column_from.to_le_bytes());
         put(out, 28, &head.column_count.to_le_bytes());
-        put(out, 32, &((used - HEADER_BYTES) as u32).to_le_bytes());
-        let body_crc = crc32(&out[HEADER_BYTES..used]);
+        let body_from = HEADER_BYTES + index_bytes;
+        put(out, 32, &((used - body_from) as u32).to_le_bytes());
+        let body_crc = crc32(&out[body_from..used]);
         put(out, 36, &body_crc.to_le_bytes());
         let head_crc = crc32(&out[..40]);
         put(out, 40, &head_crc.to_le_bytes());
         used
     }
+}
+
+/// What an index knows of a pair.
+pub fn pair_hash(name: &str, value: &str) -> u32 {
+    let hash = stable_hash(name.as_bytes()) ^ stable_hash(value.as_bytes()).rotate_left(1);
+    (mix(hash) >> (u64::BITS - PAIR_HASH_BITS)) as u32
+}
+
+/// Reads no more of a part than its header and its index: the hashes of its pairs, ascending. False: it has no index.
+///
+/// # Errors
+///
+/// Bytes that are no such part.
+pub fn layout_pairs_read(bytes: &mut dyn SegmentBytes, pairs: &mut Vec<u32>) -> Result<bool, FormatError> {
+    pairs.clear();
+    let mut header = [0; HEADER_BYTES];
+    if bytes.len() < HEADER_BYTES {
+        return Err(FormatError::Truncated { what: WHAT });
+    }
+    bytes.read_at(0, &mut header)?;
+    check_header(&header)?;
+    let index_bytes = usize::from(u16_at(&header, 6));
+    if u16_at(&header, 4) < VERSION_OF_INDEX || index_bytes == 0 {
+        return Ok(false);
+    }
+    if bytes.len() - HEADER_BYTES < index_bytes {
+        return Err(FormatError::Truncated { what: WHAT });
+    }
+    let mut index = vec![0; index_bytes];
+    bytes.read_at(HEADER_BYTES, &mut index)?;
+    let mut rest = check_index(&index)?;
+    let mut hash = 0_u32;
+    while !rest.is_empty() {
+        let difference = take_length(&mut rest).ok_or(damaged("index"))?;
+        hash = u32::try_from(difference).ok().and_then(|more| hash.checked_add(more)).ok_or(damaged("index"))?;
+        pairs.push(hash);
+    }
+    Ok(true)
 }
 
 fn put_entry(out: &mut [u8], kind: ColumnKind, shared: usize, rest: &[u8]) -> Option<usize> {
@@ -129,6 +221,7 @@ pub struct LayoutCursor {
     pub head: LayoutHead,
     /// The column that comes next.
     pub column: u32,
+    body_from: usize,
     at: usize,
     labels: [u8; LABELS_BYTES_MAX],
     labels_bytes: usize,
@@ -141,13 +234,20 @@ impl LayoutCursor {
     ///
     /// Bytes that are no such part.
     pub fn new(bytes: &[u8]) -> Result<Self, FormatError> {
-        let (head, _) = open(bytes)?;
-        Ok(Self { head, column: head.column_from, at: HEADER_BYTES, labels: [0; LABELS_BYTES_MAX], labels_bytes: 0 })
+        let (head, body_from) = open(bytes)?;
+        Ok(Self {
+            head,
+            column: head.column_from,
+            body_from,
+            at: body_from,
+            labels: [0; LABELS_BYTES_MAX],
+            labels_bytes: 0,
+        })
     }
 
     /// Goes back to the first column.
     pub fn restart(&mut self) {
-        (self.column, self.at, self.labels_bytes) = (self.head.column_from, HEADER_BYTES, 0);
+        (self.column, self.at, self.labels_bytes) = (self.head.column_from, self.body_from, 0);
     }
 
     /// Reads the next column's number and kind; `None` behind the last one.
@@ -194,11 +294,29 @@ fn damaged(field: &'static str) -> FormatError {
     FormatError::Damaged { what: WHAT, field }
 }
 
-/// Header and body, both checked.
-fn open(bytes: &[u8]) -> Result<(LayoutHead, &[u8]), FormatError> {
-    let Some((header, body)) = bytes.split_at_checked(HEADER_BYTES) else {
+/// Header, index and body, all checked; where the body begins.
+fn open(bytes: &[u8]) -> Result<(LayoutHead, usize), FormatError> {
+    let Some((header, rest)) = bytes.split_first_chunk::<HEADER_BYTES>() else {
         return Err(FormatError::Truncated { what: WHAT });
     };
+    let head = check_header(header)?;
+    let index_bytes = if u16_at(header, 4) < VERSION_OF_INDEX { 0 } else { usize::from(u16_at(header, 6)) };
+    let Some((index, body)) = rest.split_at_checked(index_bytes) else {
+        return Err(FormatError::Truncated { what: WHAT });
+    };
+    if u32_at(header, 32) as usize != body.len() {
+        return Err(FormatError::Truncated { what: WHAT });
+    }
+    if !index.is_empty() {
+        check_index(index)?;
+    }
+    if u32_at(header, 36) != crc32(body) {
+        return Err(FormatError::Checksum { what: WHAT });
+    }
+    Ok((head, HEADER_BYTES + index_bytes))
+}
+
+fn check_header(header: &[u8; HEADER_BYTES]) -> Result<LayoutHead, FormatError> {
     if u32_at(header, 0) != LAYOUT_MAGIC {
         return Err(FormatError::NotThis { what: WHAT });
     }
@@ -209,12 +327,6 @@ fn open(bytes: &[u8]) -> Result<(LayoutHead, &[u8]), FormatError> {
     if version > VERSION {
         return Err(FormatError::FromNewerVersion { what: WHAT, version });
     }
-    if u32_at(header, 32) as usize != body.len() {
-        return Err(FormatError::Truncated { what: WHAT });
-    }
-    if u32_at(header, 36) != crc32(body) {
-        return Err(FormatError::Checksum { what: WHAT });
-    }
     let head = LayoutHead {
         timeline: TimelineKey(u64_at(header, 8)),
         layout: u64_at(header, 16),
@@ -224,14 +336,27 @@ fn open(bytes: &[u8]) -> Result<(LayoutHead, &[u8]), FormatError> {
     if head.column_from.checked_add(head.column_count).is_none() {
         return Err(FormatError::Damaged { what: WHAT, field: "column count" });
     }
-    Ok((head, body))
+    Ok(head)
+}
+
+/// The index behind its checksum.
+fn check_index(index: &[u8]) -> Result<&[u8], FormatError> {
+    let Some((crc, hashes)) = index.split_first_chunk::<INDEX_HEAD_BYTES>() else {
+        return Err(damaged("index length"));
+    };
+    if u32::from_le_bytes(*crc) != crc32(hashes) {
+        Err(FormatError::Checksum { what: "layout index" })
+    } else {
+        Ok(hashes)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::SliceBytes;
     use super::*;
     use crate::labels::LabelSet;
-    use alloc::{format, vec, vec::Vec};
+    use alloc::format;
     use proptest::prelude::*;
 
     fn write(columns: &[(ColumnKind, LabelSet)], column_from: u32, out: &mut [u8]) -> (usize, u32) {
@@ -301,6 +426,48 @@ mod tests {
         ));
     }
 
+    fn pairs(bytes: &[u8]) -> Result<Option<Vec<u32>>, FormatError> {
+        let mut pairs = Vec::new();
+        Ok(layout_pairs_read(&mut SliceBytes(bytes), &mut pairs)?.then_some(pairs))
+    }
+
+    #[test]
+    fn the_index_has_every_pair_of_the_part_and_no_other() {
+        let (columns, mut out) = (columns(100), vec![0; SEGMENT_BYTES_MAX]);
+        let (used, _) = write(&columns, 0, &mut out);
+        let mut expected: Vec<u32> = columns
+            .iter()
+            .filter(|(kind, _)| *kind == ColumnKind::Float)
+            .flat_map(|(_, labels)| labels.iter().map(|(name, value)| pair_hash(name, value)).collect::<Vec<_>>())
+            .collect();
+        expected.sort_unstable();
+        expected.dedup();
+        assert_eq!(pairs(&out[..used]), Ok(Some(expected.clone())));
+        assert!(expected.len() > 25 && expected.iter().all(|hash| *hash < 1 << PAIR_HASH_BITS));
+        let index_bytes = usize::from(u16_at(&out, 6));
+        assert!(index_bytes < 4 * expected.len() + INDEX_HEAD_BYTES, "{index_bytes}");
+        assert_ne!(pair_hash("ab", "c"), pair_hash("a", "bc"));
+        assert_ne!(pair_hash("a", "b"), pair_hash("b", "a"));
+        for at in 0..HEADER_BYTES + index_bytes {
+            let mut damaged = out[..used].to_vec();
+            damaged[at] ^= 4;
+            assert!(pairs(&damaged).is_err(), "byte {at}");
+        }
+        assert!((0..HEADER_BYTES + index_bytes).all(|length| pairs(&out[..length]).is_err()));
+    }
+
+    #[test]
+    fn a_part_of_too_many_different_pairs_has_no_index_and_is_whole() {
+        let column = |index: usize| (ColumnKind::Float, LabelSet::from_pairs([("a", format!("{index:x}").as_str())]));
+        for (count, has_index) in [(PAIRS_COUNT_MAX, true), (PAIRS_COUNT_MAX + 40, false)] {
+            let columns: Vec<_> = (0..count).map(column).collect();
+            let mut out = vec![0; SEGMENT_BYTES_MAX];
+            let (used, written) = write(&columns, 0, &mut out);
+            assert_eq!((written as usize, read(&out[..used]).unwrap().1.len()), (count, count));
+            assert_eq!(pairs(&out[..used]).unwrap().is_some(), has_index, "{count}");
+        }
+    }
+
     #[test]
     fn a_part_without_columns_is_a_part() {
         let mut out = vec![0; SEGMENT_BYTES_MAX];
@@ -328,12 +495,14 @@ mod tests {
             body in proptest::collection::vec(prop_oneof![0..6_u8, any::<u8>()], 0..400),
             column_from in prop_oneof![Just(0), any::<u32>()],
             column_count in prop_oneof![0..40_u32, any::<u32>()],
+            pairs in proptest::collection::btree_set(0..1_u32 << PAIR_HASH_BITS, 0..50),
         ) {
             let mut out = vec![0; SEGMENT_BYTES_MAX];
             let mut writer = LayoutWriter::new(TimelineKey(1), 2, column_from, &mut out).unwrap();
             writer.head.column_count = column_count;
             writer.out[HEADER_BYTES..HEADER_BYTES + body.len()].copy_from_slice(&body);
             writer.used += body.len();
+            writer.pairs = Some(pairs.into_iter().collect());
             let used = writer.finish();
             let mut given = 0;
             let read = layout_part_read(&out[..used], &mut |_, _, _| { given += 1; true });

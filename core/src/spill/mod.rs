@@ -22,7 +22,7 @@ pub use ager::{Ager, Aging};
 pub use crc::crc32;
 pub use format::{ClockEpoch, FormatError, SEGMENT_BYTES_MAX, TIER_RAW};
 pub use frame::{FRAME_BYTES_MAX, FRAME_HEAD_BYTES, Frame, FrameKind, GenerationStart, LOG_PAGE_BYTES};
-pub use layout::{LayoutCursor, LayoutHead, LayoutWriter, layout_part_read};
+pub use layout::{LayoutCursor, LayoutHead, LayoutWriter, layout_pairs_read, layout_part_read, pair_hash};
 pub(crate) use recover::seal_all;
 pub use recover::{Flash, RecoverError, Recovered, recover, replay_order};
 pub use recovery::{

@@ -6,7 +6,7 @@ use crate::{
     labels::LabelSet,
     store::{
         Identity, Missing, Plan, Store, TimelineKey,
-        stored::{LayoutPart, PartPlace, SegmentBytes, SegmentMeta, SegmentVisit, Stored, StoredError},
+        stored::{LayoutPart, PartPlace, PartVisit, SegmentBytes, SegmentMeta, SegmentVisit, Stored, StoredError},
     },
     time::Now,
 };
@@ -25,6 +25,8 @@ pub struct Database {
     pub fails: bool,
     /// Stripes and headers read from segments.
     pub bytes_read: usize,
+    /// Parts of layouts that were read as a whole.
+    pub parts_read: usize,
 }
 
 impl Database {
@@ -108,14 +110,19 @@ impl Stored for Database {
         start_ms: i64,
         end_ms: i64,
         after: Option<PartPlace>,
-        visit: &mut dyn FnMut(PartPlace) -> bool,
+        visit: &mut PartVisit<'_>,
     ) -> Result<(), StoredError> {
         self.check()?;
         let after = after.map(|place| (place.layout, place.column_from));
-        for &(layout, column_from) in self.layouts.keys().filter(|key| after.is_none_or(|after| **key > after)) {
+        let behind = self.layouts.iter().filter(|(key, _)| after.is_none_or(|after| **key > after));
+        for (&(layout, column_from), (_, _, bytes)) in behind {
             let overlaps =
                 |meta: &SegmentMeta| meta.layout == layout && meta.t_min_ms <= end_ms && meta.t_max_ms >= start_ms;
-            if self.segments.iter().any(|(meta, _)| overlaps(meta)) && !visit(PartPlace { layout, column_from }) {
+            let overlaps = self.segments.iter().any(|(meta, _)| overlaps(meta));
+            let mut counted = Counted { bytes, read: 0 };
+            let go_on = visit(PartPlace { layout, column_from }, overlaps, &mut counted);
+            self.bytes_read += counted.read;
+            if !go_on {
                 break;
             }
         }
@@ -127,6 +134,7 @@ impl Stored for Database {
         for ((layout, column_from), (timeline, column_count, bytes)) in
             self.layouts.range((layout, 0)..=(layout, u32::MAX))
         {
+            self.parts_read += 1;
             let (timeline, layout, column_from, column_count) = (*timeline, *layout, *column_from, *column_count);
             if !visit(LayoutPart { timeline, layout, column_from, column_count, bytes }) {
                 break;

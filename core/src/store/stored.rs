@@ -54,9 +54,9 @@ impl fmt::Display for StoredError {
     }
 }
 
-/// One segment's bytes, read piece by piece.
+/// One segment's or layout part's bytes, read piece by piece.
 pub trait SegmentBytes {
-    /// Length of the whole segment in bytes.
+    /// Length of the whole in bytes.
     fn len(&self) -> usize;
     fn is_empty(&self) -> bool {
         self.len() == 0
@@ -68,17 +68,20 @@ pub trait SegmentBytes {
 /// Return `false` from a visitor to stop.
 pub type SegmentVisit<'v> = dyn FnMut(&SegmentMeta, &mut dyn SegmentBytes) -> bool + 'v;
 
+/// A part's place, whether a segment overlaps, and its bytes. `false` stops.
+pub type PartVisit<'v> = dyn FnMut(PartPlace, bool, &mut dyn SegmentBytes) -> bool + 'v;
+
 /// Stored segments and layouts. Implemented by the platform over SQLite, by the simulator over vectors, and by
 /// [`NothingStored`] on hosts without a disk.
 pub trait Stored {
-    /// Every stored layout part of which a segment overlaps `start_ms ..= end_ms`, by layout and first column, from behind
-    /// `after` on. What is in them is not read.
+    /// Every stored layout part in order, from behind `after` on, and whether a segment of its columns overlaps
+    /// `start_ms ..= end_ms`. Of its bytes only what is asked for is read.
     fn layouts(
         &mut self,
         start_ms: i64,
         end_ms: i64,
         after: Option<PartPlace>,
-        visit: &mut dyn FnMut(PartPlace) -> bool,
+        visit: &mut PartVisit<'_>,
     ) -> Result<(), StoredError>;
 
     /// The parts of one layout, by column.
@@ -113,13 +116,7 @@ pub trait Stored {
 pub struct NothingStored;
 
 impl Stored for NothingStored {
-    fn layouts(
-        &mut self,
-        _: i64,
-        _: i64,
-        _: Option<PartPlace>,
-        _: &mut dyn FnMut(PartPlace) -> bool,
-    ) -> Result<(), StoredError> {
+    fn layouts(&mut self, _: i64, _: i64, _: Option<PartPlace>, _: &mut PartVisit<'_>) -> Result<(), StoredError> {
         Ok(())
     }
     fn layout(&mut self, _: u64, _: &mut dyn FnMut(LayoutPart<'_>) -> bool) -> Result<(), StoredError> {

@@ -34,9 +34,9 @@ impl Source for Memory {
         Ok(true)
     }
 
-    fn labels(&mut self, selection: &Selection, index: usize, labels: &mut LabelsBuf) -> Result<(), SourceError> {
+    fn labels(&mut self, selection: &Selection, index: usize, labels: &mut LabelsBuf) -> Result<usize, SourceError> {
         labels.set(self.series[selection.series[index].series as usize].0.as_ref());
-        Ok(())
+        Ok(0)
     }
 
     fn read(
@@ -46,11 +46,11 @@ impl Source for Memory {
         start_ms: i64,
         end_ms: i64,
         samples: &mut Vec<Sample>,
-    ) -> Result<(), SourceError> {
+    ) -> Result<Option<usize>, SourceError> {
         self.read_count += 1;
         let index = selection.series[index].series as usize;
         samples.extend(self.series[index].1.iter().filter(|sample| (start_ms..=end_ms).contains(&sample.t_ms)));
-        Ok(())
+        Ok(Some(0))
     }
 }
 

@@ -3,7 +3,7 @@
 use super::Segments;
 use holdfast_core::store::{
     TimelineKey,
-    stored::{LayoutPart, PartPlace, SegmentBytes, SegmentMeta, SegmentVisit, Stored, StoredError},
+    stored::{LayoutPart, PartPlace, PartVisit, SegmentBytes, SegmentMeta, SegmentVisit, Stored, StoredError},
 };
 use rusqlite::{Connection, ErrorCode, Params, Row, blob::Blob, params};
 
@@ -18,11 +18,10 @@ macro_rules! segments {
 }
 
 // Each in the order of an index, so that nothing is sorted and nothing is kept; a test looks at the plans.
-const LAYOUTS: &str = "SELECT layout, column_from FROM layouts AS l WHERE (layout, column_from) > (?4, ?5) \
-     AND EXISTS (SELECT 1 FROM segments AS s WHERE s.layout = l.layout \
+const LAYOUTS: &str = "SELECT part, layout, column_from, length(bytes), EXISTS (SELECT 1 FROM segments AS s WHERE s.layout = l.layout \
      AND s.t_max >= ?1 AND s.t_max <= ?3 AND s.t_min <= ?2 \
      AND s.column_from < l.column_from + l.column_count AND s.column_from + s.column_count > l.column_from) \
-     ORDER BY layout, column_from";
+     FROM layouts AS l WHERE (layout, column_from) > (?4, ?5) ORDER BY layout, column_from";
 const LAYOUT: &str = "SELECT timeline, layout, column_from, column_count, bytes FROM layouts \
      WHERE layout = ?1 ORDER BY column_from";
 const SEGMENTS: &str = segments!(
@@ -44,12 +43,15 @@ impl Stored for Segments {
         start_ms: i64,
         end_ms: i64,
         after: Option<PartPlace>,
-        visit: &mut dyn FnMut(PartPlace) -> bool,
+        visit: &mut PartVisit<'_>,
     ) -> Result<(), StoredError> {
         let (layout, column_from) =
             after.map_or((i64::MIN, -1), |place| (place.layout as i64, i64::from(place.column_from)));
+        let mut bytes = BlobBytes::new(self, "layouts");
         self.each(LAYOUTS, params![start_ms, end_ms, self.t_max_until(end_ms), layout, column_from], |row| {
-            Ok(visit(PartPlace { layout: row.get::<_, i64>(0)? as u64, column_from: row.get(1)? }))
+            (bytes.row, bytes.length, bytes.is_open) = (row.get(0)?, row.get::<_, u32>(3)? as usize, false);
+            let place = PartPlace { layout: row.get::<_, i64>(1)? as u64, column_from: row.get(2)? };
+            Ok(visit(place, row.get(4)?, &mut bytes))
         })
     }
 
@@ -117,8 +119,7 @@ impl Segments {
     }
 
     fn visit_segments(&self, sql: &str, params: impl Params, visit: &mut SegmentVisit<'_>) -> Result<(), StoredError> {
-        let mut bytes =
-            BlobBytes { connection: &self.connection, segments: self, blob: None, row: 0, length: 0, is_open: false };
+        let mut bytes = BlobBytes::new(self, "segments");
         self.each(sql, params, |row| {
             let meta = SegmentMeta {
                 sequence: row.get::<_, i64>(0)? as u64,
@@ -173,23 +174,28 @@ impl Segments {
     }
 }
 
-/// One segment's blob, opened when its first byte is wanted. The handle moves from row to row, which costs less than a
+/// One segment's or layout part's blob, opened when its first byte is wanted. The handle moves from row to row, which costs less than a
 /// new one.
 struct BlobBytes<'c> {
     connection: &'c Connection,
     segments: &'c Segments,
+    table: &'static str,
     blob: Option<Blob<'c>>,
     row: i64,
     length: usize,
     is_open: bool,
 }
 
-impl BlobBytes<'_> {
+impl<'c> BlobBytes<'c> {
+    fn new(segments: &'c Segments, table: &'static str) -> Self {
+        Self { connection: &segments.connection, segments, table, blob: None, row: 0, length: 0, is_open: false }
+    }
+
     fn open(&mut self) -> rusqlite::Result<()> {
         if !self.is_open {
             match &mut self.blob {
                 Some(blob) => blob.reopen(self.row)?,
-                none => *none = Some(self.connection.blob_open("main", "segments", "bytes", self.row, true)?),
+                none => *none = Some(self.connection.blob_open("main", self.table, "bytes", self.row, true)?),
             }
             self.is_open = true;
         }

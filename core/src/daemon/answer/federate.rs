@@ -73,7 +73,7 @@ impl FederateWork {
             let (index, Selection { start_ms, end_ms, .. }) = (self.next, &self.selection);
             self.next += 1;
             self.samples.clear();
-            bite.source.read(&self.selection, index, *start_ms, *end_ms, &mut self.samples).map_err(failed)?;
+            bite.source.read_all(&self.selection, index, *start_ms, *end_ms, &mut self.samples).map_err(failed)?;
             let newest = self.samples.last().filter(|sample| sample.value.to_bits() != STALE_NAN_BITS);
             let Some(sample) = newest else { continue };
             bite.source.labels(&self.selection, index, &mut self.labels).map_err(failed)?;

@@ -38,16 +38,25 @@ struct Lists {
 
 pub struct StatsWork {
     stats: Stats,
+    selection: Selection,
 }
 
 impl StatsWork {
     pub fn new(stats: Stats) -> Self {
-        Self { stats }
+        Self { selection: Selection::new(Vec::new(), stats.start_ms, i64::MAX), stats }
     }
 
-    /// One bite: what is selected is counted and freed within it.
+    pub fn bytes(&self) -> usize {
+        self.selection.bytes()
+    }
+
+    /// Selects in bites; what is selected is counted in one, since no more than fits is.
     pub fn bite(&mut self, bite: &mut Bite<'_>) -> Result<bool, ApiError> {
-        let lists = self.count(bite);
+        let lists = match bite.select(&mut self.selection, &mut None, 0) {
+            Ok(false) => return Ok(false),
+            Ok(true) => self.count(bite),
+            Err(_) => None,
+        };
         let mut json = Json::default();
         json.object(|json| {
             json.key("status").text("success");
@@ -89,8 +98,7 @@ impl StatsWork {
 
     /// The labels of all series, and how many pairs they have; `None` when that does not fit.
     fn labels(&self, bite: &mut Bite<'_>) -> Option<(Vec<LabelSet>, usize)> {
-        let mut selection = Selection::new(Vec::new(), self.stats.start_ms, i64::MAX);
-        while !bite.select(&mut selection, &mut None, 0).ok()? {}
+        let selection = &self.selection;
         let (mut sets, mut buf, mut pair_count) = (Vec::new(), LabelsBuf::default(), 0);
         let mut bytes = selection.bytes() + selection.series.len() * size_of::<LabelSet>();
         if bytes > bite.bytes_max {
@@ -98,7 +106,7 @@ impl StatsWork {
         }
         sets.reserve_exact(selection.series.len());
         for index in 0..selection.series.len() {
-            bite.source.labels(&selection, index, &mut buf).ok()?;
+            bite.source.labels(selection, index, &mut buf).ok()?;
             let labels = buf.as_ref();
             pair_count += labels.len();
             bytes += labels.as_bytes().len() + labels.len() * size_of::<(&str, &str)>();

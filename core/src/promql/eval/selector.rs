@@ -8,7 +8,7 @@ use crate::{
     labels::{LabelsBuf, LabelsRef, Matcher},
     promql::{
         query::QueryError,
-        source::{self, LABELS_COST, LabelSort, SourceError},
+        source::{self, LABELS_COST, LabelSort, READ_MS_MIN, SourceError},
     },
     store::{STALE_NAN_BITS, Sample},
 };
@@ -144,7 +144,9 @@ impl Windows for SeriesReader {
     }
 
     fn labels(&mut self, context: &mut Context<'_>, series: usize, labels: &mut LabelsBuf) -> Result<(), QueryError> {
-        context.source.labels(&self.selected, series, labels).map_err(failed)
+        let more = context.source.labels(&self.selected, series, labels).map_err(failed)?;
+        context.spend(more);
+        Ok(())
     }
 
     fn next_series(&mut self, context: &mut Context<'_>) -> Result<Next, QueryError> {
@@ -199,7 +201,6 @@ impl SeriesReader {
         let selection = &self.selection;
         let windows_touch = !self.is_fixed() && selection.grid.step_ms <= selection.range_ms;
         let end_ms = if windows_touch { selection.span_ms().1 } else { right_ms };
-        let to_ms = self.read_until_ms.saturating_add(self.slice_ms).min(end_ms);
         if self.from > self.buffer.len() / 2 {
             self.buffer.drain(..self.from);
             self.from = 0;
@@ -208,7 +209,13 @@ impl SeriesReader {
         let (before, capacity) = (self.buffer.len(), self.buffer.capacity());
         let Some(index) = self.current else { return Ok(true) };
         let from_ms = self.read_until_ms.saturating_add(1);
-        context.source.read(&self.selected, index, from_ms, to_ms, &mut self.buffer).map_err(failed)?;
+        let (to_ms, cost) = loop {
+            let to_ms = self.read_until_ms.saturating_add(self.slice_ms).min(end_ms);
+            match context.source.read(&self.selected, index, from_ms, to_ms, &mut self.buffer).map_err(failed)? {
+                Some(cost) => break (to_ms, cost),
+                None => self.slice_ms = (self.slice_ms / 2).max(READ_MS_MIN),
+            }
+        };
         context.meter.charge_growth(&self.buffer, capacity)?;
         let count = self.buffer.len() - before;
         if !self.keeps_stale {
@@ -221,10 +228,10 @@ impl SeriesReader {
         if count < SLICE_SAMPLES_LOW {
             self.slice_ms = self.slice_ms.saturating_mul(2);
         } else if count > SLICE_SAMPLES_HIGH {
-            self.slice_ms = (self.slice_ms / 2).max(1_000);
+            self.slice_ms = (self.slice_ms / 2).max(READ_MS_MIN);
         }
         self.read_until_ms = to_ms;
-        Ok(context.spend(count + 1) || self.read_until_ms >= right_ms)
+        Ok(context.spend(cost + count + 1) || self.read_until_ms >= right_ms)
     }
 }
 

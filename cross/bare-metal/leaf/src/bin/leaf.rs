@@ -21,7 +21,7 @@ use holdfast_sensors as sensors;
 const SLAB_BYTES: usize = 48 * 1024;
 const SERIES_COUNT: u64 = 24;
 /// Written while the node is away: more than the slab holds.
-const ROW_COUNT: u32 = 1_500;
+const ROW_COUNT: u32 = 2_500;
 /// Written after the node has everything: they may push out what it has, and nothing else.
 const ROW_COUNT_AFTER: u32 = 50;
 /// Rows handed to the link at once. The store is the queue; the link keeps what is on its way.
