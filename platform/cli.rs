@@ -2,6 +2,7 @@
 //!
 //! Every flag is one row of [`flags::FLAGS`]; the parser, `docs/CONFIG.md` and `/api/v1/status/flags` are made from it.
 
+pub mod analyze;
 pub mod budget;
 pub mod flags;
 pub mod query;
@@ -32,6 +33,7 @@ pub enum Command {
         files: Vec<PathBuf>,
     },
     Query(query::Query),
+    Analyze(analyze::Analyze),
     Version,
 }
 
@@ -163,6 +165,27 @@ where
                 when,
             }))
         }
+        Some(("tsdb", matches)) => {
+            let Some((_, matches)) = matches.subcommand() else {
+                return Err(Exit { code: 2, text: "tsdb what? analyze".into() });
+            };
+            let wrong = |text: String| Exit { code: 2, text };
+            let quota_bytes = match text(matches, "storage.tsdb.retention.size") {
+                Some(size) => Some(parse_bytes(&size).map_err(|error| wrong(format!("{size:?}: {error}")))?),
+                None => None,
+            };
+            let is_json = match required(matches, "format").as_str() {
+                "text" => false,
+                "json" => true,
+                other => return Err(wrong(format!("--format {other:?}: write text or json"))),
+            };
+            Ok(Command::Analyze(analyze::Analyze {
+                directory: required(matches, "DIR").into(),
+                url: required(matches, "url"),
+                quota_bytes,
+                is_json,
+            }))
+        }
         Some(_) => Ok(Command::Version),
     }
 }
@@ -198,6 +221,20 @@ fn parser() -> clap::Command {
                 .arg(option("end", "RFC 3339, or seconds since 1970; by default now"))
                 .arg(option("step", "a duration like 15s, or seconds; by default a 250th of the range, at least 1s")),
         );
+    let tsdb = clap::Command::new("tsdb").about("Look into a data directory").subcommand_required(true).subcommand(
+        clap::Command::new("analyze")
+            .about("Print what each target costs on the disk, what is damaged, and how many days are left")
+            .arg(positional("DIR", "the directory of --storage.tsdb.path"))
+            .arg(
+                option("url", "the daemon that has the directory, if one has [default: http://127.0.0.1:9090]")
+                    .default_value("http://127.0.0.1:9090"),
+            )
+            .arg(option("format", "text or json").default_value("text"))
+            .arg(option(
+                "storage.tsdb.retention.size",
+                "the quota, where no daemon tells it; by default as the daemon's",
+            )),
+    );
     let budget = clap::Command::new("budget")
         .about("Print where the memory goes with these flags, and what it holds")
         .args(budget::arguments())
@@ -208,7 +245,7 @@ fn parser() -> clap::Command {
         .args_conflicts_with_subcommands(true)
         .args(arguments())
         .arg(Arg::new("version").long("version").action(ArgAction::SetTrue).help("print the version and end"))
-        .subcommands([check, budget, query, clap::Command::new("version").about("Print the version")])
+        .subcommands([check, budget, query, tsdb, clap::Command::new("version").about("Print the version")])
 }
 
 /// One argument per row of the table, a switch's `--no-` form besides. Help shows what is honoured.

@@ -68,6 +68,10 @@ pub fn run(command: Command) -> ExitCode {
         }
         Command::CheckConfig { file } => return checked(|reading| config::check::check_config(&file, reading)),
         Command::CheckRules { files } => return checked(|reading| config::check::check_rules(&files, reading)),
+        Command::Analyze(analyze) => {
+            let default = |path: &Path| default_quota_bytes(file_system_bytes(path), 0);
+            crate::cli::analyze::run(&analyze, default).map(|text| print!("{text}")).map_err(Refusal::host)
+        }
         Command::Query(query) => match crate::cli::query::run(&query) {
             Ok(answer) => {
                 answer.warnings.iter().for_each(|warning| eprintln!("{warning}"));

@@ -169,7 +169,7 @@ fn seconds(value: f64) -> String {
     format!("{}", (value * 1000.0).round() / 1000.0)
 }
 
-struct Server {
+pub(super) struct Server {
     /// `host:port`.
     address: String,
     /// Empty or `/something`.
@@ -177,7 +177,7 @@ struct Server {
 }
 
 impl Server {
-    fn new(url: &str) -> Result<Self, QueryError> {
+    pub(super) fn new(url: &str) -> Result<Self, QueryError> {
         let refused = || QueryError::Url(url.into());
         let rest = url.strip_prefix("http://").ok_or_else(refused)?;
         if rest.contains(|c: char| c.is_whitespace() || c.is_control() || "?#@".contains(c)) {
@@ -190,6 +190,22 @@ impl Server {
         let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| !port.is_empty() && !port.ends_with(']'));
         let address = if has_port { authority.into() } else { format!("{authority}:80") };
         Ok(Self { address, prefix: prefix.trim_end_matches('/').into() })
+    }
+
+    /// The `data` of an answer of the API.
+    pub(super) fn data(&self, path: &str, form: &[(&str, String)]) -> Result<Value, QueryError> {
+        let (status, body) = self.post(path, form)?;
+        let Ok(mut answer) = serde_json::from_slice::<Value>(&body) else {
+            return Err(QueryError::NotTheApi { status });
+        };
+        match answer["status"].as_str() {
+            Some("success") => Ok(answer["data"].take()),
+            Some("error") => {
+                let text = |key: &str| answer[key].as_str().unwrap_or_default().to_owned();
+                Err(QueryError::Refused { kind: text("errorType"), message: text("error") })
+            }
+            _ => Err(QueryError::NotTheApi { status }),
+        }
     }
 
     /// The status and the whole body.

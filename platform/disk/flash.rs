@@ -92,7 +92,14 @@ impl Disk for Flash {
     }
 
     fn state(&mut self, key: &str) -> Result<Option<Vec<u8>>, DiskError> {
-        self.segments.state(key)
+        match self.segments.state(key) {
+            // The new one has nothing.
+            Err(_) if self.segments.is_damaged() => {
+                self.mend();
+                self.segments.state(key)
+            }
+            result => result,
+        }
     }
 
     fn store_uuid(&self) -> [u8; 16] {

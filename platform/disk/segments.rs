@@ -118,7 +118,34 @@ impl Segments {
             }
             result => result?,
         };
-        let mut segments = Self {
+        let mut segments = Self::over(connection, path, store_uuid, quota_bytes, heap_bytes_max);
+        segments.losses = losses;
+        let looked_through =
+            segments.load_bounds().and_then(|()| segments.probe()).and_then(|()| segments.shrink_to_quota());
+        match looked_through {
+            Err(source) if is_damage(&source) => segments.begin_anew(directory, quota_bytes)?,
+            result => result.map_err(|source| segments.error(source))?,
+        }
+        Ok(segments)
+    }
+
+    /// Opens a database that is there for reading alone: nothing is mended, dropped or made.
+    pub fn open_to_read(directory: &Directory) -> Result<Self, DiskError> {
+        let path = directory.file(DATABASE);
+        let (connection, store_uuid) = schema::open_to_read(&path)?;
+        let mut segments = Self::over(connection, path, store_uuid, u64::MAX, 0);
+        segments.load_bounds().map_err(|source| segments.error(source))?;
+        Ok(segments)
+    }
+
+    fn over(
+        connection: Connection,
+        path: PathBuf,
+        store_uuid: [u8; 16],
+        quota_bytes: u64,
+        heap_bytes_max: u64,
+    ) -> Self {
+        Self {
             connection,
             path,
             store_uuid,
@@ -131,25 +158,25 @@ impl Segments {
             transaction: Transaction::default(),
             dropped: Dropped::default(),
             expired: Dropped::default(),
-            losses,
+            losses: Vec::new(),
             is_damaged: Cell::new(false),
             heap_bytes_max,
-        };
-        let looked_through =
-            segments.load_bounds().and_then(|()| segments.probe()).and_then(|()| segments.shrink_to_quota());
-        match looked_through {
-            Err(source) if is_damage(&source) => segments.begin_anew(directory, quota_bytes)?,
-            result => result.map_err(|source| segments.error(source))?,
         }
-        Ok(segments)
     }
 
     /// Reads what a start will ask for, so that damage there is met while nothing depends on it.
     fn probe(&self) -> rusqlite::Result<()> {
-        for sql in ["SELECT key, value FROM state", read::TIMELINES, read::OLDEST] {
+        let states = "SELECT key, value FROM state INDEXED BY sqlite_autoindex_state_1 WHERE key >= ''";
+        for sql in [states, read::TIMELINES, read::OLDEST] {
             let mut statement = self.connection.prepare_cached(sql)?;
             let mut rows = statement.query([])?;
             while rows.next()?.is_some() {}
+        }
+        // As numbers: a flipped bit in a record's header makes them something else.
+        let mut statement = self.connection.prepare_cached(read::TIMELINES)?;
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let _: (i64, i64) = (row.get(0)?, row.get(1)?);
         }
         Ok(())
     }
@@ -569,6 +596,7 @@ impl Segments {
     }
 
     fn error(&self, source: rusqlite::Error) -> DiskError {
+        self.is_damaged.set(self.is_damaged.get() || is_damage(&source));
         DiskError::Database { path: self.path.clone(), source }
     }
 }
@@ -637,8 +665,20 @@ impl PutError {
     }
 }
 
+/// SQLite says so; or our own words mean nothing to it, or a field is not what we wrote: a flipped bit in a schema or a record.
 fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error::{
+        FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, SqlInputError, Utf8Error,
+    };
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+        || matches!(
+            error,
+            SqlInputError { .. }
+                | InvalidColumnType(..)
+                | IntegralValueOutOfRange(..)
+                | FromSqlConversionFailure(..)
+                | Utf8Error(..)
+        )
 }
 
 /// The store whose rows the newer of the two logs has.

@@ -12,12 +12,16 @@ use super::{
     targets::target_name,
 };
 use crate::{
-    api::Json,
+    api::{ApiError, ErrorType, Json, Params},
     forward::{Lost, LostReason},
     ledger::{Entry, LEDGER_KEYS, Ledger, Loss, Reason},
     prng,
     scrape::TargetCounters,
-    store::{Store, TimelineKey, stored::Stored},
+    spill::{LayoutLabels, analyze, layout_labels},
+    store::{
+        Store, TimelineKey,
+        stored::{Stored, StoredError},
+    },
     time::{Rfc3339, Rfc3339Ms},
 };
 use alloc::{
@@ -33,6 +37,8 @@ pub(super) struct KnownDamage {
     next: usize,
 }
 
+/// Segments of one page of `status/analyze`: some milliseconds of decoding.
+const ANALYZED_SEGMENTS_MAX: u64 = 8;
 /// Of more units the oldest is forgotten, and counted once more when it is met again.
 const KNOWN_DAMAGE_COUNT_MAX: usize = 256;
 
@@ -166,6 +172,7 @@ impl Daemon<'_> {
 
     /// Stored units that had to be left out: each is named once.
     pub(super) fn damage_found(&mut self, damage: Damage) {
+        self.counters.newer_units += damage.newer;
         for unit in damage.units {
             let DamagedUnit { sequence, layout, .. } = unit;
             let subject = match sequence {
@@ -229,6 +236,58 @@ impl Daemon<'_> {
                 });
             });
         })
+    }
+}
+
+impl Daemon<'_> {
+    /// `status/analyze`: without parameters what there is, else a page of one timeline.
+    pub(super) fn analyze_status(
+        &self,
+        request: RequestId,
+        params: &Params,
+        stored: &mut dyn Stored,
+    ) -> Result<Answer, ApiError> {
+        let unreadable =
+            |error: StoredError| ApiError::new(ErrorType::Internal, format!("reading stored segments: {error}"));
+        if params.get("timeline").is_empty() {
+            let mut timelines: Vec<TimelineKey> = Vec::new();
+            stored
+                .timelines(&mut |key, _| {
+                    timelines.push(key);
+                    true
+                })
+                .map_err(unreadable)?;
+            return Ok(Answer::success(request, |json| {
+                json.object(|json| {
+                    json.key("disk_bytes").plain(self.usage.disk_bytes);
+                    json.key("quota_bytes").plain(self.options.retention_bytes.unwrap_or(0));
+                    json.key("logs").array(|json| {
+                        if let Some(generation) = self.spill.log_generation() {
+                            json.object(|json| {
+                                json.key("generation").plain(generation);
+                                json.key("bytes").plain(self.spill.log_bytes());
+                                json.key("damaged").plain(0);
+                            });
+                        }
+                    });
+                    json.key("timelines").array(|json| {
+                        for key in timelines {
+                            json.text(&format!("{:016x}", key.0));
+                        }
+                    });
+                });
+            }));
+        }
+        let timeline = u64::from_str_radix(params.get("timeline"), 16)
+            .map_err(|_| ApiError::bad_data("invalid parameter \"timeline\": write it as this endpoint lists it"))?;
+        let row = match params.get("row") {
+            "" => 0,
+            text => text.parse().map_err(|_| ApiError::bad_data("invalid parameter \"row\": not a row number"))?,
+        };
+        let report = analyze(stored, TimelineKey(timeline), row, ANALYZED_SEGMENTS_MAX).map_err(unreadable)?;
+        let labels = report.layout.map_or(Ok(LayoutLabels::default()), |layout| layout_labels(stored, layout));
+        let labels = labels.map_err(unreadable)?;
+        Ok(Answer::success(request, |json| report.write(json, &labels)))
     }
 }
 

@@ -41,6 +41,8 @@ pub struct Counters {
     /// Stored units (segments, layout parts, log frames) that were damaged and left out.
     pub damaged_units: u64,
     pub state_refused: u64,
+    /// Stored units left out because only a newer version reads them; each time that one is met.
+    pub newer_units: u64,
 }
 
 /// Name, kind, help, value of each of several things.
@@ -162,6 +164,12 @@ const TABLE: &[Row] = &[
     ("holdfast_damaged_units_total", Kind::Counter, "Stored units that were damaged and left out.", |d| {
         d.counters.damaged_units as f64
     }),
+    (
+        "holdfast_newer_units_total",
+        Kind::Counter,
+        "Times that a stored unit was left out because only a newer version reads it.",
+        |d| d.counters.newer_units as f64,
+    ),
     ("holdfast_rule_samples_total", Kind::Counter, "Samples stored by rules.", |d| d.counters.rule_samples as f64),
     ("holdfast_rule_rows_refused_total", Kind::Counter, "Rule results of which something found no room.", |d| {
         d.counters.rule_rows_refused as f64

@@ -20,6 +20,8 @@ use core::ops::Range;
 pub struct Damage {
     /// The first of them; the others are met again when these are known.
     pub units: heapless::Vec<DamagedUnit, DAMAGED_UNITS_MAX>,
+    /// Units that are whole, but only a newer version reads them.
+    pub newer: u64,
 }
 
 const DAMAGED_UNITS_MAX: usize = 8;
@@ -56,6 +58,10 @@ impl Damage {
     }
 
     fn unit(&mut self, unit: DamagedUnit) {
+        if matches!(unit.error, FormatError::Newer { .. } | FormatError::FromNewerVersion { .. }) {
+            self.newer += 1;
+            return;
+        }
         let is_known = self.units.iter().any(|known| (known.sequence, known.layout) == (unit.sequence, unit.layout));
         if !is_known {
             // A full list is no loss: see above.

@@ -144,6 +144,7 @@ impl Daemon<'_> {
             }),
             Route::Version => Answer::whole(request, 200, TEXT, self.version()),
             Route::StatusHoldfast => self.holdfast_status(now, request, stored),
+            Route::StatusAnalyze => self.analyze_status(request, params, stored)?,
             Route::StatusLosses => self.losses_status(request),
             Route::Federate => self.federate(now, request, params)?,
             Route::Metrics => Answer::whole(request, 200, EXPOSITION, self.metrics(now, stored)),

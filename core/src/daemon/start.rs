@@ -361,6 +361,10 @@ fn log_losses(recovered: &Recovered, retired: bool, found: &mut Found) {
             format!("{count} frames of the tail log match their checksums and cannot be read"),
         );
     }
+    if replay.frames_newer > 0 {
+        let count = replay.frames_newer;
+        found.notices.push(format!("{count} frames of the tail log are of a newer version and were passed over"));
+    }
     if replay.states_refused > 0 {
         let count = replay.states_refused;
         found.lose(

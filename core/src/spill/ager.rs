@@ -44,6 +44,9 @@ impl Ager {
         if head.form == SegmentForm::Aged {
             return Ok(Aging::AgedBefore);
         }
+        if head.extra_count > 0 {
+            return Err(FormatError::Newer { what: "segment", field: "column kind" });
+        }
         let room = bytes.len().min(out.len()).min(SEGMENT_BYTES_MAX);
         match self.stripes(&head, bytes, &mut out[..room])? {
             Some(used) if used < bytes.len() => Ok(Aging::Aged { bytes: used }),

@@ -12,6 +12,9 @@ pub const VERSION: u16 = 2;
 /// Samples as they were scraped, not downsampled.
 pub const TIER_RAW: u8 = 0;
 
+/// In a segment's directory, set in the first column of stripes that are not made of floats and ages.
+pub const EXTRA_STRIPE: u32 = 1 << 31;
+
 /// A segment or layout part is at most this long: it travels in one piece.
 pub const SEGMENT_BYTES_MAX: usize = crate::daemon::output::OUTPUT_BYTES_MAX;
 
@@ -38,6 +41,8 @@ pub enum FormatError {
     Damaged { what: &'static str, field: &'static str },
     #[error("the {what} has version {version}, this program reads up to {VERSION}; use the version that wrote it")]
     FromNewerVersion { what: &'static str, version: u16 },
+    #[error("the {what} has a {field} of a newer version, which reads it; it is left out here")]
+    Newer { what: &'static str, field: &'static str },
     #[error("a column cannot be read: {0}")]
     Codec(#[from] CodecError),
     #[error("{0}")]

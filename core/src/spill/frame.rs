@@ -29,17 +29,19 @@ pub enum FrameKind {
     RowsPlain = 3,
     State = 4,
     Rows = 5,
+    /// Only a newer version reads it.
+    Newer = 255,
 }
 
 impl FrameKind {
-    fn from_byte(byte: u8) -> Option<Self> {
+    fn from_byte(byte: u8) -> Self {
         match byte {
-            1 => Some(Self::GenerationStart),
-            2 => Some(Self::Layout),
-            3 => Some(Self::RowsPlain),
-            4 => Some(Self::State),
-            5 => Some(Self::Rows),
-            _ => None,
+            1 => Self::GenerationStart,
+            2 => Self::Layout,
+            3 => Self::RowsPlain,
+            4 => Self::State,
+            5 => Self::Rows,
+            _ => Self::Newer,
         }
     }
 }
@@ -73,6 +75,8 @@ pub enum Frame<'a> {
         key: &'a str,
         bytes: &'a [u8],
     },
+    /// A frame of a kind that only a newer version knows.
+    Newer,
 }
 
 /// A frame's header.
@@ -137,7 +141,7 @@ impl FrameHead {
         if version > VERSION {
             return Err(FormatError::FromNewerVersion { what: WHAT, version });
         }
-        let kind = FrameKind::from_byte(bytes[6]).ok_or(FormatError::Damaged { what: WHAT, field: "kind" })?;
+        let kind = FrameKind::from_byte(bytes[6]);
         let payload_bytes = u32_at(bytes, 20);
         if payload_bytes as usize > FRAME_BYTES_MAX - FRAME_HEAD_BYTES {
             return Err(FormatError::Damaged { what: WHAT, field: "length" });
@@ -166,6 +170,7 @@ impl FrameHead {
                     },
                 }))
             }
+            FrameKind::Newer => Ok(Frame::Newer),
             FrameKind::Layout => Ok(Frame::Layout { bytes: payload }),
             FrameKind::RowsPlain => {
                 let (total, bytes) = payload.split_at_checked(ROWS_PREFIX_BYTES).ok_or(damaged("columns in all"))?;

@@ -19,6 +19,8 @@ const LAYOUT_V1: &[u8] = include_bytes!("../../../tests/fixtures/spill/layout-v1
 const LOG_V1: &[u8] = include_bytes!("../../../tests/fixtures/spill/log-v1.bin");
 const SEGMENT: &[u8] = include_bytes!("../../../tests/fixtures/spill/segment-v2.bin");
 const SEGMENT_AGED: &[u8] = include_bytes!("../../../tests/fixtures/spill/segment-v2-aged.bin");
+const SEGMENT_NEWER: &[u8] = include_bytes!("../../../tests/fixtures/spill/segment-v2-newer.bin");
+const LAYOUT_NEWER: &[u8] = include_bytes!("../../../tests/fixtures/spill/layout-v2-newer.bin");
 const LAYOUT: &[u8] = include_bytes!("../../../tests/fixtures/spill/layout-v2.bin");
 const LOG: &[u8] = include_bytes!("../../../tests/fixtures/spill/log-v2.bin");
 
@@ -332,4 +334,100 @@ fn begin<'b>(log: &[u8], layout: &[u8], buf: &'b mut [u8]) -> Recovery<'b> {
     assert_eq!(recovery.next_frame(), Ok(Some(Frame::State { key: "forward/site", bytes: b"row 9" })));
     assert_eq!(recovery.next_frame(), Ok(Some(Frame::Layout { bytes: layout })));
     recovery
+}
+
+/// The first golden segment with one stripe more, as a version that knows another kind of column would write it.
+fn segment_newer() -> Vec<u8> {
+    let number = |bytes: &[u8], at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+    let (instants_bytes, stripes) = (number(SEGMENT_V1, 80), number(SEGMENT_V1, 84));
+    let directory = 96 + instants_bytes;
+    let stripes_at = directory + 16 * stripes;
+    let mut bytes = SEGMENT_V1[..stripes_at].to_vec();
+    bytes[4] = 2;
+    for stripe in 0..stripes {
+        let at = directory + 16 * stripe + 4;
+        let moved = number(&bytes, at) as u32 + 16;
+        bytes[at..at + 4].copy_from_slice(&moved.to_le_bytes());
+    }
+    let extra = *b"\x02\x05sub-columns";
+    let end = SEGMENT_V1.len() as u32 + 16;
+    for field in [super::format::EXTRA_STRIPE | 4, end, extra.len() as u32, crc32(&extra)] {
+        bytes.extend_from_slice(&field.to_le_bytes());
+    }
+    bytes.extend_from_slice(&SEGMENT_V1[stripes_at..]);
+    bytes.extend_from_slice(&extra);
+    bytes[44..48].copy_from_slice(&(end + extra.len() as u32).to_le_bytes());
+    bytes[84..88].copy_from_slice(&(stripes as u32 + 1).to_le_bytes());
+    let crc = crc32(&bytes[96..stripes_at + 16]);
+    bytes[88..92].copy_from_slice(&crc.to_le_bytes());
+    let crc = crc32(&bytes[..92]);
+    bytes[92..96].copy_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+#[test]
+fn columns_of_a_kind_that_only_a_newer_version_knows_are_left_out_and_counted_and_the_others_read() {
+    check(&segment_newer(), SEGMENT_NEWER);
+    check_segment(SEGMENT_NEWER, &grid_v1());
+    let mut reader = SegmentReader::default();
+    assert_eq!(reader.open(&mut SliceBytes(SEGMENT_NEWER)).unwrap().extra_count, 1);
+    assert_eq!(reader.open(&mut SliceBytes(SEGMENT)).unwrap().extra_count, 0);
+    let mut out = vec![0; SEGMENT_BYTES_MAX];
+    let aged = Ager::default().age(&mut SliceBytes(SEGMENT_NEWER), &mut out);
+    assert!(matches!(aged, Err(FormatError::Newer { .. })), "it would lose them");
+}
+
+/// Kinds 2 and 9, each with its length and bytes, between columns of today.
+fn layout_newer() -> Vec<u8> {
+    let mut bytes = LAYOUT_V1[..44].to_vec();
+    bytes[4] = 2;
+    bytes.extend_from_slice(&[2, 3, b'a', b'b', b'c']);
+    bytes.extend_from_slice(&LAYOUT_V1[44..]);
+    bytes.extend_from_slice(&[9, 0]);
+    let body_bytes = (bytes.len() - 44) as u32;
+    bytes[28..32].copy_from_slice(&6_u32.to_le_bytes());
+    bytes[32..36].copy_from_slice(&body_bytes.to_le_bytes());
+    let crc = crc32(&bytes[44..]);
+    bytes[36..40].copy_from_slice(&crc.to_le_bytes());
+    let crc = crc32(&bytes[..40]);
+    bytes[40..44].copy_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+#[test]
+fn a_layouts_columns_of_a_newer_kind_are_passed_over_and_counted() {
+    check(&layout_newer(), LAYOUT_NEWER);
+    let mut found = Vec::new();
+    let read = layout_part_read(LAYOUT_NEWER, &mut |column, kind, labels| {
+        found.push((column, kind, LabelSet::from(labels)));
+        true
+    });
+    assert_eq!(read.map(|head| head.column_count), Ok(6));
+    let mut expected = layout_columns();
+    expected[2].1 = LabelSet::default();
+    let expected: Vec<_> =
+        expected.into_iter().zip(1..).map(|((kind, labels), column)| (column, kind, labels)).collect();
+    assert_eq!(found, expected);
+    let mut cursor = LayoutCursor::new(LAYOUT_NEWER).unwrap();
+    while cursor.next(LAYOUT_NEWER).unwrap().is_some() {}
+    assert_eq!(cursor.left_out, 2);
+    let mut cut = LAYOUT_NEWER.to_vec();
+    cut[45] = 100;
+    let crc = crc32(&cut[44..]);
+    cut[36..40].copy_from_slice(&crc.to_le_bytes());
+    let crc = crc32(&cut[..40]);
+    cut[40..44].copy_from_slice(&crc.to_le_bytes());
+    assert!(layout_part_read(&cut, &mut |_, _, _| true).is_err(), "a length beyond the part");
+}
+
+#[test]
+fn another_tier_or_form_is_a_newer_versions_and_no_damage() {
+    for (at, flip) in [(6, 1), (7, 0b1000)] {
+        let mut bytes = SEGMENT.to_vec();
+        bytes[at] ^= flip;
+        let crc = crc32(&bytes[..92]);
+        bytes[92..96].copy_from_slice(&crc.to_le_bytes());
+        let read = SegmentReader::default().open(&mut SliceBytes(&bytes));
+        assert!(matches!(read, Err(FormatError::Newer { .. })), "{read:?}");
+    }
 }

@@ -3,7 +3,7 @@
 //! Header (44 bytes), then the index: hashes of the label pairs that occur, so that a selection by `name="value"` passes
 //! parts over without reading them. Then for each column: kind, length of the prefix shared with the labels before, length of the
 //! rest, the rest. An age column is its kind alone: its cells are with the values. The first labels of a part share
-//! nothing, so that parts are read on their own.
+//! nothing, so that parts are read on their own. Columns of other kinds are passed over and counted.
 
 use super::{
     crc::crc32,
@@ -221,6 +221,8 @@ pub struct LayoutCursor {
     pub head: LayoutHead,
     /// The column that comes next.
     pub column: u32,
+    /// Columns passed over because a newer version wrote their kind.
+    pub left_out: u32,
     body_from: usize,
     at: usize,
     labels: [u8; LABELS_BYTES_MAX],
@@ -238,6 +240,7 @@ impl LayoutCursor {
         Ok(Self {
             head,
             column: head.column_from,
+            left_out: 0,
             body_from,
             at: body_from,
             labels: [0; LABELS_BYTES_MAX],
@@ -247,7 +250,8 @@ impl LayoutCursor {
 
     /// Goes back to the first column.
     pub fn restart(&mut self) {
-        (self.column, self.at, self.labels_bytes) = (self.head.column_from, self.body_from, 0);
+        (self.column, self.left_out) = (self.head.column_from, 0);
+        (self.at, self.labels_bytes) = (self.body_from, 0);
     }
 
     /// Reads the next column's number and kind; `None` behind the last one.
@@ -256,14 +260,24 @@ impl LayoutCursor {
     ///
     /// See [`layout_part_read`].
     pub fn next(&mut self, bytes: &[u8]) -> Result<Option<(u32, ColumnKind)>, FormatError> {
-        let column = self.column;
-        if column == self.head.column_from + self.head.column_count {
-            return Ok(None);
-        }
         let mut rest = bytes.get(self.at..).ok_or(damaged("column kind"))?;
-        let (kind, tail) = rest.split_first().ok_or(damaged("column kind"))?;
-        rest = tail;
-        let kind = ColumnKind::from_byte(*kind).ok_or(damaged("column kind"))?;
+        let kind = loop {
+            if self.column == self.head.column_from + self.head.column_count {
+                self.at = bytes.len() - rest.len();
+                return Ok(None);
+            }
+            let (kind, tail) = rest.split_first().ok_or(damaged("column kind"))?;
+            rest = tail;
+            if let Some(kind) = ColumnKind::from_byte(*kind) {
+                break kind;
+            }
+            // What a newer version has to say of a column is behind its length.
+            let length = take_length(&mut rest).ok_or(damaged("length"))?;
+            rest = rest.get(length..).ok_or(damaged("length"))?;
+            self.column += 1;
+            self.left_out += 1;
+        };
+        let column = self.column;
         if kind != ColumnKind::Age {
             let shared = take_length(&mut rest).ok_or(damaged("shared length"))?;
             let length = take_length(&mut rest).ok_or(damaged("length"))?;
@@ -508,7 +522,9 @@ mod tests {
             let read = layout_part_read(&out[..used], &mut |_, _, _| { given += 1; true });
             prop_assert!(given <= body.len());
             if let Ok(head) = read {
-                prop_assert_eq!(head.column_count as usize, given);
+                let mut cursor = LayoutCursor::new(&out[..used]).unwrap();
+                while cursor.next(&out[..used]).unwrap().is_some() {}
+                prop_assert_eq!(head.column_count as usize, given + cursor.left_out as usize);
             }
         }
     }

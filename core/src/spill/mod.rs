@@ -6,6 +6,7 @@
 
 mod ager;
 mod aging;
+mod analyze;
 mod crc;
 mod format;
 mod frame;
@@ -19,6 +20,7 @@ mod stripes;
 mod writer;
 
 pub use ager::{Ager, Aging};
+pub use analyze::{ClassReport, ColumnClass, LayoutLabels, TimelineReport, analyze, layout_labels};
 pub use crc::crc32;
 pub use format::{ClockEpoch, FormatError, SEGMENT_BYTES_MAX, TIER_RAW};
 pub use frame::{FRAME_BYTES_MAX, FRAME_HEAD_BYTES, Frame, FrameKind, GenerationStart, LOG_PAGE_BYTES};

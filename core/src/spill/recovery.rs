@@ -248,6 +248,8 @@ pub struct ReplayReport {
     pub rows_refused: u64,
     pub samples_refused: u64,
     pub refused_first: Option<Refused>,
+    /// Whole frames of a kind that only a newer version knows.
+    pub frames_newer: u64,
     /// Frames of a log that belongs to another data directory; nothing of them is used.
     pub frames_foreign: u64,
     /// Frames that match their checksums and still cannot be read.
@@ -352,6 +354,7 @@ impl Replay {
         match frame {
             Frame::GenerationStart(start) => self.is_foreign = start.store_uuid != self.store_uuid,
             _ if self.is_foreign => self.report.frames_foreign += 1,
+            Frame::Newer => self.report.frames_newer += 1,
             Frame::Layout { bytes } => self.keep_layout(bytes),
             Frame::RowsPlain { column_count_total, bytes } => {
                 match self.rows_plain(column_count_total, bytes, store, stored) {

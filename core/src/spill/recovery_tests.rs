@@ -51,6 +51,21 @@ fn a_whole_log_comes_back_whatever_lies_behind_its_end() {
 }
 
 #[test]
+fn a_frame_of_a_newer_kind_is_passed_over_and_what_follows_is_read() {
+    let (mut bytes, starts) = log(4, 5, 30);
+    let at = starts[2];
+    bytes[at + 6] = 77;
+    let crc = crc32(&bytes[at..at + 28]);
+    bytes[at + 28..at + 32].copy_from_slice(&crc.to_le_bytes());
+    let (mut buf, mut found) = (vec![0; FRAME_BYTES_MAX], Vec::new());
+    let mut recovery = Recovery::new(&mut buf, Some(4));
+    read(&bytes, &mut recovery, |frame| found.push(matches!(frame, Frame::Newer)));
+    assert_eq!(found, [false, false, true, false, false]);
+    let report = recovery.finish();
+    assert_eq!((report.frames, report.damaged, report.torn, report.frames_missing), (5, 0, false, 0));
+}
+
+#[test]
 fn frames_of_the_largest_size_come_back() {
     let (whole, _) = log(4, 4, FRAME_BYTES_MAX - FRAME_HEAD_BYTES - 2 - 3);
     assert_eq!(whole.len(), 4 * FRAME_BYTES_MAX);

@@ -2,6 +2,7 @@
 
 use super::super::DiskError;
 use super::JOURNAL_BYTES_MAX;
+use holdfast_core::spill::crc32;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use std::{
     fs::File,
@@ -89,7 +90,7 @@ pub fn open(
             owner: "another program",
         });
     }
-    let store_uuid = connection
+    let found = connection
         .query_row("SELECT value FROM meta WHERE key = 'store_uuid'", [], |row| row.get(0))
         .optional()
         .map_err(failed)?
@@ -99,6 +100,44 @@ pub fn open(
                 Some("no store_uuid".to_owned()),
             ))
         })?;
+    let store_uuid = checked_uuid(&connection, found, store_uuid).map_err(failed)?;
+    Ok((connection, store_uuid))
+}
+
+/// A flipped bit in the UUID would make slab and log another store's. Where its checksum does not match, the log, whose
+/// frames have theirs, says whose it is.
+fn checked_uuid(connection: &Connection, found: [u8; 16], of_log: Option<[u8; 16]>) -> rusqlite::Result<[u8; 16]> {
+    let known: Option<i64> =
+        connection.query_row("SELECT value FROM meta WHERE key = 'store_uuid_crc'", [], |row| row.get(0)).optional()?;
+    let store_uuid = match known {
+        Some(crc) if crc == i64::from(crc32(&found)) => return Ok(found),
+        Some(_) => of_log.unwrap_or(found),
+        None => found,
+    };
+    if store_uuid != found {
+        log::error!("the database's store UUID does not match its checksum; the log's is taken");
+    }
+    let crc = i64::from(crc32(&store_uuid));
+    let written =
+        connection.execute("UPDATE meta SET value = ?1 WHERE key = 'store_uuid'", [store_uuid]).and_then(|_| {
+            connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('store_uuid_crc', ?1)", [crc])
+        });
+    if let Err(error) = written {
+        // A full disk, say: the next start writes it.
+        log::warn!("the store UUID's checksum could not be written: {error}");
+    }
+    Ok(store_uuid)
+}
+
+/// Opens a database without the right to change it.
+pub fn open_to_read(path: &Path) -> Result<(Connection, [u8; 16]), DiskError> {
+    let failed = |source| DiskError::Database { path: path.to_path_buf(), source };
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+    connection.pragma_update(None, "cache_size", -CACHE_KIB).map_err(failed)?;
+    let store_uuid = connection
+        .query_row("SELECT value FROM meta WHERE key = 'store_uuid'", [], |row| row.get(0))
+        .map_err(failed)?;
     Ok((connection, store_uuid))
 }
 

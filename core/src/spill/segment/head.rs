@@ -54,6 +54,8 @@ pub struct SegmentHead {
     pub bytes: u32,
     pub instants_bytes: u32,
     pub stripe_count: u32,
+    /// Stripes of columns whose kind only a newer version knows; told by [`SegmentReader::open`](super::SegmentReader::open).
+    pub extra_count: u32,
     pub index_crc: u32,
 }
 
@@ -95,9 +97,11 @@ impl SegmentHead {
         }
         let damaged = |field| Err(FormatError::Damaged { what: WHAT, field });
         if header[6] != TIER_RAW {
-            return damaged("tier");
+            return Err(FormatError::Newer { what: WHAT, field: "tier" });
         }
-        let Some(form) = SegmentForm::from_flags(header[7]) else { return damaged("form") };
+        let Some(form) = SegmentForm::from_flags(header[7]) else {
+            return Err(FormatError::Newer { what: WHAT, field: "form" });
+        };
         let head = Self {
             timeline: TimelineKey(u64_at(header, 8)),
             layout: u64_at(header, 16),
@@ -116,6 +120,7 @@ impl SegmentHead {
             t_max_ms: i64_at(header, 72),
             instants_bytes: u32_at(header, 80),
             stripe_count: u32_at(header, 84),
+            extra_count: 0,
             index_crc: u32_at(header, 88),
         };
         if head.bytes as usize != length {

@@ -3,7 +3,7 @@
 use super::{
     super::{
         crc::crc32,
-        format::{FormatError, u32_at},
+        format::{EXTRA_STRIPE, FormatError, u32_at},
     },
     ENTRY_BYTES, HEADER_BYTES, WHAT,
     decoding::{ColumnUnit, Decoding, take_column},
@@ -65,7 +65,7 @@ impl SegmentReader {
 
     /// Reads header, instants and directory.
     pub fn open(&mut self, bytes: &mut dyn SegmentBytes) -> Result<SegmentHead, FormatError> {
-        let head = Self::head(bytes)?;
+        let mut head = Self::head(bytes)?;
         self.directory.resize(head.index_bytes() as usize, 0);
         bytes.read_at(HEADER_BYTES, &mut self.directory)?;
         if crc32(&self.directory) != head.index_crc {
@@ -78,6 +78,14 @@ impl SegmentReader {
             return Err(FormatError::Damaged { what: WHAT, field: "instants" });
         }
         self.directory.drain(..used);
+        // Extra stripes come behind the others. None of their kinds is known here.
+        let is_extra = |stripe: &usize| self.entry(*stripe).0 & EXTRA_STRIPE != 0;
+        let all = head.stripe_count as usize;
+        let plain = (0..all).find(is_extra).unwrap_or(all);
+        if !(plain..all).all(|stripe| is_extra(&stripe)) {
+            return Err(FormatError::Damaged { what: WHAT, field: "directory" });
+        }
+        (head.stripe_count, head.extra_count) = (plain as u32, (all - plain) as u32);
         Ok(head)
     }
 
@@ -200,6 +208,24 @@ impl SegmentReader {
             )?;
         }
         Ok(())
+    }
+
+    /// Gives every column, decoded, with its bytes as [`Self::column_bytes`] has them; returns the header.
+    pub fn measure(
+        &mut self,
+        bytes: &mut dyn SegmentBytes,
+        visit: &mut dyn FnMut(&ColumnUnit, usize),
+    ) -> Result<SegmentHead, FormatError> {
+        let head = self.open(bytes)?;
+        for stripe in 0..head.stripe_count as usize {
+            let columns = self.stripe_read(bytes, &head, stripe)?;
+            let rows = head.row_count as usize;
+            self.decoding.columns(head.form, &self.stripe, rows, columns, &mut |_, unit, column_bytes| {
+                visit(unit, column_bytes);
+                true
+            })?;
+        }
+        Ok(head)
     }
 
     /// Gives each column and its bytes: its length, its values and their ages. What is left of the segment's bytes is

@@ -156,8 +156,8 @@ fn fields_that_pass_their_checksum_and_make_no_sense_are_refused() {
     assert_eq!(patched(0, b"XXXX"), FormatError::NotThis { what: WHAT });
     let version = VERSION + 1;
     assert_eq!(patched(4, &version.to_le_bytes()), FormatError::FromNewerVersion { what: WHAT, version });
-    assert_eq!(patched(6, &[1]), damaged("tier"));
-    assert_eq!(patched(7, &[2 << FORM_SHIFT]), damaged("form"));
+    assert_eq!(patched(6, &[1]), FormatError::Newer { what: WHAT, field: "tier" });
+    assert_eq!(patched(7, &[2 << FORM_SHIFT]), FormatError::Newer { what: WHAT, field: "form" });
     assert_eq!(patched(32, &0_u32.to_le_bytes()), damaged("row count"));
     assert_eq!(patched(32, &257_u32.to_le_bytes()), damaged("row count"));
     assert_eq!(patched(24, &u64::MAX.to_le_bytes()), damaged("row count"));

@@ -115,6 +115,7 @@ pub fn encode_segment(spec: &SegmentSpec<'_>, source: &dyn Columns, out: &mut [u
         bytes: 0,
         instants_bytes: 0,
         stripe_count: 0,
+        extra_count: 0,
         index_crc: 0,
     });
     Some(Encoded { bytes, column_end: column, t_min_ms, t_max_ms })
