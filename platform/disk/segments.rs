@@ -668,9 +668,14 @@ impl PutError {
 /// SQLite says so; or our own words mean nothing to it, or a field is not what we wrote: a flipped bit in a schema or a record.
 fn is_damage(error: &rusqlite::Error) -> bool {
     use rusqlite::Error::{
-        FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, SqlInputError, Utf8Error,
+        FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, SqlInputError, SqliteFailure, Utf8Error,
+    };
+    // SQLite has no code of its own for these.
+    let is_foreign = |text: &str| {
+        text.contains("has no column named") || text.starts_with("no such ") || text == "unsupported file format"
     };
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+        || matches!(error, SqliteFailure(_, Some(text)) if is_foreign(text))
         || matches!(
             error,
             SqlInputError { .. }

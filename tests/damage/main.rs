@@ -1,7 +1,7 @@
 //! Flipped bits, one at a time, anywhere in what a process leaves: database, logs and slab.
 //!
 //! Whatever is hit, the daemon starts. In database and logs a flipped bit invents nothing and costs at most the damaged unit: a
-//! segment, a layout, the log's rows of one timeline, or where SQLite's own pages are hit the database, which is set
+//! segment, a layout, a frame of the log, or where SQLite's own pages are hit the database, which is set
 //! aside; and whatever is lacking has been told. `HOLDFAST_FLIPS=100000` flips as many.
 
 mod stored;

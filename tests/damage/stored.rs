@@ -117,7 +117,7 @@ impl Stored {
                 flush(&mut disk, &mut spill, &mut store, &mut out);
             }
             if row % 55 == 0 {
-                seal(&mut disk, &mut spill, &mut store, now(row), SealReason::Checkpoint, &mut out);
+                seal(&mut disk, &mut spill, &mut store, now(row), SealReason::Checkpoint, &mut out).expect("stored");
             }
         }
         flush(&mut disk, &mut spill, &mut store, &mut out);
@@ -202,7 +202,8 @@ impl Stored {
         let confined = match flip.file {
             // A layout has the names of the log's rows as well.
             FlipFile::Database => timelines.len() == 1,
-            FlipFile::Log(_) => timelines.len() == 1 && is_sealed == BTreeSet::from([false]),
+            // A frame has rows of several timelines.
+            FlipFile::Log(_) => is_sealed == BTreeSet::from([false]),
             FlipFile::Slab => unreachable!("judged above"),
         };
         if confined {
@@ -256,18 +257,16 @@ impl Stored {
         if writes {
             // The first flush: a checkpoint. One that meets damage fails, and the next one works.
             let mut out = vec![0; OUTPUT_BYTES_MAX];
-            let mut is_stored = false;
+            let mut stored = Err(String::new());
             for _ in 0..3 {
-                is_stored = seal(&mut disk, &mut spill, &mut store, at, SealReason::Checkpoint, &mut out);
+                stored = seal(&mut disk, &mut spill, &mut store, at, SealReason::Checkpoint, &mut out);
                 disk.usage();
                 take_losses(&mut disk, &mut told, &mut spill, &mut store);
-                if is_stored {
+                if stored.is_ok() {
                     break;
                 }
             }
-            if !is_stored {
-                return Err("the first checkpoint fails for ever".to_owned());
-            }
+            stored.map_err(|error| format!("the first checkpoint fails for ever: {error}"))?;
         }
         let mut samples = Samples::new();
         let before = told.len();
@@ -315,14 +314,14 @@ fn seal(
     now: Now,
     reason: SealReason,
     out: &mut [u8],
-) -> bool {
+) -> Result<(), String> {
     while let Some(put) = spill.seal_next(store, now, reason, out) {
         disk.put(put);
     }
     spill.commit(store, 1);
-    let is_stored = disk.commit().is_ok();
-    spill.committed(store, 1, is_stored);
-    is_stored
+    let stored = disk.commit();
+    spill.committed(store, 1, stored.is_ok());
+    stored
 }
 
 /// Every sample of the database; what cannot be read is told.

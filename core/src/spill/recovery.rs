@@ -555,7 +555,7 @@ impl Replay {
         let before: usize = layouts.iter().map(|part| part.bytes.len()).sum();
         layouts.retain(|part| part.head.timeline != piece.timeline || part.head.layout == piece.layout);
         bytes_left += before - layouts.iter().map(|part| part.bytes.len()).sum::<usize>();
-        stored.layout(piece.layout, &mut |part| {
+        let read = stored.layout(piece.layout, &mut |part| {
             let is_wanted = part.timeline == piece.timeline && part.column_from < piece.columns_stored;
             if is_wanted
                 && part.bytes.len() <= bytes_left
@@ -565,7 +565,12 @@ impl Replay {
                 layouts.push(KeptPart { head, bytes: part.bytes.into() });
             }
             true
-        })?;
+        });
+        match read {
+            // Rows whose layout cannot be read are lost and counted; that is no reason not to start.
+            Err(StoredError::DAMAGED) => {}
+            read => read?,
+        }
         layouts.sort_by_key(|part| (part.head.timeline, part.head.layout, part.head.column_from));
         self.layout_bytes = self.layouts.iter().map(|part| part.bytes.len()).sum();
         Ok(())

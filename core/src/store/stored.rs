@@ -48,6 +48,11 @@ pub struct StoredError {
     pub reason: &'static str,
 }
 
+impl StoredError {
+    /// What is stored is damaged there: asking again does not help.
+    pub const DAMAGED: Self = Self { reason: "the database is damaged" };
+}
+
 impl fmt::Display for StoredError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.reason)

@@ -163,9 +163,11 @@ impl Segments {
     fn unreadable(&self, error: &rusqlite::Error) -> StoredError {
         log::warn!("{}: stored samples cannot be read: {error}", self.path.display());
         self.is_damaged.set(self.is_damaged.get() || super::is_damage(error));
+        if super::is_damage(error) {
+            return StoredError::DAMAGED;
+        }
         StoredError {
             reason: match error.sqlite_error_code() {
-                Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => "the database is damaged",
                 Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) => "the disk does not answer",
                 Some(ErrorCode::OutOfMemory) => "the database has used up its memory",
                 _ => "the database refused to read",

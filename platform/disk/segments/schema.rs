@@ -83,7 +83,9 @@ pub fn open(
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(failed)?;
     if table_count == 0 {
         create(&connection, store_uuid).map_err(failed)?;
-    } else if pragma_i64(&connection, "application_id").map_err(failed)? != APPLICATION_ID {
+    } else if pragma_i64(&connection, "application_id").map_err(failed)? != APPLICATION_ID
+        && !is_of_log(&connection, store_uuid)
+    {
         return Err(DiskError::Foreign {
             path: path.to_path_buf(),
             found: "an SQLite database of other tables".to_owned(),
@@ -102,6 +104,18 @@ pub fn open(
         })?;
     let store_uuid = checked_uuid(&connection, found, store_uuid).map_err(failed)?;
     Ok((connection, store_uuid))
+}
+
+/// A file with a flipped bit in its application's number is still ours when it has the UUID of the log beside it.
+fn is_of_log(connection: &Connection, of_log: Option<[u8; 16]>) -> bool {
+    let found = connection.query_row("SELECT value FROM meta WHERE key = 'store_uuid'", [], |row| row.get(0)).ok();
+    if found.is_none() || found != of_log {
+        return false;
+    }
+    if let Err(error) = connection.pragma_update(None, "application_id", APPLICATION_ID) {
+        log::warn!("the database's application number is damaged and could not be written: {error}");
+    }
+    true
 }
 
 /// A flipped bit in the UUID would make slab and log another store's. Where its checksum does not match, the log, whose
