@@ -1,6 +1,6 @@
 //! `label_replace` and `label_join`: the same values under other labels.
 
-use super::{Context, Grid, Next, Opened, Operator, Series, Values, merge::Merge};
+use super::{Context, Grid, Next, Opened, Operator, Series, Values, merge::Merge, open_once};
 use crate::{
     labels::{LabelSet, LabelsBuf, LabelsBuilder, LabelsRef, Pattern},
     promql::query::QueryError,
@@ -52,13 +52,7 @@ impl RelabelOperator {
 
 impl Operator for RelabelOperator {
     fn open(&mut self, context: &mut Context<'_>) -> Result<Opened, QueryError> {
-        let series = match self.opened {
-            Some(series) => series,
-            None => {
-                let Opened::Ready(series) = self.child.open(context)? else { return Ok(Opened::More) };
-                *self.opened.insert(series)
-            }
-        };
+        let Some(series) = open_once(&mut self.opened, || self.child.open(context))? else { return Ok(Opened::More) };
         let (child, relabel) = (&mut self.child, &self.relabel);
         let merged = self.merge.open(context, series.count, &mut |context, input, labels| {
             child.labels(context, input, labels)?;

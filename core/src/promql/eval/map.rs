@@ -1,7 +1,8 @@
 //! One series in, one series out, value by value: functions, unary minus, and operators with a scalar on one side.
 
 use super::{
-    ABSENT, Context, Grid, Next, Opened, Operator, Series, Values, arithmetic, is_absent, merge::Merge, scalar::Scalars,
+    ABSENT, Context, Grid, Next, Opened, Operator, Series, Values, arithmetic, is_absent, merge::Merge, open_once,
+    scalar::Scalars,
 };
 use crate::{
     labels::{LabelsBuf, NAME},
@@ -62,13 +63,7 @@ impl Operator for MapOperator {
         if !self.scalars.open(context)? {
             return Ok(Opened::More);
         }
-        let series = match self.opened {
-            Some(series) => series,
-            None => {
-                let Opened::Ready(series) = self.child.open(context)? else { return Ok(Opened::More) };
-                *self.opened.insert(series)
-            }
-        };
+        let Some(series) = open_once(&mut self.opened, || self.child.open(context))? else { return Ok(Opened::More) };
         if !self.drops_name {
             return Ok(Opened::Ready(series));
         }

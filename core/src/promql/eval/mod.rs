@@ -64,6 +64,20 @@ pub enum Opened {
     Ready(Series),
 }
 
+/// What an operator's child has given when it was opened; it is opened until it gives something, and never again. `None`:
+/// not yet.
+fn open_once(
+    opened: &mut Option<Series>,
+    open: impl FnOnce() -> Result<Opened, QueryError>,
+) -> Result<Option<Series>, QueryError> {
+    if opened.is_none()
+        && let Opened::Ready(series) = open()?
+    {
+        *opened = Some(series);
+    }
+    Ok(*opened)
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     More,

@@ -1,7 +1,8 @@
 //! Functions over windows of samples: `rate(x[5m])` and all its kin.
 
 use super::{
-    ABSENT, Context, Grid, Next, Opened, Operator, Series, Values, merge::Merge, scalar::Scalars, selector::Windows,
+    ABSENT, Context, Grid, Next, Opened, Operator, Series, Values, merge::Merge, open_once, scalar::Scalars,
+    selector::Windows,
 };
 use crate::{
     labels::{LabelsBuf, NAME},
@@ -112,13 +113,7 @@ impl Operator for OverTimeOperator {
         if !self.scalars.open(context)? {
             return Ok(Opened::More);
         }
-        let series = match self.opened {
-            Some(series) => series,
-            None => {
-                let Opened::Ready(series) = self.windows.open(context)? else { return Ok(Opened::More) };
-                *self.opened.insert(series)
-            }
-        };
+        let Some(series) = open_once(&mut self.opened, || self.windows.open(context))? else { return Ok(Opened::More) };
         if self.function.keeps_name {
             return Ok(Opened::Ready(series));
         }

@@ -2,6 +2,7 @@
 
 use super::{
     ABSENT, Context, Grid, Next, Opened, Operator, Series, Values, groups::MatchGroups, is_absent, merge::Merge,
+    open_once,
 };
 use crate::{
     labels::LabelsBuf,
@@ -85,13 +86,7 @@ impl SetOperator {
 
 impl Operator for SetOperator {
     fn open(&mut self, context: &mut Context<'_>) -> Result<Opened, QueryError> {
-        let left = match self.left_series {
-            Some(series) => series,
-            None => {
-                let Opened::Ready(series) = self.left.open(context)? else { return Ok(Opened::More) };
-                *self.left_series.insert(series)
-            }
-        };
+        let Some(left) = open_once(&mut self.left_series, || self.left.open(context))? else { return Ok(Opened::More) };
         let right = match self.right_series {
             Some(series) => series,
             None => {

@@ -3,7 +3,7 @@
 use super::{
     ABSENT, Context, Grid, Next, Opened, Operator, Series, Values, execution,
     groups::{Assignment, Grouping, LabelNumbers},
-    is_absent,
+    is_absent, open_once,
     scalar::Scalars,
 };
 use crate::{
@@ -155,13 +155,7 @@ impl Operator for TopkOperator {
                 return Err(execution(format!("Scalar value {} overflows int64", NumberText(k))));
             }
         }
-        let series = match self.opened {
-            Some(series) => series,
-            None => {
-                let Opened::Ready(series) = self.child.open(context)? else { return Ok(Opened::More) };
-                *self.opened.insert(series)
-            }
-        };
+        let Some(series) = open_once(&mut self.opened, || self.child.open(context))? else { return Ok(Opened::More) };
         if !self.assignment.step(context, &mut *self.child, series.count, &self.grouping)? {
             return Ok(Opened::More);
         }
@@ -265,13 +259,7 @@ impl CountValuesOperator {
 
 impl Operator for CountValuesOperator {
     fn open(&mut self, context: &mut Context<'_>) -> Result<Opened, QueryError> {
-        let series = match self.opened {
-            Some(series) => series,
-            None => {
-                let Opened::Ready(series) = self.child.open(context)? else { return Ok(Opened::More) };
-                *self.opened.insert(series)
-            }
-        };
+        let Some(series) = open_once(&mut self.opened, || self.child.open(context))? else { return Ok(Opened::More) };
         if !self.assignment.step(context, &mut *self.child, series.count, &self.grouping)? {
             return Ok(Opened::More);
         }

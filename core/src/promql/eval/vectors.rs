@@ -8,6 +8,7 @@ use super::{
     groups::{MatchGroups, match_key},
     is_absent, labels_text,
     merge::Merge,
+    open_once,
 };
 use crate::{
     labels::{LabelSet, LabelsBuf, LabelsBuilder, NAME},
@@ -266,13 +267,7 @@ impl VectorOperator {
 
 impl Operator for VectorOperator {
     fn open(&mut self, context: &mut Context<'_>) -> Result<Opened, QueryError> {
-        let many = match self.many_series {
-            Some(series) => series,
-            None => {
-                let Opened::Ready(series) = self.many.open(context)? else { return Ok(Opened::More) };
-                *self.many_series.insert(series)
-            }
-        };
+        let Some(many) = open_once(&mut self.many_series, || self.many.open(context))? else { return Ok(Opened::More) };
         let one = match self.one_series {
             Some(series) => series,
             None => {
