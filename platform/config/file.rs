@@ -222,22 +222,14 @@ fn settings(config: FileConfig, rule_groups: Vec<holdfast_core::rules::GroupSpec
 
 /// A job with everything at its default.
 fn job(name: &str, kind: JobKind, global: &Global) -> JobSettings {
+    let interval_ms = global.scrape_interval_ms;
     JobSettings {
-        job_name: name.into(),
-        kind,
-        scrape_interval_ms: global.scrape_interval_ms,
-        scrape_timeout_ms: global.scrape_timeout_ms.min(global.scrape_interval_ms),
-        metrics_path: "/metrics".into(),
-        scheme: Scheme::Http,
-        params: Vec::new(),
-        honor_labels: false,
-        honor_timestamps: true,
         sample_limit: global.limits.sample_limit,
         body_size_limit_bytes: global.limits.body_size_limit_bytes,
         label_limit: global.limits.label_limit,
         label_name_length_limit: global.limits.label_name_length_limit,
         label_value_length_limit: global.limits.label_value_length_limit,
-        targets: Vec::new(),
+        ..JobSettings::new(name, kind, interval_ms, global.scrape_timeout_ms.min(interval_ms))
     }
 }
 

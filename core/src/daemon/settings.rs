@@ -38,6 +38,29 @@ pub struct JobSettings {
     pub targets: Vec<TargetSettings>,
 }
 
+impl JobSettings {
+    /// A job without targets and without limits, everything else at Prometheus' default.
+    pub fn new(job_name: &str, kind: JobKind, scrape_interval_ms: u64, scrape_timeout_ms: u64) -> Self {
+        Self {
+            job_name: job_name.into(),
+            kind,
+            scrape_interval_ms,
+            scrape_timeout_ms,
+            metrics_path: "/metrics".into(),
+            scheme: Scheme::Http,
+            params: Vec::new(),
+            honor_labels: false,
+            honor_timestamps: true,
+            sample_limit: 0,
+            body_size_limit_bytes: 0,
+            label_limit: 0,
+            label_name_length_limit: 0,
+            label_value_length_limit: 0,
+            targets: Vec::new(),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JobKind {
     Http,

@@ -4,7 +4,7 @@ use super::{
     Daemon, Input, Options, Output, Settings,
     input::{Method, RequestId},
     output::{FetchWhat, OUTPUT_BYTES_MAX},
-    settings::{JobKind, JobSettings, Opened, Scheme, TargetSettings},
+    settings::{JobKind, JobSettings, Opened, TargetSettings},
 };
 use crate::{
     labels::LabelSet,
@@ -88,23 +88,7 @@ pub fn options() -> Options {
 pub fn job(name: &str, addresses: &[&str]) -> JobSettings {
     let targets =
         addresses.iter().map(|address| TargetSettings { address: (*address).into(), labels: LabelSet::default() });
-    JobSettings {
-        job_name: name.into(),
-        kind: JobKind::Http,
-        scrape_interval_ms: 1_000,
-        scrape_timeout_ms: 1_000,
-        metrics_path: "/metrics".into(),
-        scheme: Scheme::Http,
-        params: Vec::new(),
-        honor_labels: false,
-        honor_timestamps: true,
-        sample_limit: 0,
-        body_size_limit_bytes: 0,
-        label_limit: 0,
-        label_name_length_limit: 0,
-        label_value_length_limit: 0,
-        targets: targets.collect(),
-    }
+    JobSettings { targets: targets.collect(), ..JobSettings::new(name, JobKind::Http, 1_000, 1_000) }
 }
 
 pub fn settings(jobs: Vec<JobSettings>) -> Settings {

@@ -124,23 +124,7 @@ pub(super) mod tests {
     use super::*;
 
     pub fn job() -> JobSettings {
-        JobSettings {
-            job_name: "node".into(),
-            kind: JobKind::Http,
-            scrape_interval_ms: 15_000,
-            scrape_timeout_ms: 10_000,
-            metrics_path: "/metrics".into(),
-            scheme: Scheme::Http,
-            params: Vec::new(),
-            honor_labels: false,
-            honor_timestamps: true,
-            sample_limit: 0,
-            body_size_limit_bytes: 0,
-            label_limit: 0,
-            label_name_length_limit: 0,
-            label_value_length_limit: 0,
-            targets: Vec::new(),
-        }
+        JobSettings::new("node", JobKind::Http, 15_000, 10_000)
     }
 
     pub fn target(labels: &[(&str, &str)]) -> TargetSettings {

@@ -12,7 +12,7 @@ use holdfast_core::{
         Daemon, Input, Output, Settings,
         input::{Method, RequestId, Usage},
         output::OUTPUT_BYTES_MAX,
-        settings::{JobKind, JobSettings, Scheme, TargetSettings},
+        settings::{JobKind, JobSettings, TargetSettings},
         start,
     },
     labels::LabelSet,
@@ -305,21 +305,8 @@ impl Churn {
 fn settings() -> Settings {
     Settings {
         scrape: vec![JobSettings {
-            job_name: "churn".into(),
-            kind: JobKind::Http,
-            scrape_interval_ms: MINUTE_MS,
-            scrape_timeout_ms: 10_000,
-            metrics_path: "/metrics".into(),
-            scheme: Scheme::Http,
-            params: Vec::new(),
-            honor_labels: false,
-            honor_timestamps: true,
-            sample_limit: 0,
-            body_size_limit_bytes: 0,
-            label_limit: 0,
-            label_name_length_limit: 0,
-            label_value_length_limit: 0,
             targets: vec![TargetSettings { address: "pods:8080".into(), labels: LabelSet::default() }],
+            ..JobSettings::new("churn", JobKind::Http, MINUTE_MS, 10_000)
         }],
         rule_groups: Vec::new(),
         alertmanagers: Vec::new(),

@@ -5,7 +5,7 @@ use crate::network::{HOST, SOURCES, instance_of};
 use holdfast_core::{
     daemon::{
         Options, Settings,
-        settings::{AlertmanagerSettings, JobKind, JobSettings, Opened, RemoteWriteSettings, Scheme, TargetSettings},
+        settings::{AlertmanagerSettings, JobKind, JobSettings, Opened, RemoteWriteSettings, TargetSettings},
     },
     labels::LabelSet,
     memory::Plan,
@@ -40,24 +40,11 @@ pub fn plan(scale: &Scale) -> Plan {
 /// With the targets of the sources that are there.
 pub fn settings(scale: &Scale, is_there: &[bool; SOURCES]) -> Settings {
     let job = |job_name: &str, kind, sources: std::ops::Range<usize>| JobSettings {
-        job_name: job_name.into(),
-        kind,
-        scrape_interval_ms: scale.interval_ms,
-        scrape_timeout_ms: scale.interval_ms * 3 / 5,
-        metrics_path: "/metrics".into(),
-        scheme: Scheme::Http,
-        params: Vec::new(),
-        honor_labels: false,
-        honor_timestamps: true,
-        sample_limit: 0,
-        body_size_limit_bytes: 0,
-        label_limit: 0,
-        label_name_length_limit: 0,
-        label_value_length_limit: 0,
         targets: sources
             .filter(|source| is_there[*source])
             .map(|source| TargetSettings { address: instance_of(source), labels: LabelSet::default() })
             .collect(),
+        ..JobSettings::new(job_name, kind, scale.interval_ms, scale.interval_ms * 3 / 5)
     };
     Settings {
         scrape: vec![job("sim", JobKind::Http, 0..HOST), job("host", JobKind::Host, HOST..SOURCES)],
