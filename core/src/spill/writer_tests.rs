@@ -1,5 +1,6 @@
 use super::{
-    super::{mark_stored, timeline_open, world::*},
+    super::{frame::*, mark_stored, timeline_open, world::*},
+    frames::CHAIN_RUNS_MAX,
     *,
 };
 use crate::{
