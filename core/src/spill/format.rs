@@ -99,7 +99,12 @@ pub fn take_length(rest: &mut &[u8]) -> Option<usize> {
 }
 
 /// The reverse of [`take_length`]; returns how many bytes it wrote, `None` when `out` is too short.
-pub fn put_length(out: &mut [u8], mut value: usize) -> Option<usize> {
+pub fn put_length(out: &mut [u8], value: usize) -> Option<usize> {
+    put_unsigned(out, value as u64)
+}
+
+/// Unsigned LEB128 of at most ten bytes; returns how many, `None` when `out` is too short.
+pub fn put_unsigned(out: &mut [u8], mut value: u64) -> Option<usize> {
     let mut at = 0;
     loop {
         let last = value < 0x80;
@@ -110,4 +115,21 @@ pub fn put_length(out: &mut [u8], mut value: usize) -> Option<usize> {
         }
         value >>= 7;
     }
+}
+
+/// The reverse of [`put_unsigned`].
+pub fn take_unsigned(rest: &mut &[u8]) -> Option<u64> {
+    let mut value = 0_u64;
+    for shift in (0..64).step_by(7) {
+        let (byte, tail) = rest.split_first()?;
+        *rest = tail;
+        if shift == 63 && *byte > 1 {
+            return None;
+        }
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some(value);
+        }
+    }
+    None
 }

@@ -3,7 +3,7 @@
 //! The payload is the length of the coded stream (4 bytes), the stream, then a head for each block. Heads are plain, so
 //! that what is lost with a frame, or cannot be told because an earlier frame is lost, is named to the row.
 
-use super::format::{FormatError, put, put_length, take_length, u32_at, u64_at};
+use super::format::{FormatError, put, put_length, put_unsigned, take_length, take_unsigned, u32_at, u64_at};
 use crate::{
     prng::mix,
     spill::segment::Columns,
@@ -513,37 +513,6 @@ impl History {
         (self.layout, self.row_end, self.rows) = (head.layout, head.rows().end, rows);
         (self.instants_ms, self.width, self.cells) = (instants_ms, block.width, cells);
     }
-}
-
-/// Unsigned LEB128 of at most ten bytes; `None` when `out` is too short.
-fn put_unsigned(out: &mut [u8], mut value: u64) -> Option<usize> {
-    let mut at = 0;
-    loop {
-        let last = value < 0x80;
-        *out.get_mut(at)? = if last { value as u8 } else { value as u8 | 0x80 };
-        at += 1;
-        if last {
-            return Some(at);
-        }
-        value >>= 7;
-    }
-}
-
-/// The reverse of [`put_unsigned`].
-fn take_unsigned(rest: &mut &[u8]) -> Option<u64> {
-    let mut value = 0_u64;
-    for shift in (0..64).step_by(7) {
-        let (byte, tail) = rest.split_first()?;
-        *rest = tail;
-        if shift == 63 && *byte > 1 {
-            return None;
-        }
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
 }
 
 #[cfg(test)]
