@@ -7,9 +7,11 @@
 
 pub mod board;
 mod line;
+mod slab;
 mod stack;
 
 pub use line::{SensorLayout, exchange};
+pub use slab::with_slab;
 
 use board::{Clock, Uart};
 use core::{

@@ -7,7 +7,7 @@
 #![no_std]
 #![no_main]
 
-use core::{cell::UnsafeCell, fmt};
+use core::fmt;
 use cortex_m_rt::entry;
 use holdfast_core::{
     labels::{LabelsError, LabelsRef},
@@ -15,10 +15,9 @@ use holdfast_core::{
     memory::{BudgetError, Plan},
     store::{AttachError, Identity, Missing, PutOutcome, Refused, Store, StoreError, TimelineId, TimelineKey},
 };
-use holdfast_leaf::{Board, SensorLayout, exchange, finish, say};
+use holdfast_leaf::{Board, SensorLayout, exchange, say, with_slab};
 use holdfast_sensors as sensors;
 
-const SLAB_BYTES: usize = 48 * 1024;
 const SERIES_COUNT: u64 = 24;
 /// Written while the node is away: more than the slab holds.
 const ROW_COUNT: u32 = 2_500;
@@ -30,16 +29,6 @@ const LINK_BYTES: usize = 1024;
 const SILENCE_MS_MAX: u64 = 60_000;
 const LEAF: u64 = 0x1eaf;
 const BOOTS_STATE: &str = "boots";
-
-/// Outside the zeroed section, so that it outlives a reset.
-#[unsafe(link_section = ".uninit.slab")]
-static SLAB: Slab = Slab(UnsafeCell::new([0; SLAB_BYTES]));
-
-#[repr(align(8))]
-struct Slab(UnsafeCell<[u8; SLAB_BYTES]>);
-
-// SAFETY: there is one core and one thread, and only `main` touches the slab.
-unsafe impl Sync for Slab {}
 
 enum Failure {
     Budget(BudgetError),
@@ -66,14 +55,7 @@ enum Failure {
 
 #[entry]
 fn main() -> ! {
-    let mut board = Board::take();
-    // SAFETY: `main` is called once, by the runtime, and nothing else names the slab. Whatever bytes a reset left are
-    // bytes; `attach` checks what they mean.
-    let slab: &'static mut [u8] = unsafe { &mut *SLAB.0.get() };
-    match run(&mut board, slab) {
-        Ok(()) => finish(&mut board, Ok(())),
-        Err(failure) => finish(&mut board, Err(&failure)),
-    }
+    with_slab(run)
 }
 
 fn run(board: &mut Board, slab: &'static mut [u8]) -> Result<(), Failure> {

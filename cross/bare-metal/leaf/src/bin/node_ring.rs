@@ -7,35 +7,24 @@
 #![no_std]
 #![no_main]
 
-use core::{cell::UnsafeCell, fmt};
+use core::fmt;
 use cortex_m_rt::entry;
 use holdfast_core::{
     labels::{LabelsError, LabelsRef, LabelsWriter, NAME},
     memory::{BudgetError, Plan},
     store::{AttachError, Identity, Missing, PutOutcome, Refused, Store, StoreError, TimelineId, TimelineKey},
 };
-use holdfast_leaf::{Board, finish, say};
+use holdfast_leaf::{Board, say, with_slab};
 
 /// A line of times, then a hundred of series; `tests/fixtures/node/hundred-series.txt` has its own description.
 const RECORDING: &str = include_str!("../../../../../tests/fixtures/node/hundred-series.txt");
 
-const SLAB_BYTES: usize = 48 * 1024;
 const SERIES_COUNT: usize = 100;
 const ROW_COUNT: u64 = 1_000;
 const ROW_COUNT_BEFORE_RESET: u64 = 600;
 const ROWS_HELD_MIN: u64 = 200;
 const NODE: TimelineKey = TimelineKey(0x4e0de);
 const LABELS_BYTES_MAX: usize = 256;
-
-/// Outside the zeroed section, so that it outlives a reset.
-#[unsafe(link_section = ".uninit.slab")]
-static SLAB: Slab = Slab(UnsafeCell::new([0; SLAB_BYTES]));
-
-#[repr(align(8))]
-struct Slab(UnsafeCell<[u8; SLAB_BYTES]>);
-
-// SAFETY: there is one core and one thread, and only `main` touches the slab.
-unsafe impl Sync for Slab {}
 
 enum Failure {
     Budget(BudgetError),
@@ -60,14 +49,7 @@ enum Failure {
 
 #[entry]
 fn main() -> ! {
-    let mut board = Board::take();
-    // SAFETY: `main` is called once, by the runtime, and nothing else names the slab. Whatever bytes a reset left are
-    // bytes; `attach` checks what they mean.
-    let slab: &'static mut [u8] = unsafe { &mut *SLAB.0.get() };
-    match run(&mut board, slab) {
-        Ok(()) => finish(&mut board, Ok(())),
-        Err(failure) => finish(&mut board, Err(&failure)),
-    }
+    with_slab(run)
 }
 
 fn run(board: &mut Board, slab: &'static mut [u8]) -> Result<(), Failure> {
