@@ -7,16 +7,6 @@ use holdfast_core::{
 };
 
 const IDENTITY: Identity = Identity { store_uuid: [7; 16], boot_id: [9; 16], log_generation: 0 };
-const REGIONS: [RegionName; 8] = [
-    RegionName::Series,
-    RegionName::LabelText,
-    RegionName::Timelines,
-    RegionName::Layouts,
-    RegionName::LayoutColumns,
-    RegionName::RawRows,
-    RegionName::Ring,
-    RegionName::State,
-];
 
 fn default_plan() -> Plan {
     Budget::for_limit(16 << 20, Overrides::default()).unwrap().plan()
@@ -94,7 +84,7 @@ fn ten_thousand_series_take_what_the_budget_says() {
     let label_bytes = used(&usage, RegionName::LabelText);
     let load = Load { series_count: 10_000, timelines_count: 40, label_bytes, sample_millibytes };
     let (mut said_bytes, mut measured_bytes) = (0, 0);
-    for region in REGIONS.into_iter().filter(|region| *region != RegionName::State) {
+    for region in RegionName::ALL.into_iter().filter(|region| *region != RegionName::State) {
         let (said, measured) = (plan.needs(&load, 240, region), used_bytes(&usage, region));
         check(region.name(), said, measured);
         (said_bytes, measured_bytes) = (said_bytes + said, measured_bytes + measured);

@@ -145,7 +145,9 @@ pub fn state_bytes(targets: &[Target], series_max: usize, rows: usize) -> Result
     }
     let share = |region| bytes_used(&usage, region);
     let load = Load::usual(used(&usage, RegionName::Series));
-    let sum = |bytes: &dyn Fn(RegionName) -> u64| BUDGET_REGIONS.into_iter().map(bytes).sum();
+    // No series adds to small state.
+    let regions = RegionName::ALL.into_iter().filter(|region| *region != RegionName::State);
+    let sum = |bytes: &dyn Fn(RegionName) -> u64| regions.clone().map(bytes).sum();
     let slab = store.into_slab();
     let start = thread_seconds();
     let (store, _) = Store::attach(slab, &plan, &IDENTITY).map_err(|(error, _)| error.to_string())?;
@@ -184,17 +186,6 @@ fn select(store: &Store<'_>) -> Result<(f64, u64), String> {
     }
     Ok(((thread_seconds() - start) * 1e6 / SELECTIONS_COUNT as f64, selected / SELECTIONS_COUNT))
 }
-
-/// Everything but header and small state, which no series adds to.
-const BUDGET_REGIONS: [RegionName; 7] = [
-    RegionName::Series,
-    RegionName::LabelText,
-    RegionName::Timelines,
-    RegionName::Layouts,
-    RegionName::LayoutColumns,
-    RegionName::RawRows,
-    RegionName::Ring,
-];
 
 fn bytes_used(usage: &Usage, region: RegionName) -> u64 {
     usage.regions.iter().find(|usage| usage.region == region).map_or(0, RegionUsage::bytes_used)

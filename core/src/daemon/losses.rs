@@ -202,15 +202,19 @@ impl Daemon<'_> {
         for reason in Reason::all() {
             let Some(newest) = self.ledger.entries(reason).next_back() else { continue };
             json.object(|json| {
-                json.key("reason").text(reason.name());
-                json.key("help").text(reason.help());
-                json.key("unit").text(reason.unit());
-                json.key("count").plain(self.ledger.count(reason));
-                json.key("events").plain(self.ledger.events(reason));
+                self.write_reason(json, reason);
                 json.key("newest");
                 write_entry(json, newest);
             });
         }
+    }
+
+    fn write_reason(&self, json: &mut Json, reason: Reason) {
+        json.key("reason").text(reason.name());
+        json.key("help").text(reason.help());
+        json.key("unit").text(reason.unit());
+        json.key("count").plain(self.ledger.count(reason));
+        json.key("events").plain(self.ledger.events(reason));
     }
 
     /// `status/losses`: every reason, with what is known of each loss.
@@ -220,11 +224,7 @@ impl Daemon<'_> {
                 json.key("reasons").array(|json| {
                     for reason in Reason::all() {
                         json.object(|json| {
-                            json.key("reason").text(reason.name());
-                            json.key("help").text(reason.help());
-                            json.key("unit").text(reason.unit());
-                            json.key("count").plain(self.ledger.count(reason));
-                            json.key("events").plain(self.ledger.events(reason));
+                            self.write_reason(json, reason);
                             json.key("losses").array(|json| {
                                 // The newest first: that is what is looked for.
                                 for entry in self.ledger.entries(reason).rev() {

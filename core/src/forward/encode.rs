@@ -119,35 +119,10 @@ fn varint_bytes(value: u64) -> usize {
 pub(super) mod tests {
     use super::*;
     use crate::labels::LabelSet;
-    use alloc::{string::String, vec, vec::Vec};
+    use alloc::{vec, vec::Vec};
     use prost::Message;
 
-    #[derive(Clone, PartialEq, Message)]
-    pub struct WriteRequest {
-        #[prost(message, repeated, tag = "1")]
-        pub timeseries: Vec<TimeSeries>,
-    }
-    #[derive(Clone, PartialEq, Message)]
-    pub struct TimeSeries {
-        #[prost(message, repeated, tag = "1")]
-        pub labels: Vec<Label>,
-        #[prost(message, repeated, tag = "2")]
-        pub samples: Vec<WireSample>,
-    }
-    #[derive(Clone, PartialEq, Message)]
-    pub struct Label {
-        #[prost(string, tag = "1")]
-        pub name: String,
-        #[prost(string, tag = "2")]
-        pub value: String,
-    }
-    #[derive(Clone, PartialEq, Message)]
-    pub struct WireSample {
-        #[prost(double, tag = "1")]
-        pub value: f64,
-        #[prost(int64, tag = "2")]
-        pub timestamp: i64,
-    }
+    pub use crate::receive::testing::WriteRequest;
 
     pub fn decode(bytes: &[u8]) -> WriteRequest {
         WriteRequest::decode(bytes).unwrap()

@@ -312,6 +312,18 @@ pub struct RingPressure {
 }
 
 impl RegionName {
+    /// In the order of the budget.
+    pub const ALL: [Self; 8] = [
+        Self::Series,
+        Self::LabelText,
+        Self::Timelines,
+        Self::Layouts,
+        Self::LayoutColumns,
+        Self::RawRows,
+        Self::Ring,
+        Self::State,
+    ];
+
     /// The name by which the budget and the page list it.
     pub const fn name(self) -> &'static str {
         match self {
