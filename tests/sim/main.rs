@@ -77,6 +77,15 @@ fn a_database_found_damaged_is_replaced_while_the_daemon_runs() {
     }
 }
 
+#[test]
+fn a_clock_that_jumps_a_year_ahead_takes_no_history_with_it() {
+    let _others_may_run_too = HEAP.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+    for seed in 0..2 {
+        World::clock_ahead_for_a_while(seed);
+        World::clock_ahead_for_good(seed);
+    }
+}
+
 /// Nothing in the daemon or on its disk grows with its age, and what it tells stays right.
 #[test]
 fn a_day_ends_as_it_began() {
