@@ -194,7 +194,7 @@ impl<'m> Daemon<'m> {
             Input::FetchFailed { fetch, error } => self.fetch_event(now, fetch, FetchEvent::Failed(error)),
             Input::Request { request, method, path, query, content_type, content_encoding, body } => {
                 let incoming = Incoming { request, method, path, query, content_type, content_encoding, body };
-                self.handle_request(now, &incoming, stored);
+                self.handle_request(now, incoming, stored);
             }
             Input::RequestReady { request } => self.answers.ready(request),
             Input::RequestGone { request } => {
