@@ -133,7 +133,11 @@ pub static FLAGS: &[Flag] = &[
     value("web.page-title", "Holdfast", "title of the page"),
     refused("web.cors.origin", "", "choosing the origins is not supported yet; remove the flag"),
     value("storage.tsdb.path", "./data", "the data directory"),
-    value("storage.tsdb.retention.time", "", "samples older than this are dropped; without it only size counts"),
+    value(
+        "storage.tsdb.retention.time",
+        "",
+        "samples this much older than the newest are dropped; without it only size counts",
+    ),
     value(
         "storage.tsdb.retention.size",
         "",

@@ -9,6 +9,10 @@ use super::{
 use holdfast_core::{daemon::output::Put, store::stored::Stored};
 use std::time::Instant;
 
+/// A tail log that nobody needs keeps its space for the next one when it is at most this part of the database: in a young
+/// directory it would be a large part of all there is, in an old one taking it anew again and again would wear the medium.
+const IDLE_LOG_PARTS: u64 = 32;
+
 pub struct Flash {
     directory: Directory,
     log: TailLog,
@@ -32,20 +36,24 @@ impl Flash {
         let log = TailLog::open(directory.path(), settings.log_bytes)?;
         directory.sync()?;
         segments::bound_aside(&directory, quota_bytes);
+        // What the logs have not taken yet is theirs all the same.
+        let quota_bytes = quota_bytes.saturating_sub(log.growth_bytes());
         let database_bytes = segments::database_quota_bytes(&directory, quota_bytes)
             .map_err(|source| DiskError::Directory { path: settings.path.clone(), source })?;
         if database_bytes < segments::DATABASE_BYTES_MIN {
             // Other files of the directory count as well.
-            return Err(too_small(quota_bytes + segments::DATABASE_BYTES_MIN - database_bytes));
+            return Err(too_small(settings.quota_bytes + segments::DATABASE_BYTES_MIN - database_bytes));
         }
         let segments = Segments::open(&directory, database_bytes, settings.heap_bytes_max)?;
+        let quota_bytes = settings.quota_bytes;
         Ok(Self { directory, log, segments, quota_bytes, failure_count: 0, stall_ms_max: 0 })
     }
 
     /// A database that SQLite has found damaged makes room for a new one.
     fn mend(&mut self) {
         if self.segments.is_damaged()
-            && let Err(error) = self.segments.begin_anew(&self.directory, self.quota_bytes)
+            && let Err(error) =
+                self.segments.begin_anew(&self.directory, self.quota_bytes.saturating_sub(self.log.growth_bytes()))
         {
             log::error!("the damaged database cannot be set aside now and is tried again: {error}");
         }
@@ -70,7 +78,12 @@ impl Disk for Flash {
     }
 
     fn log_sync(&mut self) -> Result<(), String> {
-        self.measured(|disk| disk.log.sync())
+        self.measured(|disk| {
+            disk.log.sync()?;
+            let database_bytes = disk.segments.file_bytes();
+            disk.log.free_idle(database_bytes / IDLE_LOG_PARTS);
+            Ok(())
+        })
     }
 
     fn log_resume(&mut self, generation: u64, offset_bytes: u64) {

@@ -33,7 +33,8 @@ pub trait Disk {
     /// over; generations go up by one.
     fn log_append(&mut self, generation: u64, bytes: &[u8]);
     /// Brings what was appended since the last sync to the medium; the next append begins on the next page
-    /// (`holdfast_core::spill::LOG_PAGE_BYTES`), so that nothing that was synced is written again. After an error none of that counts as written: the
+    /// (`holdfast_core::spill::LOG_PAGE_BYTES`), so that nothing that was synced is written again. The first sync of a generation ends the need
+    /// for the one before, whose bytes may be gone then. After an error none of that counts as written: the
     /// next append takes its place in the file, so the caller appends it again.
     fn log_sync(&mut self) -> Result<(), String>;
     /// Goes on with a log that a predecessor wrote: the next append of `generation` goes to `offset_bytes`.
@@ -80,7 +81,7 @@ pub struct DiskSettings {
     pub path: PathBuf,
     /// Hard quota for all files of the directory together. Before it would be passed the oldest segments go.
     pub quota_bytes: u64,
-    /// Space reserved for each of the two tail logs.
+    /// Space that each of the two tail logs may take.
     pub log_bytes: u64,
     /// SQLite's heap: it fails a statement rather than use more.
     pub heap_bytes_max: u64,

@@ -185,6 +185,11 @@ impl Segments {
         self.store_uuid
     }
 
+    /// Length of the database's file; 0 when it cannot be told.
+    pub fn file_bytes(&self) -> u64 {
+        fs::metadata(&self.path).map_or(0, |metadata| metadata.len())
+    }
+
     /// What was deleted for room since start.
     pub fn dropped(&self) -> Dropped {
         self.dropped

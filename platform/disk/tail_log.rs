@@ -1,13 +1,19 @@
-//! The tail logs: two preallocated files, appended to in turn, that hold what is not yet sealed into segments.
+//! The tail logs: two files, appended to in turn, that hold what is not yet sealed into segments.
 //!
 //! The log of generation g is file `g mod 2`. Writing a new generation starts at the file's first byte and overwrites
 //! what an older one left there in place: blocks that have been written before cost no change of file system metadata
 //! at each sync. So behind the last frame lie old bytes, and the reader tells them by the generation in each frame.
 //!
+//! Files grow in steps, and space that was taken is kept for the next generation, unless the file would be a large part of a
+//! young data directory: then a file whose generation nobody needs any more gives its space back.
+//!
 //! What a sync brought to the medium is not written again: the next append begins on the next page. Else each flush would
 //! write its predecessor's last page once more, and a power cut then could tear what was safe already.
 
-use super::{DiskError, directory::TAIL_LOGS};
+use super::{
+    DiskError,
+    directory::{TAIL_LOGS, allocated_bytes},
+};
 use holdfast_core::spill::LOG_PAGE_BYTES;
 use rustix::fs::{Advice, FallocateFlags, fadvise, fallocate, fdatasync};
 use std::{
@@ -17,6 +23,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// A file takes so much more space at once, so that its length does not change at each sync.
+const STEP_BYTES: u64 = 64 * 1024;
+
 pub struct TailLog {
     files: [LogFile; 2],
     current: Option<Current>,
@@ -25,7 +34,8 @@ pub struct TailLog {
 struct LogFile {
     path: PathBuf,
     file: File,
-    reserved_bytes: u64,
+    /// A generation is closed before it would be longer.
+    bytes_max: u64,
 }
 
 struct Current {
@@ -35,19 +45,23 @@ struct Current {
     written_bytes: u64,
     /// The first append that failed since the last sync.
     failure: Option<String>,
+    /// A sync of this generation, begun by this process, has worked: the one before is not needed.
+    is_filled: bool,
 }
 
 impl TailLog {
-    /// Opens both files, and makes them `reserved_bytes` long where they are shorter.
-    pub fn open(directory: &Path, reserved_bytes: u64) -> Result<Self, DiskError> {
-        let [first, second] = TAIL_LOGS.map(|name| LogFile::open(directory.join(name), reserved_bytes));
+    /// Opens both files, which are made where they are missing. They grow up to `bytes_max`, and by a flush that does not
+    /// know its length before beyond that.
+    pub fn open(directory: &Path, bytes_max: u64) -> Result<Self, DiskError> {
+        let [first, second] = TAIL_LOGS.map(|name| LogFile::open(directory.join(name), bytes_max));
         Ok(Self { files: [first?, second?], current: None })
     }
 
     /// Appends; see [`super::Disk::log_append`].
     pub fn append(&mut self, generation: u64, bytes: &[u8]) {
         if self.current.as_ref().is_none_or(|current| current.generation != generation) {
-            self.files[slot(generation)].cut();
+            let log_file = &self.files[slot(generation)];
+            log_file.cut(log_file.bytes_max);
             self.resume(generation, 0);
         }
         let Some(current) = &mut self.current else { return };
@@ -55,8 +69,10 @@ impl TailLog {
             return;
         }
         let log_file = &self.files[slot(generation)];
+        let end_bytes = current.written_bytes + bytes.len() as u64;
+        log_file.reach(end_bytes);
         match log_file.file.write_all_at(bytes, current.written_bytes) {
-            Ok(()) => current.written_bytes += bytes.len() as u64,
+            Ok(()) => current.written_bytes = end_bytes,
             Err(error) => current.failure = Some(log_file.failed(error).to_string()),
         }
     }
@@ -84,10 +100,35 @@ impl TailLog {
         result
     }
 
+    /// Once, behind the first sync of a generation that this process began: the other file gives its space back where it is longer
+    /// than `kept_bytes_max`.
+    pub fn free_idle(&mut self, kept_bytes_max: u64) {
+        let Some(current) = self.current.as_mut().filter(|current| !current.is_filled && current.synced_bytes > 0)
+        else {
+            return;
+        };
+        current.is_filled = true;
+        let idle = &self.files[1 - slot(current.generation)];
+        if idle.length_bytes() > kept_bytes_max {
+            idle.cut(0);
+        }
+    }
+
+    /// What the files may still take of the medium.
+    pub fn growth_bytes(&self) -> u64 {
+        self.files.iter().map(|log_file| log_file.bytes_max.saturating_sub(log_file.length_bytes())).sum()
+    }
+
     /// The next append of this generation goes to `offset_bytes`.
     pub fn resume(&mut self, generation: u64, offset_bytes: u64) {
-        self.current =
-            Some(Current { generation, synced_bytes: offset_bytes, written_bytes: offset_bytes, failure: None });
+        self.current = Some(Current {
+            generation,
+            synced_bytes: offset_bytes,
+            written_bytes: offset_bytes,
+            failure: None,
+            // What a predecessor wrote into it may be less than the one before has.
+            is_filled: offset_bytes > 0,
+        });
     }
 
     /// Reads of the file of `generation`; 0 at its end.
@@ -103,22 +144,32 @@ impl TailLog {
 }
 
 impl LogFile {
-    fn open(path: PathBuf, reserved_bytes: u64) -> Result<Self, DiskError> {
+    fn open(path: PathBuf, bytes_max: u64) -> Result<Self, DiskError> {
         let failed = |source: io::Error| DiskError::File { path: path.clone(), source };
         let file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
-        let length = file.metadata().map_err(failed)?.len();
-        if length < reserved_bytes {
-            reserve(&file, length, reserved_bytes).map_err(failed)?;
-        }
-        Ok(Self { path, file, reserved_bytes })
+        Ok(Self { path, file, bytes_max })
     }
 
-    /// A new generation begins: nothing in the file is needed any more, and what it has beyond its reserved length, from a
-    /// time of other settings, is given back.
-    fn cut(&self) {
-        let cut = self.file.metadata().and_then(|metadata| match metadata.len() > self.reserved_bytes {
-            true => self.file.set_len(self.reserved_bytes),
+    /// Space taken of the medium.
+    fn length_bytes(&self) -> u64 {
+        self.file.metadata().map_or(0, |metadata| allocated_bytes(&metadata))
+    }
+
+    /// Takes the space for what is about to be written up to here, and the rest of a step. Where that cannot be done, for want
+    /// of room or because the file system knows no such thing, the space is taken by the write, which tells when there is none.
+    fn reach(&self, end_bytes: u64) {
+        let length_bytes = self.file.metadata().map_or(end_bytes, |metadata| metadata.len());
+        if length_bytes < end_bytes {
+            let taken_bytes = end_bytes.next_multiple_of(STEP_BYTES) - length_bytes;
+            let _ = fallocate(&self.file, FallocateFlags::empty(), length_bytes, taken_bytes);
+        }
+    }
+
+    /// Nothing in the file is needed any more, and what it has beyond this length is given back.
+    fn cut(&self, length_bytes: u64) {
+        let cut = self.file.metadata().and_then(|metadata| match metadata.len() > length_bytes {
+            true => self.file.set_len(length_bytes),
             false => Ok(()),
         });
         if let Err(error) = cut {
@@ -135,30 +186,11 @@ fn slot(generation: u64) -> usize {
     (generation % 2) as usize
 }
 
-/// Takes the space now, so that a full disk later cannot stop the log. File systems without `fallocate` get zeros
-/// written, which comes to the same.
-fn reserve(file: &File, length: u64, reserved_bytes: u64) -> io::Result<()> {
-    match fallocate(file, FallocateFlags::empty(), length, reserved_bytes - length) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
-            let zeros = [0; 4096];
-            let mut offset = length;
-            while offset < reserved_bytes {
-                let piece = (reserved_bytes - offset).min(zeros.len() as u64) as usize;
-                file.write_all_at(&zeros[..piece], offset)?;
-                offset += piece as u64;
-            }
-        }
-        Err(error) => return Err(error.into()),
-    }
-    file.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const RESERVED_BYTES: u64 = 8192;
+    const BYTES_MAX: u64 = 8192;
 
     fn beginning(log: &TailLog, generation: u64, length: usize) -> Vec<u8> {
         let mut bytes = vec![0; length];
@@ -169,12 +201,12 @@ mod tests {
     #[test]
     fn what_was_synced_is_read_back_after_reopening_and_can_be_gone_on_with() {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let mut log = TailLog::open(directory.path(), RESERVED_BYTES).expect("opened");
+        let mut log = TailLog::open(directory.path(), BYTES_MAX).expect("opened");
         log.append(4, b"one ");
         log.append(4, b"two ");
         log.sync().expect("synced");
         drop(log);
-        let mut log = TailLog::open(directory.path(), RESERVED_BYTES).expect("reopened");
+        let mut log = TailLog::open(directory.path(), BYTES_MAX).expect("reopened");
         log.resume(4, 8);
         log.append(4, b"three");
         log.sync().expect("synced");
@@ -184,7 +216,7 @@ mod tests {
     #[test]
     fn a_new_generation_starts_the_other_file_and_leaves_the_old_one_whole() {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let mut log = TailLog::open(directory.path(), RESERVED_BYTES).expect("opened");
+        let mut log = TailLog::open(directory.path(), BYTES_MAX).expect("opened");
         log.append(1, b"old old old");
         log.append(2, b"new");
         log.sync().expect("synced");
@@ -195,37 +227,89 @@ mod tests {
         assert_eq!(beginning(&log, 3, 11), b"newestd old", "in place, over what was there");
     }
 
+    fn lengths(log: &TailLog) -> [u64; 2] {
+        [0, 1].map(|slot| log.files[slot].file.metadata().expect("there").len())
+    }
+
     #[test]
-    fn both_files_are_reserved_at_once_and_the_end_is_told() {
+    fn files_take_space_in_steps_and_the_end_is_told() {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let log = TailLog::open(directory.path(), RESERVED_BYTES).expect("opened");
-        for generation in [0, 1] {
-            let mut buffer = [0; 16];
-            assert_eq!(log.read(generation, RESERVED_BYTES - 1, &mut buffer).expect("readable"), 1);
-            assert_eq!(log.read(generation, RESERVED_BYTES, &mut buffer).expect("readable"), 0);
-        }
+        let mut log = TailLog::open(directory.path(), 4 * STEP_BYTES).expect("opened");
+        assert_eq!((lengths(&log), log.growth_bytes()), ([0, 0], 8 * STEP_BYTES));
+        log.append(1, b"x");
+        assert_eq!((lengths(&log), log.growth_bytes()), ([0, STEP_BYTES], 7 * STEP_BYTES));
+        let mut buffer = [7; 16];
+        assert_eq!(log.read(1, STEP_BYTES - 1, &mut buffer).expect("readable"), 1);
+        assert_eq!(buffer[0], 0);
+        assert_eq!(log.read(1, STEP_BYTES, &mut buffer).expect("readable"), 0);
+        log.append(1, &[1; STEP_BYTES as usize - 1]);
+        assert_eq!(lengths(&log), [0, STEP_BYTES]);
+        log.append(1, b"x");
+        assert_eq!(lengths(&log), [0, 2 * STEP_BYTES]);
     }
 
     #[test]
     fn a_longer_file_is_cut_by_the_next_generation_in_it() {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        TailLog::open(directory.path(), 4 * RESERVED_BYTES).expect("opened");
-        let mut log = TailLog::open(directory.path(), RESERVED_BYTES).expect("opened");
-        let lengths = |log: &TailLog| [0, 1].map(|slot| log.files[slot].file.metadata().expect("there").len());
-        assert_eq!(lengths(&log), [4 * RESERVED_BYTES; 2], "what is in it may be needed");
+        for slot in TAIL_LOGS {
+            std::fs::write(directory.path().join(slot), [1; 4 * BYTES_MAX as usize]).expect("written");
+        }
+        let mut log = TailLog::open(directory.path(), BYTES_MAX).expect("opened");
+        assert_eq!(lengths(&log), [4 * BYTES_MAX; 2], "what is in it may be needed");
+        assert_eq!(log.growth_bytes(), 0);
         log.append(6, b"new");
-        assert_eq!(lengths(&log), [RESERVED_BYTES, 4 * RESERVED_BYTES]);
-        // Longer than it should be again, in the middle of a generation: nothing is cut.
-        log.append(6, &[1; 3 * RESERVED_BYTES as usize]);
-        log.append(6, b"more");
-        assert_eq!(lengths(&log)[0], 3 * RESERVED_BYTES + 7);
+        assert_eq!(lengths(&log), [BYTES_MAX, 4 * BYTES_MAX]);
+    }
+
+    /// The generation before is needed until the new one has been synced, and a large one is given back then.
+    #[test]
+    fn an_idle_file_gives_its_space_back_behind_the_first_sync_of_its_successor() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let mut log = TailLog::open(directory.path(), 4 * STEP_BYTES).expect("opened");
+        log.append(4, b"needed");
+        log.sync().expect("synced");
+        log.free_idle(0);
+        log.append(5, b"the successor");
+        log.free_idle(0);
+        assert_eq!(lengths(&log), [STEP_BYTES; 2], "it may be needed");
+        log.sync().expect("synced");
+        log.free_idle(STEP_BYTES);
+        assert_eq!(lengths(&log), [STEP_BYTES; 2], "small enough to be kept");
+        log.append(6, b"needed");
+        log.sync().expect("synced");
+        log.free_idle(STEP_BYTES - 1);
+        assert_eq!(lengths(&log), [STEP_BYTES, 0]);
+        // A generation that somebody else began may hold less than the one before.
+        let mut log = TailLog::open(directory.path(), 4 * STEP_BYTES).expect("reopened");
+        log.resume(7, 4096);
+        log.append(7, b"more");
+        log.sync().expect("synced");
+        log.free_idle(0);
+        assert_eq!(lengths(&log), [STEP_BYTES; 2]);
+    }
+
+    #[test]
+    fn a_full_medium_fails_the_sync_and_the_other_file_goes_on() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let mut log = TailLog::open(directory.path(), 4 * STEP_BYTES).expect("opened");
+        log.append(0, b"kept");
+        log.sync().expect("synced");
+        // Takes no byte, for want of space.
+        log.files[1].file = OpenOptions::new().read(true).write(true).open("/dev/full").expect("opened");
+        log.append(1, b"no room");
+        let words = log.sync().expect_err("full");
+        assert!(words.contains("tail-1.log") && words.contains("space"), "{words}");
+        log.free_idle(0);
+        assert_eq!(beginning(&log, 0, 5), b"kept\0", "it is still needed");
+        log.append(2, b"the first one again");
+        log.sync().expect("synced");
     }
 
     /// A write error must surface at the sync, once, and what it concerned must be written anew in the same place.
     #[test]
     fn after_a_failed_append_the_log_goes_back_to_its_last_sync() {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let mut log = TailLog::open(directory.path(), RESERVED_BYTES).expect("opened");
+        let mut log = TailLog::open(directory.path(), BYTES_MAX).expect("opened");
         log.append(0, b"kept");
         log.sync().expect("synced");
         // A file opened for reading only takes no bytes, as a failing medium does.

@@ -150,6 +150,10 @@ impl Disk for FakeDisk {
             *end = *synced_end;
             return Err("the fake disk fails".to_owned());
         }
+        if *synced_end == 0 && *end > 0 {
+            // Nobody needs the generation before any more.
+            self.logs[((*generation + 1) % 2) as usize] = Log::default();
+        }
         *end = end.next_multiple_of(LOG_PAGE_BYTES as usize);
         *synced_end = *end;
         let log = &mut self.logs[(*generation % 2) as usize];

@@ -142,9 +142,12 @@ impl Stored {
         }
     }
 
-    /// Each file as often as another, so that small ones are not passed over; in logs only where something is written.
+    /// Each file as often as another, so that small ones are not passed over; in logs only where something is written. The
+    /// log that is not in use is empty.
     pub fn random_flip(&self, prng: &mut Prng) -> Flip {
-        let files = [FlipFile::Database, FlipFile::Database, FlipFile::Log(0), FlipFile::Log(1), FlipFile::Slab];
+        let mut files =
+            vec![FlipFile::Database, FlipFile::Database, FlipFile::Log(0), FlipFile::Log(1), FlipFile::Slab];
+        files.retain(|file| !self.file(*file).is_empty());
         let file = files[prng.below(files.len() as u64) as usize];
         let bytes = self.file(file);
         let end = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0) + 1;

@@ -6,6 +6,7 @@ mod configured;
 mod cuts;
 mod faults;
 mod pusher;
+mod retention;
 
 use crate::{
     fake_stored::FakeDisk,

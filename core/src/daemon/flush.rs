@@ -32,8 +32,6 @@ const AGED_PER_COMMIT_MIN: u64 = 4;
 const AGING_WAITS_MAX: u32 = 64;
 /// Alerts that changed wait at most this long for the medium, which also bounds how often a flush can be hurried.
 const HURRY_MS: u64 = 1_000;
-/// How often what is older than `--storage.tsdb.retention.time` is dropped.
-const RETENTION_CHECK_MS: u64 = 60_000;
 
 pub(super) struct Flush {
     stage: Stage,
@@ -43,7 +41,6 @@ pub(super) struct Flush {
     /// Of the seal run under way, once it has begun.
     reason: Option<SealReason>,
     puts: Puts,
-    retention_due_mono_ms: u64,
     log_failing: bool,
     commit_failing: bool,
 }
@@ -83,7 +80,6 @@ impl Flush {
             token: 0,
             reason: None,
             puts: Puts::default(),
-            retention_due_mono_ms: now.mono_ms + RETENTION_CHECK_MS,
             log_failing: false,
             commit_failing: false,
         }
@@ -260,16 +256,6 @@ impl Daemon<'_> {
                 ),
             );
         }
-    }
-
-    /// What ended before this instant is too old, once a minute. A failed commit asks for it again a minute later.
-    fn retention_due(&mut self, now: Now) -> Option<i64> {
-        let retention_ms = self.options.retention_ms?;
-        if self.flush.retention_due_mono_ms > now.mono_ms {
-            return None;
-        }
-        self.flush.retention_due_mono_ms = now.mono_ms + RETENTION_CHECK_MS;
-        Some(now.wall_ms.saturating_sub_unsigned(retention_ms))
     }
 
     fn seal_begin(&mut self) {

@@ -16,6 +16,7 @@ mod metrics;
 mod reader;
 mod receive;
 mod requests;
+mod retention;
 mod rows;
 mod rules_run;
 mod series;
@@ -60,6 +61,7 @@ use metrics::Counters;
 use output::{FetchWhat, Level, OUTPUT_BYTES_MAX, PostKind};
 use receive::Receiver;
 use requests::Incoming;
+use retention::Retention;
 use rows::StoredRows;
 use series::{ReadCache, SeriesSource};
 use targets::{ACCEPT, FetchEvent, TargetSlot};
@@ -85,6 +87,7 @@ pub struct Daemon<'m> {
     /// What answers and rules keep of the segments that they read.
     cache: ReadCache,
     flush: Flush,
+    retention: Retention,
     /// Small things to ask for, oldest first.
     effects: VecDeque<Effect>,
     /// Requests to `/-/reload` that wait for the platform's word.
@@ -145,6 +148,7 @@ impl<'m> Daemon<'m> {
             receiver: Receiver::new(),
             cache: ReadCache::new(stripes_bytes),
             flush,
+            retention: Retention::new(now),
             effects: VecDeque::new(),
             reloads_waiting: Vec::new(),
             reload_errors: None,
@@ -170,6 +174,7 @@ impl<'m> Daemon<'m> {
         {
             daemon.log(Level::Warn, "rules-restore", format_args!("{error}"));
         }
+        daemon.retention_restore();
         daemon.held.refresh(stored);
         daemon.configure(now, settings, stored);
         daemon.adopt_timelines(now);

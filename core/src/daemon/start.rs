@@ -395,11 +395,7 @@ fn opened<'m>(mut store: Store<'m>, spill: Spill, start: Start, mut found: Found
         found.lose(Reason::StateSetAside, "the ledger of losses", 0, error);
     }
     // What is missing came after the newest row that is there.
-    let newest_ms = store
-        .timelines()
-        .filter_map(|timeline| store.row_instant(timeline, store.rows(timeline).end.checked_sub(1)?))
-        .max()
-        .filter(|newest_ms| *newest_ms <= now.wall_ms);
+    let newest_ms = store.newest_rows_ms().max().filter(|newest_ms| *newest_ms <= now.wall_ms);
     for (reason, subject, count) in &found.losses {
         let is_newest = matches!(reason, Reason::SlabSetAside | Reason::LogTorn);
         let span_ms = newest_ms.filter(|_| is_newest).map(|newest_ms| (newest_ms, now.wall_ms));

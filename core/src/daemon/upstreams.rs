@@ -5,7 +5,9 @@ use super::{
     exposition::{Exposition, Kind},
     input::PostId,
     output::{Level, Output, PostKind},
+    retention::STORED_TIME_STATE,
     rows::HeldRows,
+    rules_run::{RULES_ALIVE, RULES_STATE},
     settings::{RemoteWriteSettings, Settings},
 };
 use crate::{
@@ -40,7 +42,7 @@ pub fn state_keys(settings: &Settings) -> Vec<String> {
     let peers = settings.alertmanagers.iter().map(|peer| super::alertmanagers::Alertmanager::state_key(&peer.url));
     upstreams
         .chain(peers)
-        .chain([super::rules_run::RULES_STATE, super::rules_run::RULES_ALIVE].map(String::from))
+        .chain([RULES_STATE, RULES_ALIVE, STORED_TIME_STATE].map(String::from))
         .chain(crate::ledger::LEDGER_KEYS.map(String::from))
         .collect()
 }

@@ -16,10 +16,10 @@ pub const SPILL_STATE_KEY: &str = "spill";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpillOptions {
     pub store_uuid: [u8; 16],
-    /// A generation of the log is closed by a checkpoint before it would grow beyond this: its file is that long.
+    /// A generation of the log is closed by a checkpoint before it would grow beyond this.
     pub log_bytes_max: u64,
-    /// Unspilled rows older than this are sealed, few as they may be. Default two hours.
-    pub seal_age_ms: i64,
+    /// Rows that have waited so long are sealed, few as they may be. Default two hours.
+    pub seal_age_ms: u64,
 }
 
 impl SpillOptions {
@@ -27,9 +27,9 @@ impl SpillOptions {
         Self { store_uuid, log_bytes_max: Self::log_bytes(plan), seal_age_ms: 2 * 3_600_000 }
     }
 
-    /// Length of each of the log's two files: what the ring holds unspilled when it is sealed at the latest, three quarters
-    /// of it, takes at most as many bytes in the log. Longer files would be a larger part of the data directory for no use;
-    /// in shorter ones checkpoints would cut segments short.
+    /// Greatest length of each of the log's two files: what the ring holds unspilled when it is sealed at the latest, three
+    /// quarters of it, takes at most as many bytes in the log. Longer ones would be of no use; in shorter ones checkpoints
+    /// would cut segments short.
     pub const fn log_bytes(plan: &Plan) -> u64 {
         let wanted = (plan.ring_bytes as u64 / 4 * 3).next_multiple_of(LOG_PAGE_BYTES);
         if wanted < LOG_BYTES_MIN {

@@ -221,8 +221,13 @@ impl Disk {
         file.position = end;
     }
 
-    /// The next frame begins on a page of its own.
+    /// The next frame begins on a page of its own. What the other file holds of a generation before is not needed any
+    /// more: a disk may take it back, and this one does.
     pub fn sync(&mut self) {
+        let newest = usize::from(self.files[1].generation > self.files[0].generation);
+        if self.files[newest].position > 0 {
+            self.files[1 - newest].bytes.clear();
+        }
         for file in &mut self.files {
             file.position = file.position.next_multiple_of(LOG_PAGE_BYTES as usize);
         }

@@ -12,6 +12,7 @@ mod frames;
 use super::{
     aging::AgingPass,
     format::{ClockEpoch, SEGMENT_BYTES_MAX},
+    frame::LOG_PAGE_BYTES,
     layout::LayoutWriter,
     segment::{ColumnVisit, Columns, Encoded, STRIPE_COLUMNS, SegmentSpec, encode_segment},
     state::{SPILL_STATE_KEY, SpillOptions, SpillState},
@@ -33,16 +34,30 @@ use core::ops::Range;
 /// So many rows are worth a segment; it takes up to [`ROWS_MAX`].
 const SEAL_ROWS: u64 = 240;
 const _: () = assert!(SEAL_ROWS as usize <= ROWS_MAX);
+/// Below this a generation of the log is not worth another one: each begins with all small states.
+const TURN_BYTES_MIN: u64 = 16 * LOG_PAGE_BYTES;
 
 /// Which rows a seal run takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SealReason {
     /// Timelines with a full segment's rows, or with old ones, or all when RAM runs out, of samples or for new series.
     Due,
+    /// The same; then a new generation of the log begins, in which the little that is left is told again.
+    Turn,
     /// Everything; then a new generation of the log begins. At start, and whenever `checkpoint_due`.
     Checkpoint,
     /// Everything: the process is about to end.
     Stop,
+}
+
+impl SealReason {
+    fn takes_all(self) -> bool {
+        matches!(self, Self::Checkpoint | Self::Stop)
+    }
+
+    fn turns_log(self) -> bool {
+        matches!(self, Self::Turn | Self::Checkpoint)
+    }
 }
 
 /// How far one timeline has got in the runs under way.
@@ -60,6 +75,9 @@ struct Mark {
     seal_column: u32,
     /// How many rows those are.
     seal_rows: u64,
+    /// Since when there have been rows that are not in segments, as far as was looked. Not by their instants: rows may come
+    /// hours late.
+    waiting_since_mono_ms: Option<u64>,
 }
 
 /// What a reader of the log has of a timeline.
@@ -137,6 +155,8 @@ struct Log {
     /// What the last sync brought.
     run_bytes: u64,
     start_pending: bool,
+    /// Whatever was not in segments when the generation began is in it and safe: the one before is not needed any more.
+    filled: bool,
 }
 
 pub struct Spill {
@@ -215,25 +235,41 @@ impl Spill {
         self.log.as_ref().map_or(0, |log| log.bytes)
     }
 
-    /// Whether the log's file might not hold one more flush like the last one.
+    /// Whether everything has to be sealed before the log goes on: its file might not hold one more flush like the last
+    /// one, or did not take it.
     pub fn checkpoint_due(&self) -> bool {
         self.checkpoint_wanted
             || self.log.as_ref().is_none_or(|log| log.bytes + log.run_bytes > self.options.log_bytes_max)
     }
 
-    /// What the next seal run is to be for. A checkpoint cuts segments short, so it comes when it has little to cut: when
-    /// nearly everything is sealed anyway and the log is half full; or when the log is full.
-    pub fn seal_reason(&self, store: &Store<'_>, now: Now) -> SealReason {
-        let half_full = self.log.as_ref().is_some_and(|log| log.bytes > self.options.log_bytes_max / 2);
-        match self.checkpoint_due() || (half_full && self.cuts_little(store, now)) {
-            true => SealReason::Checkpoint,
-            false => SealReason::Due,
+    /// What the next seal run is to be for. A checkpoint cuts segments short, so it is for when there is no other way. Where
+    /// a run seals most of what the log is kept for, the log begins anew without one, so that its files stay short.
+    pub fn seal_reason(&mut self, store: &Store<'_>, now: Now) -> SealReason {
+        self.look(store, now);
+        let log = self.log.as_ref().filter(|log| !self.checkpoint_wanted && log.filled);
+        if log.is_some_and(|log| log.bytes >= TURN_BYTES_MIN) && self.leaves_little(store, now) {
+            SealReason::Turn
+        } else if self.checkpoint_due() {
+            SealReason::Checkpoint
+        } else {
+            SealReason::Due
+        }
+    }
+
+    /// Takes down which timelines have rows to be sealed.
+    fn look(&mut self, store: &Store<'_>, now: Now) {
+        for timeline in store.timelines() {
+            let rows = store.rows(timeline);
+            if store.rows_spilled(timeline).max(rows.start) < rows.end {
+                let index = self.mark_index(store.timeline_key(timeline));
+                self.marks[index].waiting_since_mono_ms.get_or_insert(now.mono_ms);
+            }
         }
     }
 
     /// Whether at most a fifth of the cells that are not spilled would not be sealed now.
-    fn cuts_little(&self, store: &Store<'_>, now: Now) -> bool {
-        let all = ring_is_short(store);
+    fn leaves_little(&self, store: &Store<'_>, now: Now) -> bool {
+        let all = ring_is_short(store) || store.newcomers_wait_for_spill();
         let (mut due, mut rest) = (0, 0);
         for timeline in store.timelines() {
             let from = store.rows_spilled(timeline).max(store.rows(timeline).start);
@@ -260,7 +296,8 @@ impl Spill {
     }
 
     /// Whether a seal run for [`SealReason::Due`] would have rows to take.
-    pub fn seal_due(&self, store: &Store<'_>, now: Now) -> bool {
+    pub fn seal_due(&mut self, store: &Store<'_>, now: Now) -> bool {
+        self.look(store, now);
         let all = ring_is_short(store) || store.newcomers_wait_for_spill();
         store.timelines().any(|timeline| {
             let from = store.rows_spilled(timeline).max(store.rows(timeline).start);
@@ -280,7 +317,7 @@ impl Spill {
     ) -> Option<Put<'o>> {
         assert!(out.len() >= SEGMENT_BYTES_MAX, "a buffer of {} bytes", out.len());
         if matches!(self.seal, SealRun::Idle) {
-            let all = reason != SealReason::Due || ring_is_short(store) || store.newcomers_wait_for_spill();
+            let all = reason.takes_all() || ring_is_short(store) || store.newcomers_wait_for_spill();
             self.state_next = self.state;
             self.seal_cursor = 0;
             self.seal = SealRun::Running { reason, all, put_count: 0, done: SealPhase::Segments };
@@ -292,7 +329,7 @@ impl Spill {
                     self.seal = SealRun::Running { reason, all, put_count: put_count + 1, done };
                     return Some(made.put(out));
                 }
-                None if put_count == 0 && reason == SealReason::Due => {
+                None if put_count == 0 && !reason.takes_all() => {
                     self.seal = SealRun::Idle;
                     return None;
                 }
@@ -315,7 +352,7 @@ impl Spill {
                 return core::str::from_utf8(key).ok().map(|key| Put::State { key, bytes });
             }
             self.seal = SealRun::Running { reason, all, put_count: put_count + 1, done: SealPhase::Finished };
-            if reason == SealReason::Checkpoint {
+            if reason.turns_log() {
                 self.state_next.log_generation = self.generation_seen + 1;
             }
             return Some(self.state_put(out));
@@ -339,7 +376,7 @@ impl Spill {
     /// What `seal_next` gave ends with the `Output::Commit` of this token. The slab hears of a new generation first.
     pub fn commit(&mut self, store: &mut Store<'_>, token: u64) {
         if let SealRun::Running { reason, .. } = self.seal {
-            if reason == SealReason::Checkpoint {
+            if reason.turns_log() {
                 store.set_log_generation(self.state_next.log_generation);
             }
             self.seal = SealRun::Awaiting { token, reason };
@@ -358,6 +395,9 @@ impl Spill {
             if ok && mark.sealed > store.rows_spilled(timeline) {
                 store.set_rows_spilled(timeline, mark.sealed);
             }
+            if ok && mark.sealed > 0 {
+                mark.waiting_since_mono_ms = None;
+            }
             (mark.sealed, mark.seal_column, mark.seal_rows) = (0, 0, 0);
         }
         for layout in &mut self.layouts {
@@ -370,7 +410,7 @@ impl Spill {
         }
         if ok {
             self.state = self.state_next;
-            if reason == SealReason::Checkpoint {
+            if reason.turns_log() {
                 self.checkpoint_wanted = false;
                 self.generation_begin(store);
             }
@@ -425,6 +465,7 @@ impl Spill {
             synced: (0, 0),
             run_bytes: 0,
             start_pending: true,
+            filled: false,
         });
         self.frames = FrameRun::Idle;
         for mark in &mut self.marks {
@@ -519,8 +560,9 @@ impl Spill {
         let rows = store.rows(timeline);
         let count = rows.end.saturating_sub(from.max(rows.start));
         let is_old = || {
-            let instant = store.row_instant(timeline, from);
-            instant.is_some_and(|instant| now.wall_ms.saturating_sub(instant) >= self.options.seal_age_ms)
+            let key = store.timeline_key(timeline);
+            let since = self.marks.iter().find(|mark| mark.key == key).and_then(|mark| mark.waiting_since_mono_ms);
+            since.is_some_and(|since| now.mono_ms.saturating_sub(since) >= self.options.seal_age_ms)
         };
         count > 0 && (all || count >= SEAL_ROWS || is_old())
     }
@@ -562,6 +604,7 @@ impl Spill {
                 sealed: 0,
                 seal_column: 0,
                 seal_rows: 0,
+                waiting_since_mono_ms: None,
             });
             self.marks.len() - 1
         })

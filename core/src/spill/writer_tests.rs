@@ -92,10 +92,17 @@ fn old_rows_are_sealed_however_few_they_are() {
     let mut spill = begin(&mut store, &mut disk);
     scrape(&mut store, 1, START_MS, &[(&labels("up", 1), 7, None)]);
     let age_ms = SpillOptions::new(UUID, &plan).seal_age_ms;
-    assert!(!spill.seal_due(&store, at(START_MS + age_ms - 1)));
-    assert!(spill.seal_due(&store, at(START_MS + age_ms)));
-    assert_eq!(seal(&mut spill, &mut store, &mut disk, at(START_MS + age_ms), SealReason::Due), 3);
-    assert!(!spill.seal_due(&store, at(START_MS + age_ms)));
+    let after = |waited_ms: u64| Now { mono_ms: 1 + waited_ms, wall_ms: START_MS };
+    assert!(!spill.seal_due(&store, after(0)));
+    assert!(!spill.seal_due(&store, after(age_ms - 1)));
+    assert!(spill.seal_due(&store, after(age_ms)));
+    assert_eq!(seal(&mut spill, &mut store, &mut disk, after(age_ms), SealReason::Due), 3);
+    assert!(!spill.seal_due(&store, after(age_ms)));
+    // A row that comes a day late has not waited yet.
+    scrape(&mut store, 1, START_MS - 86_400_000, &[(&labels("up", 1), 7, None)]);
+    assert!(!spill.seal_due(&store, after(age_ms)));
+    assert!(!spill.seal_due(&store, after(2 * age_ms - 1)));
+    assert!(spill.seal_due(&store, after(2 * age_ms)));
 }
 
 #[test]
@@ -381,10 +388,10 @@ fn a_generation_does_not_tell_layouts_that_the_database_has() {
 }
 
 #[test]
-fn a_checkpoint_comes_when_the_log_is_full_or_when_it_is_half_full_and_cuts_little() {
+fn the_log_turns_when_a_seal_leaves_little_and_everything_is_sealed_when_it_is_full() {
     let (plan, mut slab) = (plan(), Vec::new());
     let (mut store, mut disk) = (create(&mut slab, &plan), Disk::default());
-    let options = SpillOptions { log_bytes_max: 8 * LOG_PAGE_BYTES, ..SpillOptions::new(UUID, &plan) };
+    let options = SpillOptions { log_bytes_max: 32 * LOG_PAGE_BYTES, ..SpillOptions::new(UUID, &plan) };
     let mut spill = Spill::new(options, super::super::testing::EPOCH, SpillState::default(), 0);
     let up = labels("up", 1);
     let now = at(START_MS);
@@ -397,25 +404,114 @@ fn a_checkpoint_comes_when_the_log_is_full_or_when_it_is_half_full_and_cuts_litt
             scrape(store, key, START_MS + next, &[(&up, next as u64, None)]);
         }
     };
-    // Five pages, and one timeline has nearly all there is.
-    for _ in 0..5 {
-        rows(&mut store, 1, SEAL_ROWS / 5);
+    let pages = |spill: &Spill| spill.log_bytes() / LOG_PAGE_BYTES;
+    // A page a flush, and one timeline has nearly all there is.
+    for _ in 0..15 {
+        rows(&mut store, 1, SEAL_ROWS / 15);
         flush(&mut spill, &mut store, &mut disk);
     }
+    assert_eq!(spill.seal_reason(&store, now), SealReason::Due, "the log is short");
     rows(&mut store, 2, SEAL_ROWS / 4);
-    assert_eq!(spill.seal_reason(&store, now), SealReason::Checkpoint);
+    flush(&mut spill, &mut store, &mut disk);
+    assert_eq!((pages(&spill), spill.seal_reason(&store, now)), (16, SealReason::Turn));
     rows(&mut store, 2, 1);
-    assert_eq!(spill.seal_reason(&store, now), SealReason::Due, "it would cut more than a fifth short");
-    for _ in 0..2 {
+    assert_eq!(spill.seal_reason(&store, now), SealReason::Due, "more than a fifth would be told twice");
+    rows(&mut store, 1, 4);
+    assert_eq!(spill.seal_reason(&store, now), SealReason::Turn);
+    let generation = spill.log_generation().unwrap();
+    seal(&mut spill, &mut store, &mut disk, now, SealReason::Turn);
+    assert_eq!((spill.log_generation(), pages(&spill)), (Some(generation + 1), 0));
+    let spilled = |store: &Store<'_>, key| store.rows_spilled(store.timeline_find(TimelineKey(key)).unwrap());
+    assert_eq!((spilled(&store, 1), spilled(&store, 2)), (SEAL_ROWS + 4, 0), "what was not due is not cut short");
+    // What is left lies in the generation before until the new one is filled, so that one has to stay.
+    rows(&mut store, 1, SEAL_ROWS);
+    assert_eq!(spill.seal_reason(&store, now), SealReason::Due);
+    seal(&mut spill, &mut store, &mut disk, now, SealReason::Due);
+    while pages(&spill) < 31 {
         rows(&mut store, 3, 1);
-        assert_eq!(spill.seal_reason(&store, now), SealReason::Due);
+        assert_eq!(spill.seal_reason(&store, now), SealReason::Due, "one more page fits");
         flush(&mut spill, &mut store, &mut disk);
     }
-    assert_eq!(spill.log_bytes(), 7 * LOG_PAGE_BYTES);
-    assert_eq!(spill.seal_reason(&store, now), SealReason::Due, "one more page fits");
     rows(&mut store, 3, 1);
     flush(&mut spill, &mut store, &mut disk);
     assert_eq!(spill.seal_reason(&store, now), SealReason::Checkpoint);
+    seal(&mut spill, &mut store, &mut disk, now, SealReason::Checkpoint);
+    flush(&mut spill, &mut store, &mut disk);
+    // A file that takes nothing is left behind.
+    rows(&mut store, 3, 1);
+    let mut out = vec![0; OUTPUT_BYTES];
+    while spill.frame_next(&store, &mut out).is_some() {}
+    spill.log_sync(2);
+    assert_eq!(spill.seal_reason(&store, now), SealReason::Due);
+    spill.log_synced(&mut store, 2, false);
+    assert_eq!(spill.seal_reason(&store, now), SealReason::Checkpoint);
+}
+
+/// The log turns twice; what is never due has to be in a generation that recovery reads, at each moment.
+#[test]
+fn wherever_the_power_is_cut_around_a_turn_of_the_log_nothing_that_was_safe_is_lost() {
+    let mut cuts = 0;
+    for cut in 0.. {
+        let (plan, mut slab, mut other) = (plan(), Vec::new(), Vec::new());
+        let (mut store, mut disk, mut model) = (create(&mut slab, &plan), Disk::default(), Samples::new());
+        let mut spill = begin(&mut store, &mut disk);
+        let (often, seldom, mut out) = (labels("often", 1), labels("seldom", 1), vec![0; OUTPUT_BYTES]);
+        let (mut safe, mut steps, mut t_ms) = (Samples::new(), 0, START_MS);
+        let mut goes_on = || {
+            steps += 1;
+            steps <= cut
+        };
+        let outlived = 'life: {
+            for _ in 0..3 {
+                for row in 0..SEAL_ROWS {
+                    t_ms += 1_000;
+                    let bits = sample(&mut model, &often, t_ms, row as f64);
+                    scrape(&mut store, 1, t_ms, &[(&often, bits, None)]);
+                    if row % 40 == 20 {
+                        let bits = sample(&mut model, &seldom, t_ms, row as f64);
+                        scrape(&mut store, 2, t_ms, &[(&seldom, bits, None)]);
+                    }
+                    if row % 60 == 59 {
+                        while let Some(bytes) = spill.frame_next(&store, &mut out) {
+                            disk.append(spill.log_generation().unwrap(), &out[..bytes]);
+                            if !goes_on() {
+                                break 'life false;
+                            }
+                        }
+                        spill.log_sync(1);
+                        disk.sync();
+                        safe.clone_from(&model);
+                        if !goes_on() {
+                            break 'life false;
+                        }
+                        spill.log_synced(&mut store, 1, true);
+                    }
+                }
+                let mut transaction = disk.database.clone();
+                while let Some(put) = spill.seal_next(&store, at(t_ms), SealReason::Turn, &mut out) {
+                    transaction.put(&put);
+                }
+                spill.commit(&mut store, 1);
+                disk.database = transaction;
+                if !goes_on() {
+                    break 'life false;
+                }
+                spill.committed(&mut store, 1, true);
+            }
+            true
+        };
+        let mut recovered = create(&mut other, &plan);
+        disk.recover(&mut recovered);
+        let found = all_samples(&recovered, &disk);
+        let lacking = safe.keys().filter(|key| !found.contains_key(*key)).count();
+        assert_eq!(lacking, 0, "cut {cut}");
+        assert!(found.iter().all(|(key, bits)| model.get(key) == Some(bits)), "cut {cut}: invented");
+        cuts += 1;
+        if outlived {
+            break;
+        }
+    }
+    assert!(cuts > 20, "{cuts} cuts");
 }
 
 #[test]

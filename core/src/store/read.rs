@@ -117,6 +117,11 @@ impl Store<'_> {
         Some(instants[(row - piece.rows.start) as usize])
     }
 
+    /// The instant of each timeline's last row, of those that have one in RAM.
+    pub fn newest_rows_ms(&self) -> impl Iterator<Item = i64> {
+        self.timelines().filter_map(|timeline| self.row_instant(timeline, self.rows(timeline).end.checked_sub(1)?))
+    }
+
     /// The instants of `rows` (at most 256, all in RAM), written into the start of `instants_ms`; `None` when one is
     /// missing or `instants_ms` is too short.
     pub fn rows_instants(&self, timeline: TimelineId, rows: Range<u64>, instants_ms: &mut [i64]) -> Option<()> {

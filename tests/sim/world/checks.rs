@@ -325,6 +325,6 @@ fn found_samples(answer: &serde_json::Value) -> Samples {
     found
 }
 
-fn by_name(found: &Samples) -> Samples {
+pub(super) fn by_name(found: &Samples) -> Samples {
     found.iter().map(|(key, samples)| (network::name_of(key).to_owned(), samples.clone())).collect()
 }

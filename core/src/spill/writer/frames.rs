@@ -100,8 +100,15 @@ impl Spill {
                 true => {
                     log.run_bytes = log.bytes - log.synced.0;
                     log.synced = (log.bytes, log.sequence);
+                    // A run ends when nothing is left to tell.
+                    log.filled = true;
                 }
-                false => (log.bytes, log.sequence) = log.synced,
+                false => {
+                    (log.bytes, log.sequence) = log.synced;
+                    // The file has no room, or a bad place. The database may have taken everything by the next try, and
+                    // the other file goes on.
+                    self.checkpoint_wanted = true;
+                }
             }
         }
         for mark in &mut self.marks {
