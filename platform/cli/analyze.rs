@@ -172,6 +172,7 @@ fn log(path: &Path) -> io::Result<Option<Value>> {
         "generation": generation,
         "frames": found.frames,
         "damaged": u64::from(found.damaged) + found.frames_missing,
+        "mended": found.mended,
         "torn": found.torn,
     })))
 }
@@ -267,10 +268,14 @@ fn text(report: &Value) -> String {
     for log in report["logs"].as_array().unwrap_or(&empty) {
         let _ = writeln!(
             out,
-            "log generation {}: {} damaged places{}",
+            "log generation {}: {} damaged places{}{}",
             number(log, "generation"),
             number(log, "damaged"),
-            if log["torn"] == true { ", its end is torn" } else { "" }
+            match number(log, "mended") {
+                0 => String::new(),
+                mended => format!(", {mended} frames with a flipped bit that are read all the same"),
+            },
+            if log["torn"] == true { ", its end is torn or damaged" } else { "" }
         );
     }
     for damage in timelines.iter().flat_map(|timeline| timeline["damage"].as_array().unwrap_or(&empty)) {

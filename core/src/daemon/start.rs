@@ -65,7 +65,7 @@ impl core::fmt::Display for Start {
                 let frames: u64 = logs.iter().map(|log| log.frames).sum();
                 write!(f, "recovered {} rows from {frames} frames of the tail log", replay.rows)?;
                 if logs.iter().any(|log| log.torn) {
-                    f.write_str("; its last frame was torn")?;
+                    f.write_str("; its last flush is torn or damaged")?;
                 }
                 let damaged: u64 = logs.iter().map(|log| u64::from(log.damaged) + log.frames_missing).sum();
                 if damaged > 0 || replay.rows_lost > 0 {
@@ -333,7 +333,19 @@ fn log_losses(recovered: &Recovered, retired: bool, found: &mut Found) {
                 Reason::LogTorn,
                 file.clone(),
                 0,
-                format!("{file} ends in a torn frame, as a power cut leaves it"),
+                format!(
+                    "the last flush in {file} is torn, as a power cut leaves it, or damaged: rows of at most one flush \
+                     interval may be missing"
+                ),
+            );
+        }
+        if let Some(at) = log.mended_first {
+            let count = log.mended;
+            found.lose(
+                Reason::Damage,
+                format!("{file} byte {at}: mended"),
+                0,
+                format!("{file}: the headers of {count} frames, the first at byte {at}, had a flipped bit each and were mended; nothing of them is missing"),
             );
         }
     }

@@ -230,7 +230,7 @@ fn a_torn_and_damaged_log_is_named_with_its_bytes() {
     let file = &mut disk.files[generation as usize % 2];
     let end = file.bytes.len();
     file.bytes.truncate(end - 3);
-    file.bytes[150] ^= 1;
+    file.bytes[150] ^= 3;
     let mut bytes = slab(&plan);
     let Opened { store, notices, .. } = open(&mut bytes, false, &plan, &mut disk);
     let ledger = ledger(&store);

@@ -150,6 +150,31 @@ impl FrameHead {
         Ok(Self { kind, generation: u64_at(bytes, 8), sequence: u32_at(bytes, 16), payload_bytes, payload_crc })
     }
 
+    /// The header as it was before one of its bits flipped, if that is what is wrong with it: the only way back to a header
+    /// that matches its checksum. The payload's checksum is to be looked at before it is believed.
+    pub fn mended(bytes: &[u8; FRAME_HEAD_BYTES]) -> Option<Self> {
+        let mut bytes = *bytes;
+        for bit in 0..8 * FRAME_HEAD_BYTES {
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            if let Ok(head) = Self::read(&bytes) {
+                return Some(head);
+            }
+            bytes[bit / 8] ^= 1 << (bit % 8);
+        }
+        None
+    }
+
+    /// Whether these bytes, which are no header, are nearer to the header of this frame than chance brings zeros, or what an
+    /// older generation left: at most 8 of the magic's 32 bits differ (zeros: 12), and 32 of the 152 that are known.
+    pub fn resembles(bytes: &[u8; FRAME_HEAD_BYTES], generation: u64, sequence: u32) -> bool {
+        let magic = (u32_at(bytes, 0) ^ FRAME_MAGIC).count_ones();
+        let others = (u16_at(bytes, 4) ^ VERSION).count_ones()
+            + bytes[7].count_ones()
+            + (u64_at(bytes, 8) ^ generation).count_ones()
+            + (u32_at(bytes, 16) ^ sequence).count_ones();
+        magic <= 8 && magic + others <= 32
+    }
+
     /// Checks and opens the payload, which has `payload_bytes` bytes.
     pub fn payload<'a>(&self, payload: &'a [u8]) -> Result<Frame<'a>, FormatError> {
         if crc32(payload) != self.payload_crc {

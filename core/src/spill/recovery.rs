@@ -30,8 +30,11 @@ pub struct RecoveryReport {
     pub damaged_first: Option<Range<u64>>,
     /// Frames that are missing, told by the numbers of those that are there.
     pub frames_missing: u64,
-    /// The last frame is not whole, as after a power cut.
+    /// The last frame is not whole, as after a power cut; or what stands where the next one would looks like one.
     pub torn: bool,
+    /// Frames that are whole but for one flipped bit in the header, and where the first one lies. They were read.
+    pub mended: u32,
+    pub mended_first: Option<u64>,
 }
 
 /// Finds frames in a file that comes piece by piece.
@@ -94,14 +97,13 @@ impl<'b> Recovery<'b> {
             let head = match FrameHead::read(&header) {
                 Ok(head) => head,
                 Err(error @ FormatError::FromNewerVersion { .. }) => return Err(error),
-                Err(FormatError::NotThis { .. }) => {
-                    self.skip(false);
-                    continue;
-                }
-                Err(_) => {
-                    self.skip(true);
-                    continue;
-                }
+                Err(error) => match self.mended(&header) {
+                    Some(head) => head,
+                    None => {
+                        self.skip(!matches!(error, FormatError::NotThis { .. }) || self.resembles_next(&header));
+                        continue;
+                    }
+                },
             };
             let total = FRAME_HEAD_BYTES + head.payload_bytes as usize;
             if self.end - at < total {
@@ -127,6 +129,10 @@ impl<'b> Recovery<'b> {
                 self.report.damaged += 1;
                 self.report.damaged_first.get_or_insert(from..here);
             }
+            if FrameHead::read(&header).is_err() {
+                self.report.mended += 1;
+                self.report.mended_first.get_or_insert(here);
+            }
             self.whole_end = here + total as u64;
             self.report.frames_missing += u64::from(head.sequence.saturating_sub(self.sequence_next));
             self.sequence_next = head.sequence.wrapping_add(1);
@@ -135,6 +141,28 @@ impl<'b> Recovery<'b> {
             return head.payload(&self.buf[payload]).map(Some);
         }
         Ok(None)
+    }
+
+    /// A header with a flipped bit, where a frame has to begin: right behind the last one, or on the page behind it. What tells
+    /// the generation only looks at pages.
+    fn mended(&self, header: &[u8; FRAME_HEAD_BYTES]) -> Option<FrameHead> {
+        let here = self.offset + self.start as u64;
+        match self.generation {
+            None if here.is_multiple_of(LOG_PAGE_BYTES) => FrameHead::mended(header),
+            Some(generation) if self.is_next_place(here) => FrameHead::mended(header)
+                .filter(|head| (head.generation, head.sequence) == (generation, self.sequence_next)),
+            _ => None,
+        }
+    }
+
+    /// Whether these bytes are what is left of the next frame's header.
+    fn resembles_next(&self, header: &[u8; FRAME_HEAD_BYTES]) -> bool {
+        self.is_next_place(self.offset + self.start as u64)
+            && self.generation.is_some_and(|generation| FrameHead::resembles(header, generation, self.sequence_next))
+    }
+
+    fn is_next_place(&self, here: u64) -> bool {
+        here == self.whole_end || here == self.whole_end.next_multiple_of(LOG_PAGE_BYTES)
     }
 
     /// Whether what lies between the last frame and the one found here is only the rest of a page.
@@ -146,7 +174,7 @@ impl<'b> Recovery<'b> {
     pub fn finish(mut self) -> RecoveryReport {
         // A header whose payload the file does not have.
         if let Some(rest) = self.buf[self.start..self.end].first_chunk::<FRAME_HEAD_BYTES>()
-            && let Ok(head) = FrameHead::read(rest)
+            && let Some(head) = FrameHead::read(rest).ok().or_else(|| self.mended(rest))
             && self.generation.is_none_or(|generation| generation == head.generation)
         {
             self.broken = Some((0, true));
@@ -164,8 +192,14 @@ impl<'b> Recovery<'b> {
         let magic = FRAME_MAGIC.to_le_bytes();
         let found = rest.windows(magic.len()).position(|window| *window == magic);
         // The last three bytes may be the beginning of a magic.
-        let step = found.unwrap_or(rest.len().saturating_sub(magic.len() - 1));
-        self.start += 1 + step;
+        let step = 1 + found.unwrap_or(rest.len().saturating_sub(magic.len() - 1));
+        // The page on which the next frame may begin is not passed over: its magic may be what is damaged.
+        let page = match self.generation {
+            None => (at + 1).next_multiple_of(LOG_PAGE_BYTES),
+            Some(_) => self.whole_end.next_multiple_of(LOG_PAGE_BYTES),
+        };
+        self.start +=
+            page.checked_sub(at).filter(|to_page| *to_page > 0).map_or(step, |to_page| step.min(to_page as usize));
     }
 }
 
