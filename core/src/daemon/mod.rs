@@ -274,7 +274,8 @@ impl<'m> Daemon<'m> {
             self.receiver.rests = true;
             return Output::Again;
         }
-        let mut reader = SeriesSource::new(&self.store, stored, &mut self.cache);
+        let sequence_next = self.spill.segment_sequence_next();
+        let mut reader = SeriesSource::new(&self.store, stored, &mut self.cache, sequence_next);
         let source: &mut dyn Source = &mut reader;
         let step = self.answers.step(now, source, buf);
         let damage = reader.into_damage();

@@ -257,7 +257,9 @@ fn check_segment(bytes: &[u8], grid: &Grid) {
     );
     for column in columns.filter(|column| grid.columns[*column as usize].kind == ColumnKind::Float) {
         let mut samples = Vec::new();
-        reader.series(&mut SliceBytes(bytes), column, &mut |t_ms, bits| samples.push((t_ms, bits))).unwrap();
+        reader
+            .series(&mut SliceBytes(bytes), column, usize::MAX, &mut |t_ms, bits| samples.push((t_ms, bits)))
+            .unwrap();
         let expected = grid.samples(column as usize, 100).into_iter().map(|(_, t_ms, bits)| (t_ms, bits));
         assert_eq!(samples, expected.collect::<Vec<_>>(), "column {column}");
     }
