@@ -384,7 +384,7 @@ fn layout_newer() -> Vec<u8> {
     let mut bytes = LAYOUT_V1[..44].to_vec();
     bytes[4] = 2;
     bytes.extend_from_slice(&[2, 3, b'a', b'b', b'c']);
-    bytes.extend_from_slice(&LAYOUT_V1[44..]);
+    bytes.extend_from_slice(&LAYOUT[44 + usize::from(LAYOUT[6])..]);
     bytes.extend_from_slice(&[9, 0]);
     let body_bytes = (bytes.len() - 44) as u32;
     bytes[28..32].copy_from_slice(&6_u32.to_le_bytes());
