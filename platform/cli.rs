@@ -65,6 +65,8 @@ pub struct Flags {
     pub route_prefix: String,
     pub page_title: String,
     pub connection_count_max: u32,
+    /// `None`: as the budget has it.
+    pub body_bytes_max: Option<u64>,
     pub read_timeout_ms: u64,
     pub log_level: Level,
     pub log_format: LogFormat,
@@ -345,6 +347,7 @@ impl Values {
             route_prefix: if prefix.is_empty() { String::new() } else { format!("/{prefix}") },
             page_title: self.text("web.page-title"),
             connection_count_max: self.read("web.max-connections", count) as u32,
+            body_bytes_max: self.optional_read("web.max-body-size", bytes).filter(|bytes| *bytes > 0),
             read_timeout_ms: self.read("web.read-timeout", positive_duration_ms),
             log_level: match self.choice("log.level", &["info", "debug", "warn", "error"]) {
                 "debug" => Level::Debug,

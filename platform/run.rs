@@ -174,8 +174,8 @@ impl Loop<'_> {
         loop {
             let mut wake = self.drain();
             for _ in 0..EVENTS_PER_TURN {
-                let Some(event) = self.events.pop() else { break };
-                self.handle_event(&event);
+                let Some(mut event) = self.events.pop() else { break };
+                self.handle(event.input());
                 wake = self.drain();
                 if wake == Wake::Never {
                     break;
@@ -273,10 +273,6 @@ impl Loop<'_> {
         while let Some(loss) = self.surroundings.disk.take_loss() {
             self.handle(Input::Lost(loss.loss()));
         }
-    }
-
-    fn handle_event(&mut self, event: &Event) {
-        self.handle(event.input());
     }
 
     fn reload(&mut self) {

@@ -103,8 +103,12 @@ fn memory_limit_default() -> u64 {
 
 fn budget(flags: &Flags) -> Result<Budget, Refusal> {
     let connections_count = Some(u64::from(flags.connection_count_max));
-    let overrides =
-        Overrides { connections_count, receives: flags.enable_remote_write_receiver, ..Overrides::default() };
+    let overrides = Overrides {
+        connections_count,
+        body_bytes: flags.body_bytes_max,
+        receives: flags.enable_remote_write_receiver,
+        ..Overrides::default()
+    };
     Budget::for_limit(flags.memory_limit_bytes, overrides).map_err(Refusal::written)
 }
 
@@ -147,7 +151,7 @@ fn daemon(flags: &Flags) -> Result<(), Refusal> {
     let budget = budget(flags)?;
     memory::ALLOCATOR.set_limit(heap_bytes_max(&budget));
 
-    let net = Net::listen(net_settings(flags)).map_err(Refusal::host)?;
+    let net = Net::listen(net_settings(flags, &budget)).map_err(Refusal::host)?;
     let mut disk_settings = DiskSettings {
         path: flags.storage_path.clone(),
         quota_bytes: 0,
@@ -242,11 +246,15 @@ fn heap_bytes_max(budget: &Budget) -> usize {
     usize::try_from(heap.map(|region| region.total_bytes).sum::<u64>()).unwrap_or(usize::MAX)
 }
 
-fn net_settings(flags: &Flags) -> NetSettings {
+fn net_settings(flags: &Flags, budget: &Budget) -> NetSettings {
+    let bodies = budget.region("bodies").map(|bodies| (bodies.bytes_each as usize, bodies.total_bytes as usize));
+    let (body_bytes_max, bodies_bytes_max) = bodies.unwrap_or_default();
     NetSettings {
         listen: flags.listen_addresses.clone(),
         serve: ServeSettings {
             connection_count_max: flags.connection_count_max as usize,
+            body_bytes_max,
+            bodies_bytes_max,
             read_timeout_ms: flags.read_timeout_ms,
             ..ServeSettings::default()
         },

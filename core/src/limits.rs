@@ -23,13 +23,21 @@ pub const CONNECTIONS_COUNT_MAX: u64 = 32;
 pub const CONNECTION_BYTES: u64 = 24 * KIB;
 /// Heap of all queries together. The query that would pass it fails alone.
 pub const QUERIES_BYTES_MIN: u64 = MIB;
-/// Bodies, batches and segments on their way: each at most this long.
+/// Pages, batches and segments on their way: each at most this long.
 pub const MESSAGE_BYTES_MAX: u64 = 128 * KIB;
-/// Bodies, batches and segments on their way at once.
-pub const MESSAGES_COUNT_MAX: u64 = 6;
+/// Pages, batches and segments on their way at once.
+pub const MESSAGES_COUNT_MAX: u64 = 4;
+/// A request's body, where `--web.max-body-size` says nothing. A longer one is answered 413.
+pub const BODY_BYTES_MAX: u64 = 128 * KIB;
+/// The same where pushed requests are taken: as much as the common senders put into one.
+pub const RECEIVE_BODY_BYTES_MAX: u64 = MIB;
+/// Bodies of requests that are not yet answered, all together, or one if that is longer. A request beyond it is answered
+/// 503.
+pub const BODIES_BYTES_MAX: u64 = 2 * BODY_BYTES_MAX;
+pub const RECEIVE_BODIES_BYTES_MAX: u64 = RECEIVE_BODY_BYTES_MAX;
 
-/// Pushed requests that wait for their turn, compressed. A request beyond it is told to come back (503); a single one may be
-/// as long as any body.
+/// Pushed requests that wait for their turn, compressed: a part of all bodies. A request beyond it is told to come back (503);
+/// a single one may be as long as any body.
 pub const RECEIVE_QUEUE_BYTES_MAX: usize = 256 * KIB as usize;
 /// Of a pushed request, inflated bytes in memory at a time.
 pub const RECEIVE_WINDOW_BYTES: usize = 512 * KIB as usize;
@@ -39,11 +47,11 @@ pub const RECEIVE_INFLATED_BYTES_MAX: u64 = 8 * MIB;
 pub const RECEIVE_BATCH_SAMPLES_MAX: usize = 2048;
 pub const RECEIVE_BATCH_LABELS_BYTES: usize = 64 * KIB as usize;
 /// All of these together, in the budget of a daemon that takes pushed requests.
-pub const RECEIVE_BYTES: u64 = MIB;
+pub const RECEIVE_BYTES: u64 = 640 * KIB;
 const _: () = assert!(
-    RECEIVE_QUEUE_BYTES_MAX + RECEIVE_WINDOW_BYTES + RECEIVE_BATCH_LABELS_BYTES + 32 * RECEIVE_BATCH_SAMPLES_MAX
-        <= RECEIVE_BYTES as usize
+    RECEIVE_WINDOW_BYTES + RECEIVE_BATCH_LABELS_BYTES + 32 * RECEIVE_BATCH_SAMPLES_MAX <= RECEIVE_BYTES as usize
 );
+const _: () = assert!(RECEIVE_QUEUE_BYTES_MAX <= RECEIVE_BODIES_BYTES_MAX as usize);
 /// Newest instant that is taken from a pusher, ahead of the own clock. Prometheus' figure (storage/remote/write_handler.go).
 pub const RECEIVE_AHEAD_MS_MAX: i64 = 10 * 60 * 1000;
 /// A pusher's timeline is closed after so long without a sample.

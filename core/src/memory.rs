@@ -7,8 +7,9 @@ pub use needs::{Answer, Load};
 
 use crate::{
     limits::{
-        CONNECTION_BYTES, CONNECTIONS_COUNT_MAX, KIB, MEMORY_LIMIT_BYTES_MIN, MESSAGE_BYTES_MAX, MESSAGES_COUNT_MAX,
-        MIB, PROGRAM_BYTES, QUERIES_BYTES_MIN, RECEIVE_BYTES, SETTINGS_BYTES, SLAB_BYTES_MIN, SQLITE_HEAP_BYTES,
+        BODIES_BYTES_MAX, BODY_BYTES_MAX, CONNECTION_BYTES, CONNECTIONS_COUNT_MAX, KIB, MEMORY_LIMIT_BYTES_MIN,
+        MESSAGE_BYTES_MAX, MESSAGES_COUNT_MAX, MIB, PROGRAM_BYTES, QUERIES_BYTES_MIN, RECEIVE_BODIES_BYTES_MAX,
+        RECEIVE_BODY_BYTES_MAX, RECEIVE_BYTES, SETTINGS_BYTES, SLAB_BYTES_MIN, SQLITE_HEAP_BYTES,
     },
     store::{RegionName, sizes},
 };
@@ -34,7 +35,7 @@ pub struct Budget {
     regions: [Region; REGIONS_COUNT],
 }
 
-const HEAP_REGIONS_COUNT: usize = 7;
+const HEAP_REGIONS_COUNT: usize = 8;
 const REGIONS_COUNT: usize = HEAP_REGIONS_COUNT + 9;
 
 /// Wishes that replace a region's default size.
@@ -44,6 +45,8 @@ pub struct Overrides {
     pub queries_bytes: Option<u64>,
     pub connections_count: Option<u64>,
     pub sqlite_heap_bytes: Option<u64>,
+    /// The longest body of a request.
+    pub body_bytes: Option<u64>,
     /// Samples are pushed to this daemon.
     pub receives: bool,
 }
@@ -54,7 +57,7 @@ pub enum BudgetError {
     LimitTooSmall { limit_bytes: u64, min_bytes: u64 },
     #[error(
         "what is asked for needs {needed_bytes} bytes and the memory limit is {limit_bytes}; raise --memory.limit or \
-         ask for fewer connections or less for queries and SQLite"
+         ask for fewer connections (--web.max-connections) or shorter bodies (--web.max-body-size)"
     )]
     LimitExceeded { needed_bytes: u64, limit_bytes: u64 },
     #[error("a slab of {slab_bytes} bytes is too small; give at least {min_bytes}")]
@@ -79,6 +82,12 @@ impl Budget {
         let queries_bytes =
             overrides.queries_bytes.unwrap_or(QUERIES_BYTES_MIN.max((limit_bytes - QUERIES_FROM_BYTES) / 4));
         let connections_count = overrides.connections_count.unwrap_or(CONNECTIONS_COUNT_MAX);
+        let (body_default_bytes, bodies_bytes) = match overrides.receives {
+            true => (RECEIVE_BODY_BYTES_MAX, RECEIVE_BODIES_BYTES_MAX),
+            false => (BODY_BYTES_MAX, BODIES_BYTES_MAX),
+        };
+        let body_bytes = overrides.body_bytes.unwrap_or(body_default_bytes).max(1);
+        let bodies_bytes = bodies_bytes.max(body_bytes);
         let sqlite_bytes = overrides.sqlite_heap_bytes.unwrap_or(SQLITE_HEAP_BYTES);
         let heap = [
             Region::heap("program", "code, libraries and stack", 1, PROGRAM_BYTES),
@@ -86,12 +95,8 @@ impl Budget {
             Region::heap("sqlite", "the database's own heap, its hard limit", 1, sqlite_bytes),
             Region::heap("connections", "served and made", connections_count, CONNECTION_BYTES),
             Region::heap("queries", "results and working memory of all queries", 1, queries_bytes),
-            Region::heap(
-                "messages",
-                "bodies, batches and segments on their way",
-                MESSAGES_COUNT_MAX,
-                MESSAGE_BYTES_MAX,
-            ),
+            Region::heap("messages", "pages, batches and segments on their way", MESSAGES_COUNT_MAX, MESSAGE_BYTES_MAX),
+            Region::heap("bodies", "of requests that are not yet answered", bodies_bytes / body_bytes, body_bytes),
             Region::heap(
                 "received",
                 "requests to write, inflated and sorted",
@@ -491,6 +496,28 @@ mod tests {
         assert!(matches!(Budget::for_limit(16 * MIB, connections), Err(BudgetError::LimitExceeded { .. })));
         let all = Overrides { queries_bytes: Some(u64::MAX), ..Overrides::default() };
         assert!(matches!(Budget::for_limit(16 * MIB, all), Err(BudgetError::LimitExceeded { .. })));
+    }
+
+    #[test]
+    fn bodies_are_bounded_by_their_region_and_a_longer_one_makes_it_grow() {
+        let bodies = |body_bytes, receives| {
+            let overrides = Overrides { body_bytes, receives, ..Overrides::default() };
+            let budget = Budget::for_limit(16 * MIB, overrides)?;
+            let region = budget.region("bodies").expect("the table has it");
+            assert!(budget.total_bytes() <= 16 * MIB);
+            Ok::<_, BudgetError>((region.bytes_each, region.total_bytes))
+        };
+        assert_eq!(bodies(None, false), Ok((128 * KIB, 256 * KIB)));
+        assert_eq!(bodies(None, true), Ok((MIB, MIB)));
+        assert_eq!(bodies(Some(256 * KIB), true), Ok((256 * KIB, MIB)));
+        assert_eq!(bodies(Some(256 * KIB), false), Ok((256 * KIB, 256 * KIB)));
+        assert_eq!(bodies(Some(300 * KIB), true), Ok((300 * KIB, 900 * KIB)), "whole ones");
+        assert_eq!(bodies(Some(2 * MIB), true), Ok((2 * MIB, 2 * MIB)));
+        let error = bodies(Some(8 * MIB), true).unwrap_err();
+        assert!(
+            matches!(error, BudgetError::LimitExceeded { .. }) && error.to_string().contains("--web.max-body-size")
+        );
+        assert!(bodies(Some(u64::MAX), false).is_err());
     }
 
     #[test]

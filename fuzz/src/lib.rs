@@ -79,7 +79,7 @@ pub fn segment(bytes: &[u8]) {
         assert!(samples.rows.len() == samples.t_ms.len() && samples.rows.len() == samples.bits.len());
         true
     });
-    let _ = reader.series(&mut SliceBytes(bytes), head.column_from, &mut |_, _| {});
+    let _ = reader.series(&mut SliceBytes(bytes), head.column_from, usize::MAX, &mut |_, _| {});
 }
 
 pub fn layout_part(bytes: &[u8]) {

@@ -211,6 +211,11 @@ pub static FLAGS: &[Flag] = &[
         "",
         "directory on a RAM file system for the hot state; by default /run/holdfast, $XDG_RUNTIME_DIR or /dev/shm",
     ),
+    ours(
+        "web.max-body-size",
+        "",
+        "longest body of a request; by default 128KiB, or 1MiB with --web.enable-remote-write-receiver",
+    ),
     ours("storage.flush-interval", "30s", "a power cut loses at most this much"),
     ours("holdfast.config.file", "", "a file with values of these flags; the command line wins"),
     ours("host.job", "node", "job of the built-in host metrics; empty: none"),

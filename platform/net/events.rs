@@ -58,8 +58,8 @@ pub enum Event {
 }
 
 impl Event {
-    /// The same for the core.
-    pub fn input(&self) -> Input<'_> {
+    /// The same for the core, which a request's body is given to.
+    pub fn input(&mut self) -> Input<'_> {
         match self {
             Self::FetchHead { fetch, status, content_type } => {
                 Input::FetchHead { fetch: *fetch, status: *status, content_type }
@@ -68,7 +68,8 @@ impl Event {
             Self::FetchEnd { fetch } => Input::FetchEnd { fetch: *fetch },
             Self::FetchFailed { fetch, error } => Input::FetchFailed { fetch: *fetch, error },
             Self::Request { request, method, path, query, content_type, content_encoding, body } => {
-                Input::Request { request: *request, method: *method, path, query, content_type, content_encoding, body }
+                let (request, method, body) = (*request, *method, std::mem::take(body));
+                Input::Request { request, method, path, query, content_type, content_encoding, body }
             }
             Self::RequestReady { request } => Input::RequestReady { request: *request },
             Self::RequestGone { request } => Input::RequestGone { request: *request },

@@ -23,7 +23,10 @@ use super::{
     io::{Activity, SocketIo, TokioTimer},
 };
 use bytes::Bytes;
-use holdfast_core::daemon::input::{Method, RequestId};
+use holdfast_core::{
+    daemon::input::{Method, RequestId},
+    limits::{BODIES_BYTES_MAX, BODY_BYTES_MAX},
+};
 use http_body_util::BodyExt;
 use hyper::{
     HeaderMap, Request, Response, StatusCode,
@@ -64,8 +67,8 @@ impl Default for ServeSettings {
     fn default() -> Self {
         Self {
             connection_count_max: 64,
-            body_bytes_max: 1 << 20,
-            bodies_bytes_max: 2 << 20,
+            body_bytes_max: BODY_BYTES_MAX as usize,
+            bodies_bytes_max: BODIES_BYTES_MAX as usize,
             // Prometheus' --web.read-timeout.
             read_timeout_ms: 5 * 60 * 1000,
             write_timeout_ms: 60 * 1000,
@@ -330,18 +333,24 @@ impl Shared {
 
     async fn read_body(&self, mut body: Incoming, charge: &mut Charge) -> Result<Vec<u8>, Refusal> {
         let limit = self.settings.body_bytes_max;
-        if body.size_hint().lower() > limit as u64 {
+        let hint = body.size_hint();
+        if hint.lower() > limit as u64 {
             return Err(Refusal::TooLarge { limit });
         }
-        let mut bytes = Vec::new();
+        // All of its room at once: there is never a second copy, as there was where a list grows. One that does not say
+        // how long it is counts as long as any may be until it is whole.
+        let room = hint.exact().map_or(limit, |length| length as usize);
+        charge.add(room)?;
+        let mut bytes = Vec::with_capacity(room);
         while let Some(frame) = body.frame().await {
             let Ok(piece) = frame.map_err(|_| Refusal::Broken)?.into_data() else { continue };
             if bytes.len() + piece.len() > limit {
                 return Err(Refusal::TooLarge { limit });
             }
-            charge.add(piece.len())?;
             bytes.extend_from_slice(&piece);
         }
+        bytes.shrink_to_fit();
+        charge.shrink_to(bytes.capacity());
         Ok(bytes)
     }
 
@@ -425,11 +434,16 @@ impl Charge {
         self.bytes += bytes;
         Ok(())
     }
+
+    fn shrink_to(&mut self, bytes: usize) {
+        self.shared.bodies_bytes.set(self.shared.bodies_bytes.get() - self.bytes + bytes);
+        self.bytes = bytes;
+    }
 }
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        self.shared.bodies_bytes.set(self.shared.bodies_bytes.get() - self.bytes);
+        self.shrink_to(0);
     }
 }
 

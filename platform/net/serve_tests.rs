@@ -255,6 +255,38 @@ fn all_bodies_together_are_bounded_until_they_are_answered() {
     });
 }
 
+/// Bodies were read into lists that grew: for a moment there were an old one and one of twice the length.
+#[test]
+fn a_body_counts_with_all_of_its_room_before_it_comes() {
+    on_one_thread(async {
+        let world = World::new(|_| ());
+        let counted = || world.server.shared.bodies_bytes.get();
+        let mut wire = world.connect().await;
+        wire.send("POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n258\r\n").await;
+        // Nobody knows how long it is.
+        while counted() != 1000 {
+            tokio::task::yield_now().await;
+        }
+        let mut second = world.connect().await;
+        second.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 501\r\n\r\n").await;
+        assert!(read_answer(&mut second).await.0.starts_with("http/1.1 503"));
+        let mut third = world.connect().await;
+        third.send("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 500\r\n\r\n").await;
+        while counted() != 1500 {
+            tokio::task::yield_now().await;
+        }
+        drop(third);
+        wire.send(&format!("{}\r\n0\r\n\r\n", "x".repeat(600))).await;
+        let (request, _) = world.request().await;
+        while counted() != 600 {
+            tokio::task::yield_now().await;
+        }
+        world.answer(request, "ok");
+        read_answer(&mut wire).await;
+        assert_eq!(counted(), 0);
+    });
+}
+
 #[test]
 fn a_body_that_does_not_come_is_408() {
     on_one_thread(async {

@@ -173,7 +173,7 @@ fn scan_by_series(segments: &[Vec<u8>]) -> Result<f64, String> {
                         && cache.keep(sequence, column, bytes).map_err(|error| error.to_string())?)
                 {
                     cache
-                        .series(bytes, column, &mut |t_ms, bits| samples.push((t_ms, bits)))
+                        .series(bytes, column, usize::MAX, &mut |t_ms, bits| samples.push((t_ms, bits)))
                         .map_err(|error| error.to_string())?;
                 }
                 match cache.column(sequence, column).map(|kept| (kept.plain_instants_ms().map(<[i64]>::len), kept)) {
@@ -181,7 +181,7 @@ fn scan_by_series(segments: &[Vec<u8>]) -> Result<f64, String> {
                         let instants_ms = kept.plain_instants_ms().unwrap_or_default();
                         samples.extend(instants_ms.iter().copied().zip(kept.bits(0..rows)));
                     }
-                    Some((None, kept)) => kept.samples(&mut |t_ms, bits| samples.push((t_ms, bits))),
+                    Some((None, kept)) => kept.samples(usize::MAX, &mut |t_ms, bits| samples.push((t_ms, bits))),
                     None => {}
                 }
             }

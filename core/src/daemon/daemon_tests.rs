@@ -62,3 +62,46 @@ fn a_client_that_leaves_before_its_reload_is_done_gets_no_answer() {
     assert_eq!(world.replies.keys().collect::<Vec<_>>(), [&stays.0]);
     assert_eq!((world.replies[&stays.0].status, &world.replies[&stays.0].body), (200, &String::new()));
 }
+
+/// A long query was evaluated through a commit, and had the new scrape in the series that it came to later.
+#[test]
+fn a_query_that_is_stepped_through_a_commit_shows_none_of_the_new_scrape() {
+    let page = |value: u32| (0..1_500).map(|index| format!("m{{i=\"{index}\"}} {value}\n")).collect::<String>();
+    let mut world = World::scraping(&page(1));
+    let scrapes = |world: &World| world.daemon.targets[0].target.status().counters.scrapes;
+    let asks = [
+        "/api/v1/query?query=count_values(\"v\",m)",
+        "/api/v1/query?query=count_values(\"v\",m*(m==bool+m))",
+        "/federate?match[]=m",
+    ];
+    for (index, ask) in asks.into_iter().enumerate() {
+        let value = index as u32 + 1;
+        world.serve("http://h:1/metrics", &page(value));
+        world.pass(1_000);
+        world.serve("http://h:1/metrics", &page(value + 1));
+        // In the future, so that a sample's time alone keeps nothing out.
+        world.now.wall_ms += 60_000;
+        let request = world.send(Method::Get, ask, "", "");
+        world.now.wall_ms -= 60_000;
+        let before = scrapes(&world);
+        for _ in 0..4 {
+            assert_eq!(world.perform_one(), None, "{ask}: there is work left");
+        }
+        assert!(!world.replies.get(&request.0).is_some_and(|reply| reply.is_whole), "{ask}: it is not over yet");
+        world.now.mono_ms += 1_000;
+        world.now.wall_ms += 1_000;
+        world.perform_one();
+        assert_eq!(scrapes(&world), before + 1, "{ask}");
+        world.drain();
+        let body = world.replies.remove(&request.0).expect("an answer").body;
+        let has = |value: u32| match ask.starts_with("/federate") {
+            true => body.lines().filter(|line| line.contains(&format!("}} {value} "))).count() == 1_500,
+            false => body.contains(&format!("\"v\":\"{value}\"")) && body.contains("\"1500\"]}]"),
+        };
+        assert!(has(value), "{ask}: {}", &body[..body.len().min(400)]);
+        // And the next one has it.
+        let body = world.get(ask).body;
+        let next = format!("{}", value + 1);
+        assert!(body.contains(&format!("\"v\":\"{next}\"")) || body.contains(&format!("}} {next} ")), "{ask}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use super::settings::Settings;
 use crate::ledger::Loss;
-use alloc::boxed::Box;
+use alloc::{boxed::Box, vec::Vec};
 
 /// A scrape in flight. Never reused while the process lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,8 +51,8 @@ pub enum Input<'a> {
         query: &'a str,
         content_type: &'a str,
         content_encoding: &'a str,
-        /// As it came: nothing is decompressed.
-        body: &'a [u8],
+        /// As it came: nothing is decompressed. Given away, so that there is one copy of it however long it is kept.
+        body: Vec<u8>,
     },
     /// The client has taken what `RespondBody` gave so far; there is room for the next piece.
     RequestReady { request: RequestId },

@@ -194,7 +194,7 @@ impl<'m> Daemon<'m> {
             Input::FetchFailed { fetch, error } => self.fetch_event(now, fetch, FetchEvent::Failed(error)),
             Input::Request { request, method, path, query, content_type, content_encoding, body } => {
                 let incoming = Incoming { request, method, path, query, content_type, content_encoding, body };
-                self.handle_request(now, &incoming, stored);
+                self.handle_request(now, incoming, stored);
             }
             Input::RequestReady { request } => self.answers.ready(request),
             Input::RequestGone { request } => {
@@ -274,7 +274,8 @@ impl<'m> Daemon<'m> {
             self.receiver.rests = true;
             return Output::Again;
         }
-        let mut reader = SeriesSource::new(&self.store, stored, &mut self.cache);
+        let sequence_next = self.spill.segment_sequence_next();
+        let mut reader = SeriesSource::new(&self.store, stored, &mut self.cache, sequence_next);
         let source: &mut dyn Source = &mut reader;
         let step = self.answers.step(now, source, buf);
         let damage = reader.into_damage();

@@ -70,7 +70,7 @@ fn damaged_units_are_left_out_and_counted_and_the_rest_is_answered() {
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
     let mut cache = ReadCache::new(64 * 1024);
-    let mut source = SeriesSource::new(&store, &mut fixture.disk.database, &mut cache);
+    let mut source = SeriesSource::new(&store, &mut fixture.disk.database, &mut cache, u64::MAX);
     let found = read_all(&mut source, 0, i64::MAX);
     assert!(found.len() < fixture.model.len() && found.len() >= fixture.model.len() - 3 * rows);
     assert!(found.iter().all(|(key, bits)| fixture.model[key] == *bits));
@@ -88,7 +88,7 @@ fn damaged_units_are_left_out_and_counted_and_the_rest_is_answered() {
     assert_eq!(given, 20 * 3, "the rows that are in RAM");
     let (layout, _) = *fixture.stored_only.database.layouts.keys().next().unwrap();
     fixture.disk.database.layouts.get_mut(&(layout, 0)).unwrap().2[60] ^= 1;
-    let mut source = SeriesSource::new(&store, &mut fixture.disk.database, &mut cache);
+    let mut source = SeriesSource::new(&store, &mut fixture.disk.database, &mut cache, u64::MAX);
     select(&mut source, &[], 0, i64::MAX);
     let units = source.into_damage().units;
     assert_eq!(units.iter().map(|unit| (unit.sequence, unit.layout)).collect::<Vec<_>>(), [(None, layout)]);
@@ -100,9 +100,10 @@ fn a_disk_that_does_not_answer_fails_the_query_and_the_forwarding() {
     let mut store = create(&mut slab, &plan);
     let mut fixture = fixture(&mut store);
     let mut cache = ReadCache::new(64 * 1024);
-    let selected = select(&mut SeriesSource::new(&store, &mut fixture.disk.database, &mut cache), &[], 0, i64::MAX);
+    let selected =
+        select(&mut SeriesSource::new(&store, &mut fixture.disk.database, &mut cache, u64::MAX), &[], 0, i64::MAX);
     fixture.disk.database.fails = true;
-    let mut source = SeriesSource::new(&store, &mut fixture.disk.database, &mut cache);
+    let mut source = SeriesSource::new(&store, &mut fixture.disk.database, &mut cache, u64::MAX);
     assert!(source.select(&mut selection(&[], 0, i64::MAX), 1_000).is_err());
     assert!(source.read(&selected, 0, 0, i64::MAX, &mut Vec::new()).is_err());
     let mut reader = Reader::new(&store, &mut fixture.disk.database);

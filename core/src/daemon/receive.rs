@@ -146,7 +146,7 @@ impl Receiver {
 
 impl Daemon<'_> {
     /// A request to write: answered at once when it is not one, else queued.
-    pub(super) fn receive(&mut self, now: Now, incoming: &Incoming<'_>) {
+    pub(super) fn receive(&mut self, now: Now, incoming: Incoming<'_>) {
         let request = incoming.request;
         if !self.options.enable_remote_write_receiver {
             let text = "remote write receiver needs to be enabled with --web.enable-remote-write-receiver\n";
@@ -163,7 +163,7 @@ impl Daemon<'_> {
         }
         self.receiver.queue.push_back(Push {
             request,
-            body: incoming.body.to_vec(),
+            body: incoming.body,
             came_mono_ms: now.mono_ms,
             stage: Stage::Waiting,
             tally: Tally::default(),

@@ -25,11 +25,11 @@ pub(super) struct Incoming<'a> {
     pub query: &'a str,
     pub content_type: &'a str,
     pub content_encoding: &'a str,
-    pub body: &'a [u8],
+    pub body: Vec<u8>,
 }
 
 impl Daemon<'_> {
-    pub(super) fn handle_request(&mut self, now: Now, incoming: &Incoming<'_>, stored: &mut dyn Stored) {
+    pub(super) fn handle_request(&mut self, now: Now, incoming: Incoming<'_>, stored: &mut dyn Stored) {
         self.counters.requests += 1;
         let request = incoming.request;
         let Some(path) = self.path_under_prefix(incoming.path) else {
@@ -58,7 +58,7 @@ impl Daemon<'_> {
             self.counters.requests_refused += 1;
             return self.answers.add(Answer::error(request, &error));
         }
-        let answer = Params::parse(incoming.query, incoming.content_type, incoming.body)
+        let answer = Params::parse(incoming.query, incoming.content_type, &incoming.body)
             .and_then(|params| self.answer(now, request, found, &params, stored))
             .unwrap_or_else(|error| match found {
                 // Not an endpoint of the API: its errors are plain text (web/federate.go).

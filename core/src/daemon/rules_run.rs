@@ -24,7 +24,8 @@ impl Daemon<'_> {
         if self.rules.next_due_mono_ms().is_none_or(|due_ms| due_ms > now.mono_ms) {
             return false;
         }
-        let mut reader = SeriesSource::new(&self.store, stored, &mut self.cache);
+        let sequence_next = self.spill.segment_sequence_next();
+        let mut reader = SeriesSource::new(&self.store, stored, &mut self.cache, sequence_next);
         let source: &mut dyn Source = &mut reader;
         let mut lost = None;
         let advance = self.rules.advance(now, source, BITE_SAMPLES);

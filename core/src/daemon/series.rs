@@ -9,7 +9,7 @@
 use super::reader::Damage;
 use crate::{
     labels::{LabelsBuf, LabelsRef, Matcher},
-    promql::source::{NONE, Place, Progress, READ_MS_MIN, Selected, Selection, Source, SourceError},
+    promql::source::{NONE, Place, Progress, READ_MS_MIN, Selected, Selection, Snapshot, Source, SourceError},
     spill::{FormatError, LayoutCursor, LayoutHead, StripeCache, layout_pairs_read, pair_hash},
     store::{
         ColumnKind, STALE_NAN_BITS, Sample, SeriesId, Store,
@@ -64,7 +64,7 @@ impl ReadCache {
     }
 
     /// The listed segments of a place's layout, unless they are too many.
-    fn segments(&self, place: &StoredPlace) -> Option<&[SegmentMeta]> {
+    fn segments(&self, place: &StoredPlace<'_>) -> Option<&[SegmentMeta]> {
         let index = self.directory(place.layout, place.start_ms, place.end_ms)?;
         self.directories[index].segments.as_deref()
     }
@@ -86,12 +86,14 @@ pub struct SeriesSource<'a, 'm> {
     store: &'a Store<'m>,
     stored: &'a mut dyn Stored,
     cache: &'a mut ReadCache,
+    sequence_next: u64,
     damage: Damage,
 }
 
 impl<'a, 'm> SeriesSource<'a, 'm> {
-    pub fn new(store: &'a Store<'m>, stored: &'a mut dyn Stored, cache: &'a mut ReadCache) -> Self {
-        Self { store, stored, cache, damage: Damage::default() }
+    /// `sequence_next` is that of the segment to be sealed next.
+    pub fn new(store: &'a Store<'m>, stored: &'a mut dyn Stored, cache: &'a mut ReadCache, sequence_next: u64) -> Self {
+        Self { store, stored, cache, sequence_next, damage: Damage::default() }
     }
 
     /// What had to be left out.
@@ -397,13 +399,14 @@ fn may_match(selection: &Selection, pairs: &[u32]) -> bool {
 }
 
 /// Where samples are to be read, and when.
-struct StoredPlace {
+struct StoredPlace<'s> {
     layout: u64,
     column: u32,
     start_ms: i64,
     end_ms: i64,
     /// Series in neighbouring columns will be read as well.
     has_near: bool,
+    snapshot: Option<&'s Snapshot>,
 }
 
 /// Whether the series read before or after this one lies in a neighbouring column.
@@ -443,7 +446,7 @@ impl SeriesSource<'_, '_> {
     }
 
     /// The segments to be read for a place, as far as more than [`SEGMENTS_PER_READ_MAX`].
-    fn segments_of(&mut self, place: &StoredPlace) -> Result<usize, SourceError> {
+    fn segments_of(&mut self, place: &StoredPlace<'_>) -> Result<usize, SourceError> {
         if let Some(segments) = self.cache.segments(place) {
             return Ok(segments.iter().filter(|meta| place.is_in(meta)).count());
         }
@@ -458,13 +461,14 @@ impl SeriesSource<'_, '_> {
     }
 
     /// Reads a place's segments; what it cost.
-    fn read_place(&mut self, place: &StoredPlace, merge: &mut Merge<'_>) -> Result<usize, SourceError> {
+    fn read_place(&mut self, place: &StoredPlace<'_>, merge: &mut Merge<'_>) -> Result<usize, SourceError> {
         let Some(count) = self.cache.segments(place).map(<[_]>::len) else {
             let (stripes, damage, mut cost) = (&mut self.cache.stripes, &mut self.damage, LIST_COST);
             let read = self.stored.segments(place.layout, place.start_ms, place.end_ms, &mut |meta, bytes| {
                 if place.is_in(meta) {
                     cost += SEGMENT_COST;
-                    let read = stripes.series(bytes, place.column, &mut |t_ms, bits| place.give(merge, t_ms, bits));
+                    let (column, rows_max) = (place.column, place.rows_of(meta));
+                    let read = stripes.series(bytes, column, rows_max, &mut |t_ms, bits| place.give(merge, t_ms, bits));
                     if let Err(error) = read {
                         damage.segment(meta, error);
                     }
@@ -486,11 +490,12 @@ impl SeriesSource<'_, '_> {
     /// Reads one segment; what it cost.
     fn read_segment(
         &mut self,
-        place: &StoredPlace,
+        place: &StoredPlace<'_>,
         meta: &SegmentMeta,
         merge: &mut Merge<'_>,
     ) -> Result<usize, SourceError> {
         let (stripes, damage, mut cost) = (&mut self.cache.stripes, &mut self.damage, KEPT_COST);
+        let rows_max = place.rows_of(meta);
         if stripes.column(meta.sequence, place.column).is_none() {
             cost += SEGMENT_COST;
             let keeps = place.has_near && stripes.has_room(place.layout, place.column);
@@ -500,7 +505,8 @@ impl SeriesSource<'_, '_> {
                 if keeps && stripes.keep(meta.sequence, place.column, bytes) == Ok(true) {
                     return false;
                 }
-                let read = stripes.series(bytes, place.column, &mut |t_ms, bits| place.give(merge, t_ms, bits));
+                let column = place.column;
+                let read = stripes.series(bytes, column, rows_max, &mut |t_ms, bits| place.give(merge, t_ms, bits));
                 if let Err(error) = read {
                     damage.segment(meta, error);
                 }
@@ -511,21 +517,28 @@ impl SeriesSource<'_, '_> {
         let Some(kept) = self.cache.stripes.column(meta.sequence, place.column) else { return Ok(cost) };
         match kept.plain_instants_ms() {
             Some(instants_ms) => {
+                let instants_ms = &instants_ms[..rows_max.min(instants_ms.len())];
                 let from = instants_ms.partition_point(|t_ms| *t_ms < place.start_ms);
                 let to = instants_ms.partition_point(|t_ms| *t_ms <= place.end_ms);
                 merge.extend(&instants_ms[from..to.max(from)], kept.bits(from..to.max(from)));
             }
-            None => kept.samples(&mut |t_ms, bits| place.give(merge, t_ms, bits)),
+            None => kept.samples(rows_max, &mut |t_ms, bits| place.give(merge, t_ms, bits)),
         }
         Ok(cost)
     }
 }
 
-impl StoredPlace {
+impl StoredPlace<'_> {
     fn is_in(&self, meta: &SegmentMeta) -> bool {
         (meta.column_from..meta.column_from + meta.column_count).contains(&self.column)
             && meta.t_min_ms <= self.end_ms
             && meta.t_max_ms >= self.start_ms
+            && self.rows_of(meta) > 0
+    }
+
+    /// So many rows of a segment are to be read.
+    fn rows_of(&self, meta: &SegmentMeta) -> usize {
+        self.snapshot.map_or(meta.row_count as usize, |snapshot| snapshot.rows_of(meta) as usize)
     }
 
     fn give(&self, merge: &mut Merge<'_>, t_ms: i64, bits: u64) {
@@ -536,6 +549,11 @@ impl StoredPlace {
 }
 
 impl Source for SeriesSource<'_, '_> {
+    fn snapshot(&self) -> Snapshot {
+        let row_ends = self.store.timelines().map(|id| (self.store.timeline_key(id), self.store.rows(id).end));
+        Snapshot::new(row_ends, self.sequence_next)
+    }
+
     fn select(&mut self, selection: &mut Selection, count_max: usize) -> Result<bool, SourceError> {
         let mut count_max = count_max.max(1);
         loop {
@@ -599,7 +617,7 @@ impl Source for SeriesSource<'_, '_> {
         end_ms: i64,
         samples: &mut Vec<Sample>,
     ) -> Result<Option<usize>, SourceError> {
-        let selected = &selection.series[index];
+        let (selected, snapshot) = (&selection.series[index], selection.snapshot.as_deref());
         let series = self.in_ram(selected);
         let (places, mut merge) = (&mut self.cache.places, Merge::new(samples));
         places.clear();
@@ -618,7 +636,7 @@ impl Source for SeriesSource<'_, '_> {
         let is_short = end_ms.saturating_sub(start_ms) <= READ_MS_MIN;
         for at in 0..self.cache.places.len() {
             let (layout, column) = self.cache.places[at];
-            let place = StoredPlace { layout, column, start_ms, end_ms, has_near };
+            let place = StoredPlace { layout, column, start_ms, end_ms, has_near, snapshot };
             cost += self.list(layout, (selection.start_ms, selection.end_ms))?;
             segment_count += self.segments_of(&place)?;
             if segment_count > SEGMENTS_PER_READ_MAX && !is_short {
@@ -627,12 +645,15 @@ impl Source for SeriesSource<'_, '_> {
         }
         for at in 0..self.cache.places.len() {
             let (layout, column) = self.cache.places[at];
-            let place = StoredPlace { layout, column, start_ms, end_ms, has_near };
+            let place = StoredPlace { layout, column, start_ms, end_ms, has_near, snapshot };
             cost += self.list(layout, (selection.start_ms, selection.end_ms))?;
             cost += self.read_place(&place, &mut merge)?;
         }
         if let Some(series) = series {
-            self.store.series_read(series, start_ms, end_ms, &mut |t_ms, bits| merge.push(t_ms, bits));
+            let row_end =
+                |timeline| snapshot.map_or(u64::MAX, |known| known.row_end(self.store.timeline_key(timeline)));
+            let visit = &mut |t_ms, bits| merge.push(t_ms, bits);
+            self.store.series_read_before(series, start_ms, end_ms, &row_end, visit);
         }
         merge.finish();
         Ok(Some(cost))

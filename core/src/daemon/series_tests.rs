@@ -6,7 +6,7 @@ use crate::{
     spill::{SealReason, Spill, world::*},
     store::{TimelineKey, stored::NothingStored},
 };
-use alloc::{collections::BTreeMap, vec};
+use alloc::{collections::BTreeMap, rc::Rc, vec};
 
 fn matcher(name: &str, op: MatchOp, value: &str) -> Matcher {
     Matcher::new(name, op, value).unwrap()
@@ -56,7 +56,7 @@ fn ram_and_segments_read_as_one_whatever_the_range() {
     let mut store = create(&mut slab, &plan);
     let mut fixture = fixture(&mut store);
     let mut cache = ReadCache::new(64 * 1024);
-    let mut source = SeriesSource::new(&store, &mut fixture.disk.database, &mut cache);
+    let mut source = SeriesSource::new(&store, &mut fixture.disk.database, &mut cache, u64::MAX);
     for (from, to) in
         [(0, 40_000), (-5, -1), (5_000, 5_002), (9_001, 10_001), (0, 15_500), (19_900, 20_100), (29_002, 99_000)]
     {
@@ -78,7 +78,7 @@ fn each_label_set_is_selected_once_with_all_its_places() {
     let mut store = create(&mut slab, &plan);
     let mut fixture = fixture(&mut store);
     let mut cache = ReadCache::new(64 * 1024);
-    let mut source = SeriesSource::new(&store, &mut fixture.disk.database, &mut cache);
+    let mut source = SeriesSource::new(&store, &mut fixture.disk.database, &mut cache, u64::MAX);
     let (start_ms, end_ms) = (START_MS, START_MS + 60_000);
     let mut count = |matchers: &[Matcher]| select(&mut source, matchers, start_ms, end_ms).series.len();
     assert_eq!(count(&[]), 5);
@@ -104,7 +104,7 @@ fn a_selection_is_the_same_in_however_small_bites_and_its_labels_come_in_order()
     let mut fixture = fixture(&mut store);
     for store in [&store, &create(&mut Vec::new(), &plan)] {
         let mut cache = ReadCache::new(64 * 1024);
-        let mut source = SeriesSource::new(store, &mut fixture.disk.database, &mut cache);
+        let mut source = SeriesSource::new(store, &mut fixture.disk.database, &mut cache, u64::MAX);
         let expected = select(&mut source, &[], 0, i64::MAX);
         for (count_max, sort_bytes) in [(1, 1 << 20), (2, 5 * 4), (3, 200), (7, 1 << 20)] {
             let (mut selection, mut bites) = (selection(&[], 0, i64::MAX), 1);
@@ -128,7 +128,7 @@ fn a_selection_that_does_not_fit_its_bound_fails_with_advice() {
     let mut store = create(&mut slab, &plan);
     let mut fixture = fixture(&mut store);
     let mut cache = ReadCache::new(64 * 1024);
-    let mut source = SeriesSource::new(&store, &mut fixture.disk.database, &mut cache);
+    let mut source = SeriesSource::new(&store, &mut fixture.disk.database, &mut cache, u64::MAX);
     let mut refused = None;
     for bytes_max in (0..100_000).step_by(8) {
         let mut selection = selection(&[], START_MS, START_MS + 60_000);
@@ -153,7 +153,7 @@ fn a_series_that_left_ram_since_it_was_selected_gives_no_other_series_samples() 
     let mut store = create(&mut slab, &plan);
     scrape(&mut store, 1, START_MS, &[(&labels("up", 1), 7, None)]);
     let (mut stored, mut cache) = (NothingStored, ReadCache::new(64 * 1024));
-    let mut source = SeriesSource::new(&store, &mut stored, &mut cache);
+    let mut source = SeriesSource::new(&store, &mut stored, &mut cache, u64::MAX);
     let mut selection = select(&mut source, &[], START_MS, START_MS);
     let Selected { series, labels_hash, .. } = selection.series[0];
     assert_eq!(store.series_labels_hash(SeriesId(series)), Some(labels_hash));
@@ -176,22 +176,31 @@ fn what_was_in_ram_alone_when_it_was_selected_and_is_stored_alone_when_it_is_rea
     let mut model = BTreeMap::new();
     fill(&mut store, 0..10, &mut model);
     let mut cache = ReadCache::new(64 * 1024);
-    let selection = select(&mut SeriesSource::new(&store, &mut disk.database, &mut cache), &[], 0, i64::MAX);
+    let selection = select(&mut SeriesSource::new(&store, &mut disk.database, &mut cache, u64::MAX), &[], 0, i64::MAX);
     assert!(disk.database.segments.is_empty());
     seal(&mut spill, &mut store, &mut disk, at(START_MS), SealReason::Checkpoint);
     let mut empty_slab = Vec::new();
     let mut empty = create(&mut empty_slab, &plan);
-    assert_eq!(read_selected(&mut SeriesSource::new(&empty, &mut disk.database, &mut cache), &selection), model);
+    assert_eq!(
+        read_selected(&mut SeriesSource::new(&empty, &mut disk.database, &mut cache, u64::MAX), &selection),
+        model
+    );
     // Others have taken their numbers meanwhile.
     for index in 0..5 {
         scrape(&mut empty, 3 + index, START_MS, &[(&labels("other", index), 1, None)]);
     }
-    assert_eq!(read_selected(&mut SeriesSource::new(&empty, &mut disk.database, &mut cache), &selection), model);
+    assert_eq!(
+        read_selected(&mut SeriesSource::new(&empty, &mut disk.database, &mut cache, u64::MAX), &selection),
+        model
+    );
     // And rows that came under a new layout since it was selected are read as well.
     fill(&mut store, 10..12, &mut model);
     scrape(&mut store, 9, START_MS + 99_000, &[(&labels("up", 1), 9, None)]);
     model.insert((labels("up", 1), START_MS + 99_000), 9);
-    assert_eq!(read_selected(&mut SeriesSource::new(&store, &mut disk.database, &mut cache), &selection), model);
+    assert_eq!(
+        read_selected(&mut SeriesSource::new(&store, &mut disk.database, &mut cache, u64::MAX), &selection),
+        model
+    );
     assert!(store.timeline_find(TimelineKey(9)).is_some());
 }
 
@@ -226,7 +235,7 @@ fn an_ended_series_is_found_without_reading_the_layouts_that_lack_it() {
     ] {
         disk.database.bytes_read = 0;
         disk.database.parts_read = 0;
-        let mut source = SeriesSource::new(&empty, &mut disk.database, &mut cache);
+        let mut source = SeriesSource::new(&empty, &mut disk.database, &mut cache, u64::MAX);
         let selection = select(&mut source, &matchers, 0, i64::MAX);
         assert_eq!(selection.series.len(), usize::from(parts_read > 0), "{matchers:?}");
         if parts_read > 0 {
@@ -258,7 +267,7 @@ fn a_time_with_too_many_segments_for_a_bite_is_refused_and_read_in_smaller_ones(
     }
     assert_eq!(disk.database.segments.len(), expected.len());
     let mut cache = ReadCache::new(64 * 1024);
-    let mut source = SeriesSource::new(&store, &mut disk.database, &mut cache);
+    let mut source = SeriesSource::new(&store, &mut disk.database, &mut cache, u64::MAX);
     let selection = select(&mut source, &[], START_MS, START_MS + 10_000_000);
     let mut samples = Vec::new();
     let until_ms = |count: usize| START_MS + 2 * READ_MS_MIN * count as i64 - 1;
@@ -280,7 +289,7 @@ fn looking_for_layouts_is_done_in_bites_too() {
     let mut fixture = fixture(&mut store);
     let mut empty_slab = Vec::new();
     let (empty, mut cache) = (create(&mut empty_slab, &plan), ReadCache::new(64 * 1024));
-    let mut source = SeriesSource::new(&empty, &mut fixture.disk.database, &mut cache);
+    let mut source = SeriesSource::new(&empty, &mut fixture.disk.database, &mut cache, u64::MAX);
     let mut selection = selection(&[matcher("job", MatchOp::Equal, "nobody")], 0, i64::MAX);
     let mut bites = 1;
     while !source.select(&mut selection, PART_COLUMNS).unwrap() {
@@ -312,7 +321,7 @@ fn one_series_is_read_without_reading_the_others_stripes() {
     let empty_slab = &mut Vec::new();
     let empty = create(empty_slab, &plan);
     let mut cache = ReadCache::new(64 * 1024);
-    let mut source = SeriesSource::new(&empty, &mut disk.database, &mut cache);
+    let mut source = SeriesSource::new(&empty, &mut disk.database, &mut cache, u64::MAX);
     let selected = select(&mut source, &[matcher("__name__", MatchOp::Equal, "m_0500")], 0, i64::MAX);
     let mut samples = Vec::new();
     source.read(&selected, 0, 0, i64::MAX, &mut samples).unwrap();
@@ -352,4 +361,63 @@ fn of_two_values_at_one_instant_the_later_one_stays() {
     merge.finish();
     let found: Vec<(i64, f64)> = samples[4..].iter().map(|sample| (sample.t_ms, sample.value)).collect();
     assert_eq!(found, [(7, 2.0), (9, 3.0)]);
+}
+
+/// A query that is read in bites had a scrape that came meanwhile in its later series only.
+#[test]
+fn a_snapshot_has_no_row_that_came_later_wherever_it_lies_now() {
+    let (plan, mut slab) = (plan(), Vec::new());
+    let mut store = create(&mut slab, &plan);
+    let mut disk = Disk::default();
+    let (mut spill, _, _): (Spill, _, _) = disk.recover(&mut store);
+    let mut model = BTreeMap::new();
+    fill(&mut store, 0..10, &mut model);
+    seal(&mut spill, &mut store, &mut disk, at(START_MS), SealReason::Checkpoint);
+    fill(&mut store, 10..15, &mut model);
+    let check = |store: &Store<'_>, disk: &mut Disk, selection: &Selection, snapshot: &Snapshot, where_: &str| {
+        for stripes_bytes in [0, 64 * 1024] {
+            let mut cache = ReadCache::new(stripes_bytes);
+            let mut source = SeriesSource::new(store, &mut disk.database, &mut cache, u64::MAX);
+            assert_eq!(read_selected(&mut source, selection), model, "{where_}, {stripes_bytes} bytes of stripes");
+            // One that is selected now has nothing more, either.
+            let mut fresh = select(&mut source, &[], 0, i64::MAX);
+            fresh.snapshot = Some(Rc::new(snapshot.clone()));
+            assert_eq!(read_selected(&mut source, &fresh), model, "{where_}, {stripes_bytes} bytes of stripes");
+        }
+    };
+    let mut cache = ReadCache::new(64 * 1024);
+    let sequence_next = spill.segment_sequence_next();
+    let mut source = SeriesSource::new(&store, &mut disk.database, &mut cache, sequence_next);
+    let snapshot = source.snapshot();
+    let mut selection = select(&mut source, &[], 0, i64::MAX);
+    selection.snapshot = Some(Rc::new(snapshot.clone()));
+    check(&store, &mut disk, &selection, &snapshot, "nothing came");
+
+    fill(&mut store, 15..20, &mut BTreeMap::new());
+    scrape(&mut store, 3, START_MS + 500, &[(&labels("up", 1), 1, None), (&labels("new", 1), 1, None)]);
+    check(&store, &mut disk, &selection, &snapshot, "what came is in RAM");
+    seal(&mut spill, &mut store, &mut disk, at(START_MS), SealReason::Checkpoint);
+    assert!(disk.database.segments.iter().any(|(meta, _)| (meta.row_from..meta.row_from + 15).contains(&14)));
+    check(&store, &mut disk, &selection, &snapshot, "it is in RAM and stored, also in segments with older rows");
+    let mut empty_slab = Vec::new();
+    check(&create(&mut empty_slab, &plan), &mut disk, &selection, &snapshot, "it is stored");
+}
+
+/// What was stored before and is in RAM no more is no less there.
+#[test]
+fn a_snapshot_has_timelines_that_had_left_ram() {
+    let (plan, mut slab) = (plan(), Vec::new());
+    let mut store = create(&mut slab, &plan);
+    let mut disk = Disk::default();
+    let (mut spill, _, _): (Spill, _, _) = disk.recover(&mut store);
+    let mut model = BTreeMap::new();
+    fill(&mut store, 0..10, &mut model);
+    seal(&mut spill, &mut store, &mut disk, at(START_MS), SealReason::Checkpoint);
+    let (mut empty_slab, mut cache) = (Vec::new(), ReadCache::new(64 * 1024));
+    let empty = create(&mut empty_slab, &plan);
+    let sequence_next = spill.segment_sequence_next();
+    let mut source = SeriesSource::new(&empty, &mut disk.database, &mut cache, sequence_next);
+    let mut selection = select(&mut source, &[], 0, i64::MAX);
+    selection.snapshot = Some(Rc::new(source.snapshot()));
+    assert_eq!(read_selected(&mut source, &selection), model);
 }

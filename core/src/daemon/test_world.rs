@@ -154,7 +154,7 @@ impl World {
         let request = RequestId(self.next_request);
         self.next_request += 1;
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let body = body.as_bytes();
+        let body = body.as_bytes().to_vec();
         self.handle(Input::Request { request, method, path, query, content_type, content_encoding: "", body });
         request
     }
@@ -170,7 +170,7 @@ impl World {
             query: "",
             content_type: "application/x-protobuf",
             content_encoding: "snappy",
-            body,
+            body: body.to_vec(),
         });
         request
     }

@@ -5,10 +5,10 @@ use super::{
     eval::{self, Annotations, Context, Grid, Meter, Next, Opened, Operator, Series, Values, selector::Windows},
     functions::Shape,
     plan::Planner,
-    source::Source,
+    source::{Snapshot, Source},
 };
 use crate::labels::{LabelSet, LabelsBuf};
-use alloc::{boxed::Box, format, string::String, vec, vec::Vec};
+use alloc::{boxed::Box, format, rc::Rc, string::String, vec, vec::Vec};
 
 /// The instants a query is evaluated at, wall milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +98,8 @@ pub struct Query {
     root: Root,
     value_type: ValueType,
     grid: Grid,
+    /// Taken with the first bite.
+    snapshot: Option<Rc<Snapshot>>,
     meter: Meter,
     annotations: Annotations,
     useless_sorts: Vec<Span>,
@@ -147,6 +149,7 @@ impl Query {
             root,
             value_type: if is_range { ValueType::Matrix } else { found },
             grid,
+            snapshot: None,
             meter: Meter::new(options.bytes_max, options.samples_max),
             annotations: Annotations::new(vec![0]),
             useless_sorts: if is_range { sorts_of(expr) } else { Vec::new() },
@@ -181,8 +184,17 @@ impl Query {
         if self.is_done {
             return Ok(Progress::Done);
         }
+        let snapshot = match &self.snapshot {
+            Some(taken) => Rc::clone(taken),
+            None => {
+                let taken = Rc::new(source.snapshot());
+                self.meter.charge(taken.bytes())?;
+                Rc::clone(self.snapshot.insert(taken))
+            }
+        };
         let mut context = Context {
             source,
+            snapshot: &snapshot,
             bite_left: i64::try_from(bite_samples).unwrap_or(i64::MAX).max(1),
             meter: &mut self.meter,
             annotations: &mut self.annotations,
@@ -225,18 +237,25 @@ impl Query {
                 self.is_done = true;
                 Ok(Progress::Done)
             }
-            Next::Series(series) => self.collect(source, bite_samples, series),
+            Next::Series(series) => self.collect(source, &snapshot, bite_samples, series),
         }
     }
 
     /// Makes the result of a series that the root has yielded; of a range vector it is first read.
-    fn collect(&mut self, source: &mut dyn Source, bite_samples: usize, series: usize) -> Result<Progress, QueryError> {
+    fn collect(
+        &mut self,
+        source: &mut dyn Source,
+        snapshot: &Rc<Snapshot>,
+        bite_samples: usize,
+        series: usize,
+    ) -> Result<Progress, QueryError> {
         let grid = self.grid;
         let mut points: Vec<Point> = Vec::new();
         match &mut self.root {
             Root::Samples(windows) => {
                 let mut context = Context {
                     source,
+                    snapshot,
                     bite_left: i64::try_from(bite_samples).unwrap_or(i64::MAX).max(1),
                     meter: &mut self.meter,
                     annotations: &mut self.annotations,
@@ -263,6 +282,7 @@ impl Query {
         }
         let mut context = Context {
             source,
+            snapshot,
             bite_left: i64::try_from(bite_samples).unwrap_or(i64::MAX).max(1),
             meter: &mut self.meter,
             annotations: &mut self.annotations,

@@ -5,9 +5,12 @@
 
 use crate::{
     labels::{LabelSet, LabelsBuf, LabelsRef, Matcher},
-    store::{Sample, stored::PartPlace},
+    store::{
+        Sample, TimelineKey,
+        stored::{PartPlace, SegmentMeta},
+    },
 };
-use alloc::{boxed::Box, vec::Vec};
+use alloc::{boxed::Box, rc::Rc, vec::Vec};
 use core::{cmp::Ordering, fmt};
 use hashbrown::HashTable;
 
@@ -52,12 +55,60 @@ pub enum Progress {
     Done,
 }
 
+/// The rows that were committed at one time. A query takes one with its first bite and reads nothing that came later, so that
+/// no answer has a scrape in some series only. Nothing waits for it and nothing is kept for it: what is dropped meanwhile is
+/// missing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Of each timeline in RAM the row after its last one, by key.
+    row_ends: Vec<(TimelineKey, u64)>,
+    /// Segments from this one on were sealed later.
+    sequence_next: u64,
+}
+
+impl Snapshot {
+    pub fn new(row_ends: impl Iterator<Item = (TimelineKey, u64)>, sequence_next: u64) -> Self {
+        let mut row_ends: Vec<_> = row_ends.collect();
+        row_ends.sort_unstable();
+        row_ends.shrink_to_fit();
+        Self { row_ends, sequence_next }
+    }
+
+    /// Heap in use.
+    pub fn bytes(&self) -> usize {
+        self.row_ends.capacity() * size_of::<(TimelineKey, u64)>()
+    }
+
+    /// A timeline's rows in RAM before this one were there.
+    pub fn row_end(&self, timeline: TimelineKey) -> u64 {
+        self.find(timeline).unwrap_or(0)
+    }
+
+    /// So many of a segment's rows were there.
+    pub fn rows_of(&self, segment: &SegmentMeta) -> u64 {
+        let rows = u64::from(segment.row_count);
+        match self.find(segment.timeline) {
+            Some(row_end) => row_end.saturating_sub(segment.row_from).min(rows),
+            // It had left RAM by then, or had not begun.
+            None if segment.sequence < self.sequence_next => rows,
+            None => 0,
+        }
+    }
+
+    fn find(&self, timeline: TimelineKey) -> Option<u64> {
+        let index = self.row_ends.binary_search_by_key(&timeline, |(key, _)| *key).ok()?;
+        Some(self.row_ends[index].1)
+    }
+}
+
 /// The series that match one of the lists of matchers (no list: all) and may have samples in `start_ms ..= end_ms`.
 #[derive(Debug)]
 pub struct Selection {
     pub matcher_lists: Vec<Vec<Matcher>>,
     pub start_ms: i64,
     pub end_ms: i64,
+    /// What is read of them; `None`: all that there is then. Who takes the snapshot counts its heap.
+    pub snapshot: Option<Rc<Snapshot>>,
     /// Heap that the selection may use.
     pub bytes_max: usize,
     pub progress: Progress,
@@ -75,6 +126,7 @@ impl Selection {
             matcher_lists,
             start_ms,
             end_ms,
+            snapshot: None,
             bytes_max: 0,
             progress: Progress::New,
             series: Vec::new(),
@@ -238,6 +290,11 @@ impl fmt::Display for SourceError {
 }
 
 pub trait Source {
+    /// The rows that there are now. A source that does not change has nothing to tell apart.
+    fn snapshot(&self) -> Snapshot {
+        Snapshot::default()
+    }
+
     /// Goes on with a selection, looking at about `count_max` label sets; true when it is done. Each label set comes once.
     /// Fails when the series need more heap than the selection's bound.
     fn select(&mut self, selection: &mut Selection, count_max: usize) -> Result<bool, SourceError>;

@@ -56,7 +56,7 @@ fn an_aged_segment_holds_what_the_packed_one_held_under_the_same_numbers() {
         // Series by series, and rows by rows.
         for column in (0..columns as u32).filter(|column| grid.columns[*column as usize].kind == ColumnKind::Float) {
             let mut found = Vec::new();
-            reader.series(bytes, column, &mut |t_ms, bits| found.push((t_ms, bits))).unwrap();
+            reader.series(bytes, column, usize::MAX, &mut |t_ms, bits| found.push((t_ms, bits))).unwrap();
             let expected: Vec<(i64, u64)> =
                 grid.samples(column as usize, 77).iter().map(|(_, t_ms, bits)| (*t_ms, *bits)).collect();
             assert_eq!(found, expected, "column {column}");

@@ -257,7 +257,9 @@ fn check_segment(bytes: &[u8], grid: &Grid) {
     );
     for column in columns.filter(|column| grid.columns[*column as usize].kind == ColumnKind::Float) {
         let mut samples = Vec::new();
-        reader.series(&mut SliceBytes(bytes), column, &mut |t_ms, bits| samples.push((t_ms, bits))).unwrap();
+        reader
+            .series(&mut SliceBytes(bytes), column, usize::MAX, &mut |t_ms, bits| samples.push((t_ms, bits)))
+            .unwrap();
         let expected = grid.samples(column as usize, 100).into_iter().map(|(_, t_ms, bits)| (t_ms, bits));
         assert_eq!(samples, expected.collect::<Vec<_>>(), "column {column}");
     }
@@ -382,7 +384,7 @@ fn layout_newer() -> Vec<u8> {
     let mut bytes = LAYOUT_V1[..44].to_vec();
     bytes[4] = 2;
     bytes.extend_from_slice(&[2, 3, b'a', b'b', b'c']);
-    bytes.extend_from_slice(&LAYOUT_V1[44..]);
+    bytes.extend_from_slice(&LAYOUT[44 + usize::from(LAYOUT[6])..]);
     bytes.extend_from_slice(&[9, 0]);
     let body_bytes = (bytes.len() - 44) as u32;
     bytes[28..32].copy_from_slice(&6_u32.to_le_bytes());

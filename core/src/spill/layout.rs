@@ -1,8 +1,8 @@
-//! A layout part: kinds and label sets of some neighbouring columns of a layout, front-coded.
+//! A layout part: kinds and label sets of some neighbouring columns of a layout, each told against the one before.
 //!
 //! Header (44 bytes), then the index: hashes of the label pairs that occur, so that a selection by `name="value"` passes
-//! parts over without reading them. Then for each column: kind, length of the prefix shared with the labels before, length of the
-//! rest, the rest. An age column is its kind alone: its cells are with the values. The first labels of a part share
+//! parts over without reading them. Then for each column: kind, lengths of the prefix and of the suffix shared with the labels
+//! before, length of what is between, that. An age column is its kind alone: its cells are with the values. The first labels of a part share
 //! nothing, so that parts are read on their own. Columns of other kinds are passed over and counted.
 
 use super::{
@@ -24,6 +24,8 @@ const PAIRS_COUNT_MAX: usize = 8 * 1024;
 const PAIR_HASH_BITS: u32 = 24;
 /// Parts before it have nothing between header and body.
 const VERSION_OF_INDEX: u16 = 2;
+/// Entries before it share no suffix.
+const VERSION_OF_SUFFIX: u16 = 2;
 /// The index's checksum.
 const INDEX_HEAD_BYTES: usize = 4;
 /// A hash as the difference to the one before takes no more.
@@ -67,7 +69,7 @@ impl<'b> LayoutWriter<'b> {
     /// An `out` that does not hold the header and one column of any length.
     pub fn new(timeline: TimelineKey, layout: u64, column_from: u32, out: &'b mut [u8]) -> Result<Self, FormatError> {
         let capacity = out.len();
-        let bytes = HEADER_BYTES + LABELS_BYTES_MAX + 8;
+        let bytes = HEADER_BYTES + LABELS_BYTES_MAX + 16;
         if capacity < bytes {
             return Err(FormatError::OutputFull { bytes, capacity });
         }
@@ -89,8 +91,11 @@ impl<'b> LayoutWriter<'b> {
         }
         let bytes = labels.as_bytes();
         let before = &self.before[..self.before_bytes];
-        let shared = before.iter().zip(bytes).take_while(|(a, b)| a == b).count();
-        let Some(added) = put_entry(&mut self.out[self.used..], kind, shared, &bytes[shared..]) else { return false };
+        let prefix = before.iter().zip(bytes).take_while(|(a, b)| a == b).count();
+        let rests = before[prefix..].iter().rev().zip(bytes[prefix..].iter().rev());
+        let suffix = rests.take_while(|(a, b)| a == b).count();
+        let own = &bytes[prefix..bytes.len() - suffix];
+        let Some(added) = put_entry(&mut self.out[self.used..], kind, [prefix, suffix], own) else { return false };
         self.add_pairs(labels);
         if self.head.column_count > 0 && self.used + added + self.index_bytes_max() > self.out.len() {
             return false;
@@ -198,13 +203,14 @@ pub fn layout_pairs_read(bytes: &mut dyn SegmentBytes, pairs: &mut Vec<u32>) -> 
     Ok(true)
 }
 
-fn put_entry(out: &mut [u8], kind: ColumnKind, shared: usize, rest: &[u8]) -> Option<usize> {
+fn put_entry(out: &mut [u8], kind: ColumnKind, shared: [usize; 2], own: &[u8]) -> Option<usize> {
     *out.first_mut()? = kind as u8;
     let mut at = 1;
-    at += put_length(&mut out[at..], shared)?;
-    at += put_length(&mut out[at..], rest.len())?;
-    out.get_mut(at..at + rest.len())?.copy_from_slice(rest);
-    Some(at + rest.len())
+    for length in [shared[0], shared[1], own.len()] {
+        at += put_length(&mut out[at..], length)?;
+    }
+    out.get_mut(at..at + own.len())?.copy_from_slice(own);
+    Some(at + own.len())
 }
 
 /// Reads a part, checked as a whole first, and gives its columns in order: number, kind, labels (none for
@@ -236,6 +242,7 @@ pub struct LayoutCursor {
     pub left_out: u32,
     body_from: usize,
     at: usize,
+    shares_suffix: bool,
     labels: [u8; LABELS_BYTES_MAX],
     labels_bytes: usize,
 }
@@ -254,6 +261,7 @@ impl LayoutCursor {
             left_out: 0,
             body_from,
             at: body_from,
+            shares_suffix: u16_at(bytes, 4) >= VERSION_OF_SUFFIX,
             labels: [0; LABELS_BYTES_MAX],
             labels_bytes: 0,
         })
@@ -290,15 +298,22 @@ impl LayoutCursor {
         };
         let column = self.column;
         if kind != ColumnKind::Age {
-            let shared = take_length(&mut rest).ok_or(damaged("shared length"))?;
+            let prefix = take_length(&mut rest).ok_or(damaged("shared length"))?;
+            let suffix = match self.shares_suffix {
+                true => take_length(&mut rest).ok_or(damaged("shared length"))?,
+                false => 0,
+            };
             let length = take_length(&mut rest).ok_or(damaged("length"))?;
             let (own, tail) = rest.split_at_checked(length).ok_or(damaged("length"))?;
             rest = tail;
-            if shared > self.labels_bytes || shared + length > LABELS_BYTES_MAX {
+            // Each is below 2^32, and there may be no more bits than that.
+            let shared = prefix.checked_add(suffix).ok_or(damaged("shared length"))?;
+            if shared > self.labels_bytes || length > LABELS_BYTES_MAX - shared {
                 return Err(damaged("shared length"));
             }
+            self.labels.copy_within(self.labels_bytes - suffix..self.labels_bytes, prefix + length);
+            self.labels[prefix..prefix + length].copy_from_slice(own);
             self.labels_bytes = shared + length;
-            self.labels[shared..self.labels_bytes].copy_from_slice(own);
         }
         self.at = bytes.len() - rest.len();
         self.column += 1;
@@ -437,7 +452,7 @@ mod tests {
     fn a_full_part_refuses_the_next_column_and_stays_readable() {
         let long = "v".repeat(LABELS_BYTES_MAX - 200);
         let column = |index: usize| {
-            let name = format!("{index:03}{long}");
+            let name = format!("{index:03}{}{index:03}", long.replace('v', ["v", "w"][index % 2]));
             (ColumnKind::Float, LabelSet::from_pairs([("a", name.as_str())]))
         };
         let columns: Vec<_> = (0..40).map(column).collect();

@@ -114,7 +114,7 @@ impl StripeCache {
         Ok(true)
     }
 
-    /// Gives one column's samples and stale markers without keeping anything.
+    /// Gives one column's samples and stale markers, of at most so many rows, without keeping anything.
     ///
     /// # Errors
     ///
@@ -123,9 +123,10 @@ impl StripeCache {
         &mut self,
         bytes: &mut dyn SegmentBytes,
         column: u32,
+        rows_max: usize,
         visit: &mut dyn FnMut(i64, u64),
     ) -> Result<(), FormatError> {
-        self.reader.series(bytes, column, visit)
+        self.reader.series(bytes, column, rows_max, visit)
     }
 
     /// Heap of what is kept.
@@ -192,12 +193,13 @@ impl KeptColumn<'_> {
         })
     }
 
-    /// Gives the column's samples and stale markers, by row.
-    pub fn samples(&self, visit: &mut dyn FnMut(i64, u64)) {
+    /// Gives the column's samples and stale markers, by row, of at most so many rows.
+    pub fn samples(&self, rows_max: usize, visit: &mut dyn FnMut(i64, u64)) {
         let (row_count, at) = (self.stripe.instants_ms.len(), self.place.at as usize);
         let states = self.place.has_states.then(|| &self.stripe.bytes[at..at + row_count]);
         let ages_at = at + row_count * usize::from(self.place.has_states);
-        for (row, (instant_ms, bits)) in self.stripe.instants_ms.iter().zip(self.bits(0..row_count)).enumerate() {
+        let rows = self.stripe.instants_ms.iter().zip(self.bits(0..row_count));
+        for (row, (instant_ms, bits)) in rows.enumerate().take(rows_max) {
             let bits = match states.map(|states| states[row]) {
                 Some(state) if state == Presence::Absent as u8 => continue,
                 Some(state) if state == Presence::Stale as u8 => STALE_NAN_BITS,

@@ -51,7 +51,23 @@ impl Store<'_> {
     /// Samples and stale markers with `start_ms <= t_ms <= end_ms`, timeline by timeline; ascending within a timeline
     /// unless the clock went back or samples have their own timestamps.
     pub fn series_read(&self, series: SeriesId, start_ms: i64, end_ms: i64, visit: &mut dyn FnMut(i64, u64)) {
+        self.series_read_before(series, start_ms, end_ms, &|_| u64::MAX, visit);
+    }
+
+    /// As [`Self::series_read`], of each timeline only the rows before one.
+    pub fn series_read_before(
+        &self,
+        series: SeriesId,
+        start_ms: i64,
+        end_ms: i64,
+        row_end: &dyn Fn(TimelineId) -> u64,
+        visit: &mut dyn FnMut(i64, u64),
+    ) {
         self.series_pieces(series, &mut |store, timeline, piece, value, age| {
+            let rows_max = row_end(TimelineId(timeline)).saturating_sub(piece.rows.start);
+            if rows_max == 0 {
+                return;
+            }
             let (min_ms, max_ms) = store.piece_range(timeline, piece, age);
             if max_ms < start_ms || min_ms > end_ms {
                 return;
@@ -59,6 +75,7 @@ impl Store<'_> {
             let (instants, rows) = store.piece_instants(timeline, piece);
             let values = store.piece_column(piece, value);
             let ages = age.map(|age| store.piece_column(piece, age));
+            let rows = rows.min(usize::try_from(rows_max).unwrap_or(usize::MAX));
             for (row, instant) in instants[..rows].iter().enumerate() {
                 let t_ms = sample_ms(*instant, row, ages.as_ref());
                 let bits = match values.presence[row] {

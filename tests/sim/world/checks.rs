@@ -295,7 +295,7 @@ impl World {
             query: &query.replace('+', "%2B"),
             content_type: "",
             content_encoding: "",
-            body: b"",
+            body: Vec::new(),
         });
         let end_ms = self.now.mono_ms + 60_000;
         self.wake_ms = self.now.mono_ms;

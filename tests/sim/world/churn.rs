@@ -201,7 +201,7 @@ impl Churn {
             query,
             content_type,
             content_encoding: "",
-            body: b"",
+            body: Vec::new(),
         });
         let end_ms = self.now.mono_ms + MINUTE_MS;
         self.wake_ms = self.now.mono_ms;

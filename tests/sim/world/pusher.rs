@@ -134,7 +134,7 @@ impl World {
             query: "",
             content_type: "application/x-protobuf",
             content_encoding: "snappy",
-            body: &body,
+            body,
         });
         self.wake_ms = self.now.mono_ms;
     }

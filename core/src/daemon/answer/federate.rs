@@ -9,7 +9,7 @@ use crate::{
     promql::source::{LabelSort, Selection, SourceError},
     store::{STALE_NAN_BITS, Sample},
 };
-use alloc::{format, string::String, vec::Vec};
+use alloc::{format, rc::Rc, string::String, vec::Vec};
 use core::{cmp::Ordering, fmt::Write};
 
 /// Series read in one bite at most.
@@ -57,11 +57,13 @@ impl FederateWork {
         self.selection.bytes()
             + self.sort.as_ref().map_or(0, LabelSort::bytes)
             + self.samples.capacity() * size_of::<Sample>()
+            + self.selection.snapshot.as_ref().map_or(0, |snapshot| snapshot.bytes())
     }
 
     /// Selects, then writes some series per bite (web/federate.go).
     pub fn bite(&mut self, bite: &mut Bite<'_>) -> Result<bool, ApiError> {
         if !self.is_selected {
+            self.selection.snapshot.get_or_insert_with(|| Rc::new(bite.source.snapshot()));
             self.is_selected = bite.select(&mut self.selection, &mut self.sort, 0)?;
             return Ok(false);
         }

@@ -28,13 +28,13 @@ pub mod vectors;
 use super::{
     ast::Span,
     query::{Annotation, AnnotationLevel, QueryError},
-    source::{LABELS_COST, Source},
+    source::{LABELS_COST, Snapshot, Source},
 };
 use crate::{
     labels::{LabelsBuf, LabelsRef},
     store::STALE_NAN_BITS,
 };
-use alloc::{format, string::String, vec::Vec};
+use alloc::{format, rc::Rc, string::String, vec::Vec};
 
 /// No value at this step. The bits of a stale marker, which no computed value has: arithmetic makes quiet NaNs.
 pub const ABSENT: f64 = f64::from_bits(STALE_NAN_BITS);
@@ -118,6 +118,8 @@ impl Grid {
 /// What one bite works with.
 pub struct Context<'a> {
     pub source: &'a mut dyn Source,
+    /// What the query reads of it.
+    pub snapshot: &'a Rc<Snapshot>,
     /// Samples and steps that may still be worked on in this bite; may go below zero by what one call takes.
     pub bite_left: i64,
     pub meter: &'a mut Meter,

@@ -12,7 +12,7 @@ use crate::{
     },
     store::{STALE_NAN_BITS, Sample},
 };
-use alloc::{vec, vec::Vec};
+use alloc::{rc::Rc, vec, vec::Vec};
 
 /// Windows of samples, series by series and step by step.
 pub trait Windows {
@@ -120,6 +120,7 @@ impl Windows for SeriesReader {
             if bite == 0 {
                 return Ok(Opened::More);
             }
+            self.selected.snapshot.get_or_insert_with(|| Rc::clone(context.snapshot));
             let before = self.selected.bytes();
             self.selected.bytes_max = before + context.meter.bytes_left();
             let count_max = bite.div_ceil(LABELS_COST);

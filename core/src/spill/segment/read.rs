@@ -94,7 +94,7 @@ impl SegmentReader {
         &self.instants_ms
     }
 
-    /// Gives one column's samples and stale markers, by row. Opens the segment and reads one stripe.
+    /// Gives one column's samples and stale markers, by row, of at most so many rows. Opens the segment and reads one stripe.
     ///
     /// # Errors
     ///
@@ -103,6 +103,7 @@ impl SegmentReader {
         &mut self,
         bytes: &mut dyn SegmentBytes,
         column: u32,
+        rows_max: usize,
         visit: &mut dyn FnMut(i64, u64),
     ) -> Result<(), FormatError> {
         let head = self.open(bytes)?;
@@ -114,7 +115,7 @@ impl SegmentReader {
         let columns = self.stripe_read(bytes, &head, stripe)?;
         let wanted = columns.start..column + 1;
         let unit = self.decoding.column(head.form, &self.stripe, head.row_count as usize, wanted)?;
-        for (row, instant_ms) in self.instants_ms.iter().enumerate() {
+        for (row, instant_ms) in self.instants_ms.iter().enumerate().take(rows_max) {
             if let Some((t_ms, bits)) = unit.sample(row, *instant_ms) {
                 visit(t_ms, bits);
             }

@@ -25,7 +25,9 @@ fn check(grid: &Grid, row_from: u64) -> Vec<u8> {
     for (column, found) in grid.columns.iter().enumerate().filter(|(_, found)| found.kind == ColumnKind::Float) {
         let _ = found;
         let mut samples = Vec::new();
-        reader.series(&mut SliceBytes(&out), column as u32, &mut |t_ms, bits| samples.push((t_ms, bits))).unwrap();
+        reader
+            .series(&mut SliceBytes(&out), column as u32, usize::MAX, &mut |t_ms, bits| samples.push((t_ms, bits)))
+            .unwrap();
         let expected: Vec<(i64, u64)> = grid.samples(column, row_from).iter().map(|(_, t, bits)| (*t, *bits)).collect();
         assert_eq!(samples, expected, "column {column}");
         t_min = samples.iter().fold(t_min, |min, (t_ms, _)| min.min(*t_ms));
@@ -136,9 +138,9 @@ fn damage_in_one_stripe_leaves_the_other_series_readable() {
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
     let mut reader = SegmentReader::default();
-    assert!(reader.series(&mut SliceBytes(&bytes), 0, &mut |_, _| ()).is_ok());
-    let damaged =
-        reader.series(&mut SliceBytes(&bytes), 95, &mut |_, _| panic!("nothing is given of a damaged stripe"));
+    assert!(reader.series(&mut SliceBytes(&bytes), 0, usize::MAX, &mut |_, _| ()).is_ok());
+    let damaged = reader
+        .series(&mut SliceBytes(&bytes), 95, usize::MAX, &mut |_, _| panic!("nothing is given of a damaged stripe"));
     assert_eq!(damaged, Err(FormatError::Checksum { what: "stripe" }));
 }
 
@@ -223,7 +225,7 @@ mod properties {
             let bytes = resealed(bytes, &patches);
             let mut reader = SegmentReader::default();
             let mut given = 0;
-            let _ = reader.series(&mut SliceBytes(&bytes), column, &mut |_, _| given += 1);
+            let _ = reader.series(&mut SliceBytes(&bytes), column, usize::MAX, &mut |_, _| given += 1);
             prop_assert!(given <= ROWS_MAX);
             let _ = reader.cells(&mut SliceBytes(&bytes), &mut |_, _| ());
             let _ = reader.columns(&mut SliceBytes(&bytes), 0..u64::MAX, &mut |_| true);
