@@ -49,8 +49,11 @@ impl Flash {
         Ok(Self { directory, log, segments, quota_bytes, failure_count: 0, stall_ms_max: 0 })
     }
 
-    /// A database that SQLite has found damaged makes room for a new one.
+    /// Rows with damaged numbers are made right; a database that SQLite has found damaged makes room for a new one.
     fn mend(&mut self) {
+        if self.segments.has_damaged_rows() {
+            self.segments.mend_rows();
+        }
         if self.segments.is_damaged()
             && let Err(error) =
                 self.segments.begin_anew(&self.directory, self.quota_bytes.saturating_sub(self.log.growth_bytes()))

@@ -7,8 +7,10 @@
 //! transaction. When the medium itself is full, the transaction fails as a whole and the oldest segments go in one of
 //! their own, so that the next attempt finds free pages inside the file.
 
+mod mend;
 mod read;
 mod schema;
+mod sums;
 
 use super::{
     DiskError, DiskLoss,
@@ -20,15 +22,16 @@ use holdfast_core::{
     store::stored::{LayoutPart, SegmentMeta},
     time::Rfc3339Ms,
 };
-use rusqlite::{Connection, ErrorCode, OptionalExtension, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, ffi, params, types::ValueRef};
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     collections::HashSet,
     fs::{self, File},
     io::{self, Read},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
+use sums::{Change, PartRow, Sums};
 
 /// What a transaction leaves of the rollback journal; a larger one is cut back afterwards.
 pub const JOURNAL_BYTES_MAX: u64 = 1 << 20;
@@ -52,8 +55,11 @@ pub struct Segments {
     store_uuid: [u8; 16],
     pages_max: u64,
     bounds: Bounds,
-    /// What of them is in the file, so far as we know.
-    bounds_written: Bounds,
+    /// Of what the indexes hold: with the open transaction, and as the file has them.
+    sums: Sums,
+    sums_committed: Sums,
+    /// Sequences of rows that say other things than their segments' headers.
+    rows_damaged: RefCell<Vec<i64>>,
     /// The smallest sample timestamp, when it is known without asking.
     oldest: Option<Option<i64>>,
     /// Timelines that have written since start.
@@ -62,14 +68,14 @@ pub struct Segments {
     transaction: Transaction,
     dropped: Dropped,
     expired: Dropped,
-    /// Told to nobody yet. One for each reason at most.
+    /// Told to nobody yet. One for each reason at most, but for what [`Segments::tell`] told.
     losses: Vec<DiskLoss>,
     /// SQLite has met damage: nothing more is put until a new database has its place.
     is_damaged: Cell<bool>,
     heap_bytes_max: u64,
 }
 
-/// The largest ever stored, so that an index scan knows how far back it must begin.
+/// The largest stored, so that an index scan knows how far back it must begin.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Bounds {
     row_count_max: u32,
@@ -121,7 +127,7 @@ impl Segments {
         let mut segments = Self::over(connection, path, store_uuid, quota_bytes, heap_bytes_max);
         segments.losses = losses;
         let looked_through =
-            segments.load_bounds().and_then(|()| segments.probe()).and_then(|()| segments.shrink_to_quota());
+            segments.probe().and_then(|()| segments.check_indexes()).and_then(|()| segments.shrink_to_quota());
         match looked_through {
             Err(source) if is_damage(&source) => segments.begin_anew(directory, quota_bytes)?,
             result => result.map_err(|source| segments.error(source))?,
@@ -134,7 +140,9 @@ impl Segments {
         let path = directory.file(DATABASE);
         let (connection, store_uuid) = schema::open_to_read(&path)?;
         let mut segments = Self::over(connection, path, store_uuid, u64::MAX, 0);
-        segments.load_bounds().map_err(|source| segments.error(source))?;
+        let (_, bounds) =
+            Sums::read(&segments.connection, sums::Along::Indexes).map_err(|source| segments.error(source))?;
+        segments.bounds = bounds;
         Ok(segments)
     }
 
@@ -151,7 +159,9 @@ impl Segments {
             store_uuid,
             pages_max: quota_bytes / PAGE_BYTES,
             bounds: Bounds::default(),
-            bounds_written: Bounds::default(),
+            sums: Sums::default(),
+            sums_committed: Sums::default(),
+            rows_damaged: RefCell::default(),
             oldest: None,
             written: HashSet::new(),
             opened: Instant::now(),
@@ -231,7 +241,7 @@ impl Segments {
     pub fn commit(&mut self) -> Result<(), String> {
         if self.transaction.failure.is_none()
             && !self.connection.is_autocommit()
-            && let Err(error) = self.connection.execute_batch("COMMIT")
+            && let Err(error) = self.end_transaction()
         {
             self.fail(&PutError::Database(error));
         }
@@ -300,7 +310,9 @@ impl Segments {
                 meta.t_max_ms,
                 bytes
             ])?;
-        self.raise_bounds(meta)?;
+        self.bounds.row_count_max = self.bounds.row_count_max.max(meta.row_count);
+        self.bounds.span_ms_max = self.bounds.span_ms_max.max(meta.t_max_ms.saturating_sub(meta.t_min_ms));
+        self.sums.segment(Change::Put, meta);
         if let Some(oldest) = &mut self.oldest {
             *oldest = Some(oldest.map_or(meta.t_min_ms, |known| known.min(meta.t_min_ms)));
         }
@@ -319,24 +331,45 @@ impl Segments {
 
     fn put_layout(&mut self, part: &LayoutPart<'_>) -> Result<(), PutError> {
         self.make_room(part.bytes.len())?;
-        self.connection
+        let before = self
+            .connection
+            .prepare_cached(
+                "SELECT part, timeline, layout, column_from FROM layouts WHERE layout = ?1 AND column_from = ?2",
+            )?
+            .query_row(params![part.layout as i64, part.column_from], PartRow::read)
+            .optional()?;
+        let row = self
+            .connection
             .prepare_cached(
                 "INSERT INTO layouts (timeline, layout, column_from, column_count, bytes) VALUES (?1, ?2, ?3, ?4, ?5) \
                  ON CONFLICT (layout, column_from) DO UPDATE SET timeline = excluded.timeline, \
-                 column_count = excluded.column_count, bytes = excluded.bytes",
+                 column_count = excluded.column_count, bytes = excluded.bytes \
+                 RETURNING part, timeline, layout, column_from",
             )?
-            .execute(params![
-                part.timeline.0 as i64,
-                part.layout as i64,
-                part.column_from,
-                part.column_count,
-                part.bytes
-            ])?;
+            .query_row(
+                params![part.timeline.0 as i64, part.layout as i64, part.column_from, part.column_count, part.bytes],
+                PartRow::read,
+            )?;
+        if let Some(before) = before {
+            self.sums.layout(Change::Gone, &before);
+        }
+        self.sums.layout(Change::Put, &row);
         self.written.insert(part.timeline.0);
         Ok(())
     }
 
     fn put_state(&mut self, key: &str, bytes: &[u8]) -> Result<(), PutError> {
+        let mut before = None;
+        self.connection
+            .prepare_cached("SELECT value FROM state WHERE key = ?1")?
+            .query_row([key], |row| {
+                before = Some(state_bytes(row.get_ref(0)?).to_vec());
+                Ok(())
+            })
+            .optional()?;
+        if let Some(before) = before {
+            self.sums.state(Change::Gone, key, &before);
+        }
         if bytes.is_empty() {
             self.connection.prepare_cached("DELETE FROM state WHERE key = ?1")?.execute([key])?;
             return Ok(());
@@ -347,22 +380,20 @@ impl Segments {
                 "INSERT INTO state (key, value) VALUES (?1, ?2) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
             )?
             .execute(params![key, bytes])?;
+        self.sums.state(Change::Put, key, bytes);
         Ok(())
     }
 
     fn drop_before(&mut self, t_ms: i64) -> Result<(), PutError> {
         for _ in 0..EXPIRED_PER_CALL_MAX {
-            let expired: Option<Row> = self
+            let expired: Option<i64> = self
                 .connection
-                .prepare_cached(
-                    "SELECT sequence, timeline, layout, t_min, t_max, length(bytes), row_count * column_count \
-                     FROM segments WHERE t_max < ?1 ORDER BY t_max LIMIT 1",
-                )?
-                .query_row([t_ms], Row::read)
+                .prepare_cached("SELECT sequence FROM segments WHERE t_max < ?1 ORDER BY t_max LIMIT 1")?
+                .query_row([t_ms], |row| row.get(0))
                 .optional()?;
-            let Some(row) = expired else { break };
-            self.delete(&row)?;
-            self.transaction.expired.add(&row);
+            let Some(sequence) = expired else { break };
+            let gone = self.delete(sequence)?;
+            self.transaction.expired.merge(&gone);
         }
         Ok(())
     }
@@ -371,11 +402,11 @@ impl Segments {
     fn make_room(&mut self, bytes: usize) -> Result<(), PutError> {
         let wanted = bytes as u64 / (PAGE_BYTES - 4) + 1 + SPARE_PAGES;
         while self.used_pages()? + wanted > self.pages_max {
-            let Some(row) = self.oldest_segment()? else {
+            let Some(sequence) = self.oldest_segment()? else {
                 return Err(PutError::QuotaTooSmall { quota_bytes: self.pages_max * PAGE_BYTES });
             };
-            self.delete(&row)?;
-            self.transaction.dropped.add(&row);
+            let gone = self.delete(sequence)?;
+            self.transaction.dropped.merge(&gone);
         }
         Ok(())
     }
@@ -389,31 +420,40 @@ impl Segments {
         Ok(value.max(0) as u64)
     }
 
-    fn oldest_segment(&self) -> rusqlite::Result<Option<Row>> {
-        self.connection
-            .prepare_cached(
-                "SELECT sequence, timeline, layout, t_min, t_max, length(bytes), row_count * column_count \
-                 FROM segments ORDER BY sequence LIMIT 1",
-            )?
-            .query_row([], Row::read)
-            .optional()
+    fn oldest_segment(&self) -> rusqlite::Result<Option<i64>> {
+        let mut statement =
+            self.connection.prepare_cached("SELECT sequence FROM segments ORDER BY sequence LIMIT 1")?;
+        statement.query_row([], |row| row.get(0)).optional()
     }
 
-    /// Deletes a segment, and its layout when nothing needs that any more.
-    fn delete(&mut self, row: &Row) -> rusqlite::Result<()> {
-        self.connection.prepare_cached("DELETE FROM segments WHERE sequence = ?1")?.execute([row.sequence])?;
+    /// Deletes a segment, and its layout when nothing needs that any more. Its row is to have the numbers by which the indexes
+    /// have it, or SQLite would not find its entries there.
+    fn delete(&mut self, sequence: i64) -> rusqlite::Result<Dropped> {
+        if self.mend_row(sequence)? {
+            self.tell(format!("{DATABASE}: segment {sequence} had wrong numbers and has gone by its own ones"));
+        }
+        let (meta, bytes) = self.row(sequence)?.ok_or_else(|| mend::damaged("a row is met and is not found"))?;
+        self.connection.prepare_cached("DELETE FROM segments WHERE sequence = ?1")?.execute([sequence])?;
+        self.sums.segment(Change::Gone, &meta);
         self.oldest = None;
-        let may_write_again = self.written.contains(&(row.timeline as u64)) || self.opened.elapsed() < LAYOUT_IDLE_MIN;
+        let may_write_again = self.written.contains(&meta.timeline.0) || self.opened.elapsed() < LAYOUT_IDLE_MIN;
         // The newest layout of a timeline that may write again is still the one its next segment names.
-        self.connection
-            .prepare_cached(
-                "DELETE FROM layouts WHERE layout = ?1 \
-                 AND NOT EXISTS (SELECT 1 FROM segments WHERE segments.layout = ?1) \
-                 AND (NOT ?3 OR layout <> (SELECT newest.layout FROM layouts AS newest WHERE newest.timeline = ?2 \
-                 ORDER BY newest.part DESC LIMIT 1))",
-            )?
-            .execute(params![row.layout, row.timeline, may_write_again])?;
-        Ok(())
+        let mut statement = self.connection.prepare_cached(
+            "DELETE FROM layouts WHERE layout = ?1 \
+             AND NOT EXISTS (SELECT 1 FROM segments WHERE segments.layout = ?1) \
+             AND (NOT ?3 OR layout <> (SELECT newest.layout FROM layouts AS newest WHERE newest.timeline = ?2 \
+             ORDER BY newest.part DESC LIMIT 1)) RETURNING part, timeline, layout, column_from",
+        )?;
+        let mut rows = statement.query(params![meta.layout as i64, meta.timeline.0 as i64, may_write_again])?;
+        while let Some(row) = rows.next()? {
+            self.sums.layout(Change::Gone, &PartRow::read(row)?);
+        }
+        Ok(Dropped {
+            segment_count: 1,
+            bytes,
+            samples: u64::from(meta.row_count) * u64::from(meta.column_count),
+            range_ms: Some((meta.t_min_ms, meta.t_max_ms)),
+        })
     }
 
     /// Deletes about twice as much as could not be written, in a transaction of its own. It fits into the journal's
@@ -423,11 +463,10 @@ impl Segments {
         let mut free = || -> rusqlite::Result<()> {
             self.connection.execute_batch("BEGIN IMMEDIATE")?;
             while dropped.bytes < bytes.saturating_mul(2) {
-                let Some(row) = self.oldest_segment()? else { break };
-                self.delete(&row)?;
-                dropped.add(&row);
+                let Some(sequence) = self.oldest_segment()? else { break };
+                dropped.merge(&self.delete(sequence)?);
             }
-            self.connection.execute_batch("COMMIT")
+            self.end_transaction()
         };
         match free() {
             Ok(()) => dropped,
@@ -448,11 +487,10 @@ impl Segments {
             while dropped.segment_count - before < u64::from(EXPIRED_PER_CALL_MAX)
                 && self.used_pages()? + SPARE_PAGES > self.pages_max
             {
-                let Some(row) = self.oldest_segment()? else { break };
-                self.delete(&row)?;
-                dropped.add(&row);
+                let Some(sequence) = self.oldest_segment()? else { break };
+                dropped.merge(&self.delete(sequence)?);
             }
-            self.connection.execute_batch("COMMIT")?;
+            self.end_transaction()?;
             if dropped.segment_count == before {
                 break;
             }
@@ -531,7 +569,9 @@ impl Segments {
         let bytes = database_quota_bytes(directory, quota_bytes).map_err(failed)?.max(DATABASE_BYTES_MIN);
         self.pages_max = bytes / PAGE_BYTES;
         self.connection = connection;
-        (self.bounds, self.bounds_written) = (Bounds::default(), Bounds::default());
+        self.bounds = Bounds::default();
+        (self.sums, self.sums_committed) = (Sums::default(), Sums::default());
+        self.rows_damaged.take();
         self.oldest = None;
         self.connection
             .pragma_update(None, "max_page_count", self.pages_max as i64)
@@ -563,41 +603,7 @@ impl Segments {
             log::error!("{}: {error}", self.path.display());
         }
         self.oldest = None;
-        // They may have been raised in the transaction that is no more; the next segment writes them again.
-        self.bounds_written = Bounds::default();
-    }
-
-    fn load_bounds(&mut self) -> rusqlite::Result<()> {
-        let read = |key: &str| -> rusqlite::Result<i64> {
-            let value: Option<i64> = self
-                .connection
-                .query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0))
-                .optional()?;
-            Ok(value.unwrap_or(0))
-        };
-        self.bounds = Bounds {
-            row_count_max: u32::try_from(read("row_count_max")?).unwrap_or(u32::MAX),
-            span_ms_max: read("span_ms_max")?.max(0),
-        };
-        self.bounds_written = self.bounds;
-        Ok(())
-    }
-
-    fn raise_bounds(&mut self, meta: &SegmentMeta) -> rusqlite::Result<()> {
-        let span_ms = meta.t_max_ms.saturating_sub(meta.t_min_ms);
-        self.bounds.row_count_max = self.bounds.row_count_max.max(meta.row_count);
-        self.bounds.span_ms_max = self.bounds.span_ms_max.max(span_ms);
-        if self.bounds_written != self.bounds {
-            for (key, value) in
-                [("row_count_max", i64::from(self.bounds.row_count_max)), ("span_ms_max", self.bounds.span_ms_max)]
-            {
-                self.connection
-                    .prepare_cached("INSERT OR REPLACE INTO meta (key, value) VALUES (?1, ?2)")?
-                    .execute(params![key, value])?;
-            }
-            self.bounds_written = self.bounds;
-        }
-        Ok(())
+        self.sums = self.sums_committed;
     }
 
     fn error(&self, source: rusqlite::Error) -> DiskError {
@@ -607,15 +613,6 @@ impl Segments {
 }
 
 impl Dropped {
-    fn add(&mut self, row: &Row) {
-        self.merge(&Self {
-            segment_count: 1,
-            bytes: row.bytes.max(0) as u64,
-            samples: row.samples.max(0) as u64,
-            range_ms: Some((row.t_min_ms, row.t_max_ms)),
-        });
-    }
-
     fn merge(&mut self, other: &Self) {
         self.segment_count += other.segment_count;
         self.bytes += other.bytes;
@@ -627,29 +624,15 @@ impl Dropped {
     }
 }
 
-/// What deleting needs to know of a segment.
-struct Row {
-    sequence: i64,
-    timeline: i64,
-    layout: i64,
-    t_min_ms: i64,
-    t_max_ms: i64,
-    bytes: i64,
-    samples: i64,
+impl PartRow {
+    fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self { part: row.get(0)?, timeline: row.get(1)?, layout: row.get(2)?, column_from: row.get(3)? })
+    }
 }
 
-impl Row {
-    fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self {
-            sequence: row.get(0)?,
-            timeline: row.get(1)?,
-            layout: row.get(2)?,
-            t_min_ms: row.get(3)?,
-            t_max_ms: row.get(4)?,
-            bytes: row.get(5)?,
-            samples: row.get(6)?,
-        })
-    }
+/// A value of another type is damage, and is replaced like any other.
+fn state_bytes(value: ValueRef<'_>) -> &[u8] {
+    value.as_bytes().unwrap_or_default()
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -670,17 +653,14 @@ impl PutError {
     }
 }
 
-/// SQLite says so; or our own words mean nothing to it, or a field is not what we wrote: a flipped bit in a schema or a record.
+/// SQLite says so; or a field is not what we wrote; or a statement means nothing to it. Ours are fixed, and transactions are begun
+/// and ended only where that can be done: so what SQLite has no other code for is a schema with a flipped bit.
 fn is_damage(error: &rusqlite::Error) -> bool {
     use rusqlite::Error::{
-        FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, SqlInputError, SqliteFailure, Utf8Error,
+        FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, SqlInputError, Utf8Error,
     };
-    // SQLite has no code of its own for these.
-    let is_foreign = |text: &str| {
-        text.contains("has no column named") || text.starts_with("no such ") || text == "unsupported file format"
-    };
-    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
-        || matches!(error, SqliteFailure(_, Some(text)) if is_foreign(text))
+    let primary = error.sqlite_error().map(|error| error.extended_code & 0xff);
+    matches!(primary, Some(ffi::SQLITE_CORRUPT | ffi::SQLITE_NOTADB | ffi::SQLITE_ERROR))
         || matches!(
             error,
             SqlInputError { .. }

@@ -314,11 +314,8 @@ impl Stored for FakeDisk {
         for (&(layout, column_from), part) in
             parts.into_iter().filter(|(key, _)| after.is_none_or(|a| order(**key) > a))
         {
-            let overlaps = segments.iter().any(|meta| {
-                meta.layout == layout
-                    && meta.column_from < column_from + part.column_count
-                    && meta.column_from + meta.column_count > column_from
-            });
+            let reaches = |meta: &&SegmentMeta| meta.column_from + meta.column_count > column_from;
+            let overlaps = segments.iter().any(|meta| meta.layout == layout && reaches(meta));
             if !visit(PartPlace { layout, column_from }, overlaps, &mut Slice(&part.bytes)) {
                 break;
             }

@@ -1,5 +1,6 @@
 //! A stored directory with its slab, and what is left of it after a bit was flipped.
 
+use crate::pages;
 use holdfast::disk::{Disk, DiskSettings, flash::Flash, for_start::ForStart};
 use holdfast_core::{
     daemon::{Settings, output::OUTPUT_BYTES_MAX, start},
@@ -13,6 +14,7 @@ use holdfast_core::{
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    ops::Range,
     path::Path,
 };
 
@@ -152,6 +154,50 @@ impl Stored {
         let bytes = self.file(file);
         let end = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0) + 1;
         Flip { file, at: prng.below(end as u64) as usize, bit: prng.below(8) as u8 }
+    }
+
+    /// Every bit of what has no checksum of ours in the database, and of what is written in the logs.
+    pub fn unchecked_bits(&self) -> Vec<Flip> {
+        let mut bytes: Vec<(FlipFile, usize)> =
+            pages::unchecked_bytes(&self.files[0]).into_iter().map(|at| (FlipFile::Database, at)).collect();
+        for file in [FlipFile::Log(0), FlipFile::Log(1)] {
+            let end = self.file(file).iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+            bytes.extend((0..end).map(|at| (file, at)));
+        }
+        bytes.into_iter().flat_map(|(file, at)| (0..8).map(move |bit| Flip { file, at, bit })).collect()
+    }
+
+    /// The lowest bit of each number in an entry from the middle of a b-tree: of the number's own bytes, or, where it has
+    /// none, of its type.
+    pub fn number_flips(&self, name: &str) -> Vec<Flip> {
+        let trees = pages::trees(&self.files[0]);
+        let tree = trees.iter().find(|tree| tree.name == name).expect("in the schema");
+        let records: Vec<&pages::Record> =
+            tree.pages.iter().flat_map(|page| &page.cells).filter_map(|cell| cell.record.as_ref()).collect();
+        let values = &records[records.len() / 2].values;
+        let place = |(kind, value): &(Range<usize>, Range<usize>)| value.clone().next_back().unwrap_or(kind.start);
+        // The row's own number is in its record as nothing.
+        let is_number =
+            |(kind, value): &&(Range<usize>, Range<usize>)| value.len() <= 8 && self.files[0][kind.start] != 0;
+        let numbers = values.iter().filter(is_number);
+        numbers.map(|value| Flip { file: FlipFile::Database, at: place(value), bit: 0 }).collect()
+    }
+
+    /// The lowest bit of each field in the header of the log's last frame: docs/SPILL_FORMAT.md, "The tail log".
+    pub fn last_frame_flips(&self) -> Vec<Flip> {
+        let heads = |file: FlipFile| {
+            let bytes = self.file(file);
+            let at = bytes.windows(4).enumerate().filter(|(_, magic)| *magic == b"HFLG").map(|(at, _)| at);
+            // Magics in payloads are none: the generation is the newest log's.
+            at.filter_map(|at| {
+                let generation = bytes.get(at + 8..at + 16)?.try_into().map(u64::from_le_bytes).ok()?;
+                Some((generation, at, file))
+            })
+            .collect::<Vec<_>>()
+        };
+        let found = [FlipFile::Log(0), FlipFile::Log(1)].into_iter().flat_map(heads);
+        let (_, at, file) = found.max_by_key(|(generation, at, _)| (*generation, *at)).expect("a log");
+        [0, 4, 6, 7, 8, 16, 20, 24, 28].map(|field| Flip { file, at: at + field, bit: 0 }).to_vec()
     }
 
     /// Starts with the flipped bit, with the slab and after a power cut, and holds what is left to the promise.

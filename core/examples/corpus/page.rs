@@ -124,7 +124,7 @@ Written by a program; run it again rather than edit this page:
     HOLDFAST_CORPUS=FOLDER cargo run --release -p holdfast-core --example corpus -- --write
 
 It plays recorded scrapes of six real and made-up exporters (28 minutes at 5 s, jitter and all) through the product's own
-parser, store and spill, flushes every 30 s and seals as the daemon does, and counts bytes:
+parser, store and spill, flushes every 30 s as the daemon does, seals each segment as soon as it is full, and counts bytes:
 
 - *packed*: chunks of 16 rows in RAM;
 - *sealed*: packed segments in the database, 240 rows at 5 s, 112 at 15 s (each third scrape);

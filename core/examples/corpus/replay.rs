@@ -91,7 +91,7 @@ pub struct TargetFigures {
 /// `(row, t_ms, bits)` in order of rows.
 type Samples = Vec<(u64, i64, u64)>;
 
-/// Plays the targets, each `step`th scrape, in the order of time; flushes and seals as the daemon does. Then compares
+/// Plays the targets, each `step`th scrape, in the order of time; flushes as the daemon does and seals each segment as soon as it is full. Then compares
 /// every sample as it comes back from RAM, from the log and from segments with what was put in.
 ///
 /// # Errors
@@ -147,7 +147,9 @@ pub fn now(wall_ms: i64) -> Now {
 }
 
 pub fn new_spill(plan: &Plan) -> Spill {
-    let options = SpillOptions { log_bytes_max: u64::MAX, ..SpillOptions::new(IDENTITY.store_uuid, plan) };
+    // A segment as soon as it is full, so that the figures do not hang on how many targets share a transaction.
+    let options =
+        SpillOptions { log_bytes_max: u64::MAX, seal_cells: 1, ..SpillOptions::new(IDENTITY.store_uuid, plan) };
     Spill::new(options, ClockEpoch { boot_hash: 1, wall_offset_ms: 0, trusted: true }, SpillState::default(), 0)
 }
 

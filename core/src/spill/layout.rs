@@ -41,6 +41,17 @@ pub struct LayoutHead {
     pub column_count: u32,
 }
 
+impl LayoutHead {
+    /// Reads the header alone.
+    ///
+    /// # Errors
+    ///
+    /// Bytes that do not begin with one.
+    pub fn read(bytes: &[u8]) -> Result<Self, FormatError> {
+        check_header(bytes.first_chunk().ok_or(FormatError::Truncated { what: WHAT })?)
+    }
+}
+
 /// Writes one part, column by column.
 pub struct LayoutWriter<'b> {
     out: &'b mut [u8],

@@ -34,13 +34,18 @@ use core::ops::Range;
 /// So many rows are worth a segment; it takes up to [`ROWS_MAX`].
 const SEAL_ROWS: u64 = 240;
 const _: () = assert!(SEAL_ROWS as usize <= ROWS_MAX);
+/// Rows of a timeline that are sealed however few cells they are.
+const SEAL_ROWS_WAITING_MAX: u64 = 2 * SEAL_ROWS;
+/// A row so much later or earlier than the one before begins a segment.
+const SEGMENT_STEP_MS_MAX: u64 = 3_600_000;
 /// Below this a generation of the log is not worth another one: each begins with all small states.
 const TURN_BYTES_MIN: u64 = 16 * LOG_PAGE_BYTES;
 
 /// Which rows a seal run takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SealReason {
-    /// Timelines with a full segment's rows, or with old ones, or all when RAM runs out, of samples or for new series.
+    /// Timelines with a full segment's rows, once they are worth a transaction, or with old ones, or all when RAM runs out, of
+    /// samples or for new series.
     Due,
     /// The same; then a new generation of the log begins, in which the little that is left is told again.
     Turn,
@@ -267,20 +272,30 @@ impl Spill {
         }
     }
 
-    /// Whether at most a fifth of the cells that are not spilled would not be sealed now.
+    /// Whether a run for what is due would leave at most a fifth of the cells that are not spilled.
     fn leaves_little(&self, store: &Store<'_>, now: Now) -> bool {
-        let all = ring_is_short(store) || store.newcomers_wait_for_spill();
-        let (mut due, mut rest) = (0, 0);
+        let due = self.due(store, now);
+        due.is_worth_it && due.rest_cells <= due.cells / 4
+    }
+
+    /// What a run for [`SealReason::Due`] would take.
+    fn due(&self, store: &Store<'_>, now: Now) -> Due {
+        let all = room_is_short(store);
+        let mut due = Due { is_worth_it: false, cells: 0, rest_cells: 0 };
         for timeline in store.timelines() {
             let from = store.rows_spilled(timeline).max(store.rows(timeline).start);
-            let Some(run) = store.layout_of_rows(timeline, from) else { continue };
-            let cells = (store.rows(timeline).end - from) * u64::from(run.columns);
-            match self.is_due(store, timeline, from, now, all) {
-                true => due += cells,
-                false => rest += cells,
+            let rows = store.rows(timeline).end - from;
+            let Some(run) = store.layout_of_rows(timeline, from).filter(|_| rows > 0) else { continue };
+            let cells = rows * u64::from(run.columns);
+            let is_urgent = all || rows >= SEAL_ROWS_WAITING_MAX || self.is_old(store, timeline, now);
+            due.is_worth_it |= is_urgent;
+            match is_urgent || rows >= SEAL_ROWS {
+                true => due.cells += cells,
+                false => due.rest_cells += cells,
             }
         }
-        due > 0 && rest <= due / 4
+        due.is_worth_it |= due.cells >= self.options.seal_cells;
+        due
     }
 
     /// Rows of a timeline before this one may have been read off, by what is done or under way: what is put into them now
@@ -298,11 +313,7 @@ impl Spill {
     /// Whether a seal run for [`SealReason::Due`] would have rows to take.
     pub fn seal_due(&mut self, store: &Store<'_>, now: Now) -> bool {
         self.look(store, now);
-        let all = ring_is_short(store) || store.newcomers_wait_for_spill();
-        store.timelines().any(|timeline| {
-            let from = store.rows_spilled(timeline).max(store.rows(timeline).start);
-            self.is_due(store, timeline, from, now, all)
-        })
+        self.due(store, now).is_worth_it
     }
 
     /// Writes the next row for the database into `out` (of [`SEGMENT_BYTES_MAX`] bytes, for `Output::Put`): layout
@@ -317,7 +328,10 @@ impl Spill {
     ) -> Option<Put<'o>> {
         assert!(out.len() >= SEGMENT_BYTES_MAX, "a buffer of {} bytes", out.len());
         if matches!(self.seal, SealRun::Idle) {
-            let all = reason.takes_all() || ring_is_short(store) || store.newcomers_wait_for_spill();
+            let all = reason.takes_all() || room_is_short(store);
+            if !all && !self.due(store, now).is_worth_it {
+                return None;
+            }
             self.state_next = self.state;
             self.seal_cursor = 0;
             self.seal = SealRun::Running { reason, all, put_count: 0, done: SealPhase::Segments };
@@ -518,7 +532,7 @@ impl Spill {
                     mark.seal_column = 0;
                 }
                 let count = match mark.seal_column {
-                    0 => segment_rows(run.rows.end - run.rows.start, all),
+                    0 => rows_together(store, timeline, run.rows.start, segment_rows(run.rows.end - run.rows.start)),
                     _ => mark.seal_rows,
                 };
                 let rows = run.rows.start..run.rows.start + count;
@@ -555,16 +569,21 @@ impl Spill {
         None
     }
 
-    /// Whether the rows from `from` on are to be sealed now.
+    /// Whether the rows from `from` on are to be sealed in the run under way.
     fn is_due(&self, store: &Store<'_>, timeline: TimelineId, from: u64, now: Now, all: bool) -> bool {
         let rows = store.rows(timeline);
-        let count = rows.end.saturating_sub(from.max(rows.start));
-        let is_old = || {
-            let key = store.timeline_key(timeline);
-            let since = self.marks.iter().find(|mark| mark.key == key).and_then(|mark| mark.waiting_since_mono_ms);
-            since.is_some_and(|since| now.mono_ms.saturating_sub(since) >= self.options.seal_age_ms)
-        };
-        count > 0 && (all || count >= SEAL_ROWS || is_old())
+        let waiting = rows.end - store.rows_spilled(timeline).max(rows.start);
+        let left = rows.end.saturating_sub(from.max(rows.start));
+        // Rows in two segments have at least half as many in each. Fewer have come since the run began.
+        let is_full = waiting >= SEAL_ROWS && left >= SEAL_ROWS / 2;
+        left > 0 && (all || is_full || self.is_old(store, timeline, now))
+    }
+
+    /// Whether a timeline has rows that have waited long to be sealed.
+    fn is_old(&self, store: &Store<'_>, timeline: TimelineId, now: Now) -> bool {
+        let key = store.timeline_key(timeline);
+        let since = self.marks.iter().find(|mark| mark.key == key).and_then(|mark| mark.waiting_since_mono_ms);
+        since.is_some_and(|since| now.mono_ms.saturating_sub(since) >= self.options.seal_age_ms)
     }
 
     fn encode(
@@ -662,6 +681,13 @@ impl Spill {
     }
 }
 
+/// See [`Spill::due`].
+struct Due {
+    is_worth_it: bool,
+    cells: u64,
+    rest_cells: u64,
+}
+
 /// A row for the database that lies in the output buffer.
 enum Made {
     Layout { key: TimelineKey, layout: u64, column_from: u32, column_count: u32, bytes: usize },
@@ -712,14 +738,31 @@ impl Columns for StoreColumns<'_, '_> {
     }
 }
 
-/// How many of so many rows the next segment takes. Where all are sealed, they are parted evenly: a short segment costs each
-/// column's head as a long one does.
-fn segment_rows(rows: u64, all: bool) -> u64 {
-    let most = ROWS_MAX as u64;
-    match all {
-        true => rows.div_ceil(rows.div_ceil(most)),
-        false => rows.min(most),
+/// How many of so many rows the next segment takes: they are parted evenly, because a short segment costs each column's head
+/// as a long one does.
+fn segment_rows(rows: u64) -> u64 {
+    rows.div_ceil(rows.div_ceil(ROWS_MAX as u64))
+}
+
+/// How many of these rows one segment takes, so that times far from each other, on both sides of a clock's jump, do not hold each
+/// other beyond their retention. A row that is alone in its time, as late ones are between others, ends no segment.
+fn rows_together(store: &Store<'_>, timeline: TimelineId, from: u64, count: u64) -> u64 {
+    let mut instants = [0; ROWS_MAX];
+    let instants_ms = &mut instants[..count as usize];
+    if store.rows_instants(timeline, from..from + count, instants_ms).is_none() {
+        return count;
     }
+    let is_far = |a: i64, b: i64| a.abs_diff(b) > SEGMENT_STEP_MS_MAX;
+    let is_alone = |at: usize| instants_ms.get(at + 1).is_some_and(|next| is_far(instants_ms[at], *next));
+    let mut before_ms = instants_ms[0];
+    for (at, instant_ms) in instants_ms.iter().enumerate() {
+        match is_far(before_ms, *instant_ms) {
+            false => before_ms = *instant_ms,
+            true if is_alone(at) => {}
+            true => return at as u64,
+        }
+    }
+    count
 }
 
 /// Writes the layout's columns from `column_from` on, as many as fit; returns the length and the column behind.
@@ -741,6 +784,11 @@ fn layout_part(
     }
     let end = column_from + writer.column_count();
     Some((writer.finish(), end))
+}
+
+/// Samples or new series are about to find no room.
+fn room_is_short(store: &Store<'_>) -> bool {
+    ring_is_short(store) || store.newcomers_wait_for_spill()
 }
 
 /// Less than a quarter of the ring is left for rows that are not spilled.

@@ -20,6 +20,7 @@ fn sample(samples: &mut Samples, labels: &LabelSet, t_ms: i64, value: f64) -> u6
 /// Starts a spill on an empty disk: the first checkpoint opens the log.
 fn begin(store: &mut Store<'_>, disk: &mut Disk) -> Spill {
     let (mut spill, _, _) = disk.recover(store);
+    spill.options.seal_cells = 1;
     assert!(spill.checkpoint_due() && spill.log_generation().is_none());
     seal(&mut spill, store, disk, at(START_MS), SealReason::Checkpoint);
     assert_eq!(spill.log_generation(), Some(disk.database.spill_state().log_generation));
@@ -83,6 +84,39 @@ fn a_full_segments_rows_are_sealed_and_a_row_less_is_not() {
     let meta = disk.database.segments[0].0;
     assert_eq!((meta.row_from, meta.row_count, meta.column_from, meta.column_count), (0, SEAL_ROWS as u32, 0, 1));
     assert_eq!((meta.t_min_ms, meta.t_max_ms), (START_MS, now.wall_ms));
+}
+
+#[test]
+fn full_segments_wait_until_there_are_enough_of_them_or_twice_as_many_rows() {
+    let (plan, mut slab) = (plan(), Vec::new());
+    let (mut store, mut disk) = (create(&mut slab, &plan), Disk::default());
+    let mut spill = begin(&mut store, &mut disk);
+    spill.options.seal_cells = 3 * SEAL_ROWS;
+    let up = labels("up", 1);
+    let now = at(START_MS);
+    let rows = |store: &mut Store<'_>, key: u64, count: u64| {
+        for row in 0..count as i64 {
+            scrape(store, key, START_MS + row, &[(&up, 7, None)]);
+        }
+    };
+    let mut sealed = |spill: &mut Spill, store: &mut Store<'_>| -> Vec<(u64, u32)> {
+        let before = disk.database.segments.len();
+        seal(spill, store, &mut disk, now, SealReason::Due);
+        disk.database.segments[before..].iter().map(|(meta, _)| (meta.timeline.0, meta.row_count)).collect()
+    };
+    rows(&mut store, 1, SEAL_ROWS * 2 - 1);
+    rows(&mut store, 2, SEAL_ROWS - 1);
+    assert!(!spill.seal_due(&store, now));
+    assert_eq!(sealed(&mut spill, &mut store), []);
+    rows(&mut store, 2, 1);
+    assert!(!spill.seal_due(&store, now), "a cell less than it takes");
+    rows(&mut store, 2, 1);
+    rows(&mut store, 3, SEAL_ROWS - 1);
+    assert_eq!(sealed(&mut spill, &mut store), [(1, 240), (1, 239), (2, 241)], "and what is not full waits");
+    rows(&mut store, 1, 2 * SEAL_ROWS - 1);
+    assert_eq!(sealed(&mut spill, &mut store), []);
+    rows(&mut store, 1, 1);
+    assert_eq!(sealed(&mut spill, &mut store), [(1, 240), (1, 240)]);
 }
 
 #[test]
@@ -391,7 +425,7 @@ fn a_generation_does_not_tell_layouts_that_the_database_has() {
 fn the_log_turns_when_a_seal_leaves_little_and_everything_is_sealed_when_it_is_full() {
     let (plan, mut slab) = (plan(), Vec::new());
     let (mut store, mut disk) = (create(&mut slab, &plan), Disk::default());
-    let options = SpillOptions { log_bytes_max: 32 * LOG_PAGE_BYTES, ..SpillOptions::new(UUID, &plan) };
+    let options = SpillOptions { log_bytes_max: 32 * LOG_PAGE_BYTES, seal_cells: 1, ..SpillOptions::new(UUID, &plan) };
     let mut spill = Spill::new(options, super::super::testing::EPOCH, SpillState::default(), 0);
     let up = labels("up", 1);
     let now = at(START_MS);
@@ -515,12 +549,27 @@ fn wherever_the_power_is_cut_around_a_turn_of_the_log_nothing_that_was_safe_is_l
 }
 
 #[test]
-fn rows_that_are_all_sealed_are_parted_evenly() {
-    assert_eq!(
-        [1, 240, 256, 257, 269, 512, 513].map(|rows| segment_rows(rows, true)),
-        [1, 240, 256, 129, 135, 256, 171]
-    );
-    assert_eq!([240, 256, 257, 600].map(|rows| segment_rows(rows, false)), [240, 256, 256, 256]);
+fn rows_are_parted_evenly() {
+    assert_eq!([1, 240, 256, 257, 269, 512, 513].map(segment_rows), [1, 240, 256, 129, 135, 256, 171]);
+}
+
+#[test]
+fn a_segment_ends_where_the_clock_jumps_and_not_at_a_late_row_between_others() {
+    let (plan, mut slab) = (plan(), Vec::new());
+    let (mut store, mut disk) = (create(&mut slab, &plan), Disk::default());
+    let mut spill = begin(&mut store, &mut disk);
+    let (up, hour_ms) = (labels("up", 1), SEGMENT_STEP_MS_MAX as i64);
+    let year_ms = 365 * 24 * hour_ms;
+    let mut t_ms = START_MS;
+    // An hour is no jump, a row that is two hours late stays alone, a year ahead is one, and so is the way back.
+    for step in [1, 1, hour_ms, 1 - 2 * hour_ms, 2 * hour_ms, 1, year_ms, 1, 1, -year_ms, 1] {
+        t_ms += step;
+        scrape(&mut store, 1, t_ms, &[(&up, 7, None)]);
+    }
+    seal(&mut spill, &mut store, &mut disk, at(START_MS), SealReason::Stop);
+    let rows: Vec<_> = disk.database.segments.iter().map(|(meta, _)| (meta.row_from, meta.row_count)).collect();
+    assert_eq!(rows, [(0, 6), (6, 3), (9, 2)]);
+    assert!(disk.database.segments[2].0.t_max_ms < START_MS + year_ms);
 }
 
 #[test]

@@ -73,14 +73,15 @@ pub trait SegmentBytes {
 /// Return `false` from a visitor to stop.
 pub type SegmentVisit<'v> = dyn FnMut(&SegmentMeta, &mut dyn SegmentBytes) -> bool + 'v;
 
-/// A part's place, whether a segment overlaps, and its bytes. `false` stops.
+/// A part's place, whether a segment may overlap, and its bytes. `false` stops.
 pub type PartVisit<'v> = dyn FnMut(PartPlace, bool, &mut dyn SegmentBytes) -> bool + 'v;
 
 /// Stored segments and layouts. Implemented by the platform over SQLite, by the simulator over vectors, and by
 /// [`NothingStored`] on hosts without a disk.
 pub trait Stored {
-    /// Every stored layout part in order, from behind `after` on, and whether a segment of its columns overlaps
-    /// `start_ms ..= end_ms`. Of its bytes only what is asked for is read.
+    /// Every stored layout part in order, from behind `after` on, and whether a segment of its columns, or of ones behind them,
+    /// overlaps `start_ms ..= end_ms`. (Where a part ends only its header tells for certain.) Of its bytes only what is
+    /// asked for is read.
     fn layouts(
         &mut self,
         start_ms: i64,

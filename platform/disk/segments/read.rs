@@ -1,11 +1,14 @@
 //! What the core may ask of stored segments, answered from the database.
 
-use super::Segments;
-use holdfast_core::store::{
-    TimelineKey,
-    stored::{LayoutPart, PartPlace, PartVisit, SegmentBytes, SegmentMeta, SegmentVisit, Stored, StoredError},
+use super::{Segments, mend::is_of};
+use holdfast_core::{
+    spill::{LayoutHead, SegmentHead, SegmentReader},
+    store::{
+        TimelineKey,
+        stored::{LayoutPart, PartPlace, PartVisit, SegmentBytes, SegmentMeta, SegmentVisit, Stored, StoredError},
+    },
 };
-use rusqlite::{Connection, ErrorCode, Params, Row, blob::Blob, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Params, Row, blob::Blob, params};
 
 macro_rules! segments {
     ($rest:literal) => {
@@ -20,7 +23,7 @@ macro_rules! segments {
 // Each in the order of an index, so that nothing is sorted and nothing is kept; a test looks at the plans.
 const LAYOUTS: &str = "SELECT part, layout, column_from, length(bytes), EXISTS (SELECT 1 FROM segments AS s WHERE s.layout = l.layout \
      AND s.t_max >= ?1 AND s.t_max <= ?3 AND s.t_min <= ?2 \
-     AND s.column_from < l.column_from + l.column_count AND s.column_from + s.column_count > l.column_from) \
+     AND s.column_from + s.column_count > l.column_from) \
      FROM layouts AS l WHERE (layout, column_from) > (?4, ?5) ORDER BY layout, column_from";
 const LAYOUT: &str = "SELECT timeline, layout, column_from, column_count, bytes FROM layouts \
      WHERE layout = ?1 ORDER BY column_from";
@@ -57,13 +60,15 @@ impl Stored for Segments {
 
     fn layout(&mut self, layout: u64, visit: &mut dyn FnMut(LayoutPart<'_>) -> bool) -> Result<(), StoredError> {
         self.each(LAYOUT, params![layout as i64], |row| {
-            Ok(visit(LayoutPart {
-                timeline: TimelineKey(row.get::<_, i64>(0)? as u64),
-                layout: row.get::<_, i64>(1)? as u64,
-                column_from: row.get(2)?,
-                column_count: row.get(3)?,
-                bytes: row.get_ref(4)?.as_blob()?,
-            }))
+            let (layout, bytes) = (row.get::<_, i64>(1)? as u64, row.get_ref(4)?.as_blob()?);
+            // The header has a checksum, the row has none.
+            let of_row = || -> rusqlite::Result<LayoutHead> {
+                let timeline = TimelineKey(row.get::<_, i64>(0)? as u64);
+                Ok(LayoutHead { timeline, layout, column_from: row.get(2)?, column_count: row.get(3)? })
+            };
+            let head = LayoutHead::read(bytes).ok().map_or_else(of_row, Ok)?;
+            let LayoutHead { timeline, column_from, column_count, .. } = head;
+            Ok(visit(LayoutPart { timeline, layout, column_from, column_count, bytes }))
         })
     }
 
@@ -121,22 +126,28 @@ impl Segments {
     fn visit_segments(&self, sql: &str, params: impl Params, visit: &mut SegmentVisit<'_>) -> Result<(), StoredError> {
         let mut bytes = BlobBytes::new(self, "segments");
         self.each(sql, params, |row| {
-            let meta = SegmentMeta {
-                sequence: row.get::<_, i64>(0)? as u64,
-                timeline: TimelineKey(row.get::<_, i64>(1)? as u64),
-                layout: row.get::<_, i64>(2)? as u64,
-                row_from: row.get::<_, i64>(3)? as u64,
-                row_count: row.get(4)?,
-                column_from: row.get(5)?,
-                column_count: row.get(6)?,
-                t_min_ms: row.get(7)?,
-                t_max_ms: row.get(8)?,
-            };
+            let (meta, length) = meta_and_length(row)?;
             bytes.row = meta.sequence as i64;
-            bytes.length = row.get::<_, u32>(9)? as usize;
+            bytes.length = length;
             bytes.is_open = false;
+            bytes.numbers = Numbers::ToBeCompared(meta);
             Ok(visit(&meta, &mut bytes))
         })
+    }
+
+    /// A segment's row, and how many bytes it has.
+    pub(super) fn row(&self, sequence: i64) -> rusqlite::Result<Option<(SegmentMeta, u64)>> {
+        let mut statement = self.connection.prepare_cached(SEGMENT)?;
+        let row = statement.query_row([sequence], meta_and_length).optional()?;
+        Ok(row.map(|(meta, length)| (meta, length as u64)))
+    }
+
+    /// A segment's row and its header, if there are both.
+    pub(super) fn row_and_head(&self, sequence: i64) -> rusqlite::Result<Option<(SegmentMeta, SegmentHead)>> {
+        let Some((meta, length)) = self.row(sequence)? else { return Ok(None) };
+        let mut bytes = BlobBytes::new(self, "segments");
+        (bytes.row, bytes.length) = (sequence, length as usize);
+        Ok(SegmentReader::head(&mut bytes).ok().map(|head| (meta, head)))
     }
 
     /// Steps through a statement's rows until `visit` says no.
@@ -176,6 +187,29 @@ impl Segments {
     }
 }
 
+fn meta_and_length(row: &Row<'_>) -> rusqlite::Result<(SegmentMeta, usize)> {
+    let meta = SegmentMeta {
+        sequence: row.get::<_, i64>(0)? as u64,
+        timeline: TimelineKey(row.get::<_, i64>(1)? as u64),
+        layout: row.get::<_, i64>(2)? as u64,
+        row_from: row.get::<_, i64>(3)? as u64,
+        row_count: row.get(4)?,
+        column_from: row.get(5)?,
+        column_count: row.get(6)?,
+        t_min_ms: row.get(7)?,
+        t_max_ms: row.get(8)?,
+    };
+    Ok((meta, row.get::<_, u32>(9)? as usize))
+}
+
+/// Whether the row's numbers, which have no checksum, are those of the segment's header.
+enum Numbers {
+    /// They are, or this is no segment, or its header is to be read for its own sake.
+    Right,
+    ToBeCompared(SegmentMeta),
+    Wrong,
+}
+
 /// One segment's or layout part's blob, opened when its first byte is wanted. The handle moves from row to row, which costs less than a
 /// new one.
 struct BlobBytes<'c> {
@@ -186,11 +220,21 @@ struct BlobBytes<'c> {
     row: i64,
     length: usize,
     is_open: bool,
+    numbers: Numbers,
 }
 
 impl<'c> BlobBytes<'c> {
     fn new(segments: &'c Segments, table: &'static str) -> Self {
-        Self { connection: &segments.connection, segments, table, blob: None, row: 0, length: 0, is_open: false }
+        Self {
+            connection: &segments.connection,
+            segments,
+            table,
+            blob: None,
+            row: 0,
+            length: 0,
+            is_open: false,
+            numbers: Numbers::Right,
+        }
     }
 
     fn open(&mut self) -> rusqlite::Result<()> {
@@ -200,6 +244,27 @@ impl<'c> BlobBytes<'c> {
                 none => *none = Some(self.connection.blob_open("main", self.table, "bytes", self.row, true)?),
             }
             self.is_open = true;
+        }
+        Ok(())
+    }
+}
+
+impl BlobBytes<'_> {
+    /// Before the first byte is given: another segment's samples, or other rows' or times', are not to be taken for these.
+    fn compare(&mut self) -> Result<(), StoredError> {
+        const WRONG: StoredError = StoredError { reason: "its numbers in the database are not those of its header" };
+        match self.numbers {
+            Numbers::Right => return Ok(()),
+            Numbers::Wrong => return Err(WRONG),
+            Numbers::ToBeCompared(meta) => {
+                self.numbers = Numbers::Right;
+                // A header that cannot be read is found by who asked for the bytes.
+                if SegmentReader::head(self).is_ok_and(|head| !is_of(&meta, &head)) {
+                    self.numbers = Numbers::Wrong;
+                    self.segments.row_is_damaged(self.row);
+                    return Err(WRONG);
+                }
+            }
         }
         Ok(())
     }
@@ -217,6 +282,7 @@ impl SegmentBytes for BlobBytes<'_> {
         if buf.is_empty() {
             return Ok(());
         }
+        self.compare()?;
         let result = self.open().and_then(|()| match &self.blob {
             Some(blob) => blob.read_at_exact(buf, offset),
             None => Ok(()),

@@ -1,7 +1,7 @@
 //! The database's tables, and how its file is opened.
 
 use super::super::DiskError;
-use super::JOURNAL_BYTES_MAX;
+use super::{JOURNAL_BYTES_MAX, mend::put_sums, sums::Sums};
 use holdfast_core::spill::crc32;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use std::{
@@ -10,12 +10,14 @@ use std::{
     path::Path,
 };
 
-/// `PRAGMA user_version`. Raised when an older holdfast could not read what this one writes.
+/// `PRAGMA user_version`. Raised when an older holdfast could not read what this one writes. Only numbers with an odd count of
+/// set bits are versions (1, 2, 4, 7, 8, ...): one with a flipped bit is none.
 pub const FORMAT_VERSION: i64 = 1;
+const _: () = assert!(FORMAT_VERSION.count_ones() % 2 == 1);
 /// `PRAGMA application_id`: "HFST".
 pub const APPLICATION_ID: i64 = 0x4846_5354;
 
-const CACHE_KIB: i64 = 512;
+pub const CACHE_KIB: i64 = 512;
 /// Where SQLite's file header has the two numbers above, as 32-bit big endian (sqlite.org/fileformat2.html, 1.3).
 const HEADER_USER_VERSION: usize = 60;
 const HEADER_APPLICATION_ID: usize = 68;
@@ -29,7 +31,8 @@ CREATE TABLE layouts (
   part INTEGER PRIMARY KEY, timeline INTEGER NOT NULL, layout INTEGER NOT NULL,
   column_from INTEGER NOT NULL, column_count INTEGER NOT NULL, bytes BLOB NOT NULL);
 CREATE UNIQUE INDEX layouts_by_layout ON layouts (layout, column_from);
-CREATE INDEX layouts_by_timeline ON layouts (timeline, part);
+-- Within a timeline in the order of `part`, as every index is behind its own columns.
+CREATE INDEX layouts_by_timeline ON layouts (timeline);
 
 -- Timelines and layouts are 64-bit hashes and numbers, kept as signed integers of the same bits.
 CREATE TABLE segments (
@@ -64,6 +67,7 @@ pub fn refuse_newer(path: &Path) -> Result<(), DiskError> {
     if header.starts_with(b"SQLite format 3\0")
         && number(HEADER_APPLICATION_ID) == APPLICATION_ID
         && found > FORMAT_VERSION
+        && found.count_ones() % 2 == 1
     {
         return Err(DiskError::NewerVersion { path: path.to_path_buf(), found, known: FORMAT_VERSION });
     }
@@ -91,6 +95,11 @@ pub fn open(
             found: "an SQLite database of other tables".to_owned(),
             owner: "another program",
         });
+    }
+    if pragma_i64(&connection, "user_version").map_err(failed)? != FORMAT_VERSION
+        && let Err(error) = connection.pragma_update(None, "user_version", FORMAT_VERSION)
+    {
+        log::warn!("the database's version number is damaged and could not be written: {error}");
     }
     let found = connection
         .query_row("SELECT value FROM meta WHERE key = 'store_uuid'", [], |row| row.get(0))
@@ -187,6 +196,7 @@ fn create(connection: &Connection, store_uuid: Option<[u8; 16]>) -> rusqlite::Re
     if let Some(uuid) = store_uuid {
         connection.execute("UPDATE meta SET value = ?1 WHERE key = 'store_uuid'", [uuid])?;
     }
+    put_sums(connection, &Sums::default())?;
     connection.execute_batch("COMMIT")
 }
 

@@ -2,14 +2,14 @@ use super::super::{Disk, DiskSettings, flash::Flash};
 use super::*;
 use holdfast_core::store::{TimelineKey, stored::Stored};
 
-const SEGMENT_BYTES: usize = 40_000;
+pub const SEGMENT_BYTES: usize = 40_000;
 
-fn open(directory: &Path, quota_bytes: u64) -> Segments {
+pub fn open(directory: &Path, quota_bytes: u64) -> Segments {
     let directory = Directory::open(directory).expect("locked");
     Segments::open(&directory, quota_bytes, 4 << 20).expect("opened")
 }
 
-fn meta(sequence: u64) -> SegmentMeta {
+pub fn meta(sequence: u64) -> SegmentMeta {
     SegmentMeta {
         sequence,
         timeline: TimelineKey(1),
@@ -23,14 +23,14 @@ fn meta(sequence: u64) -> SegmentMeta {
     }
 }
 
-fn put(segments: &mut Segments, sequences: std::ops::RangeInclusive<u64>) {
+pub fn put(segments: &mut Segments, sequences: std::ops::RangeInclusive<u64>) {
     for sequence in sequences {
         segments.put(Put::Segment { meta: meta(sequence), bytes: &[sequence as u8; SEGMENT_BYTES] });
         segments.commit().expect("committed");
     }
 }
 
-fn sequences(segments: &mut Segments) -> Vec<u64> {
+pub fn sequences(segments: &mut Segments) -> Vec<u64> {
     let mut found = Vec::new();
     segments
         .rows(TimelineKey(1), 0, &mut |meta, _| {
@@ -118,7 +118,7 @@ fn a_segment_sequence_is_never_overwritten() {
 }
 
 #[test]
-fn bounds_that_were_rolled_back_are_written_with_the_next_segment() {
+fn bounds_are_found_again_at_a_start_whatever_was_rolled_back() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let mut segments = open(directory.path(), 8 << 20);
     let wide = |sequence| SegmentMeta { row_from: 0, row_count: 1_000, t_max_ms: 900_000, ..meta(sequence) };
