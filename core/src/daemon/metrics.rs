@@ -68,7 +68,16 @@ const TABLE: &[Row] = &[
         Kind::Gauge,
         "Time this process took to go on with the store that the one before left in memory; 0 when it did not.",
         |d| match d.options.opened {
-            Opened::Attached { took_us } => took_us as f64 / 1e6,
+            Opened::Attached { took_us, .. } => took_us as f64 / 1e6,
+            Opened::Recovered { .. } => 0.0,
+        },
+    ),
+    (
+        "holdfast_attach_cpu_seconds",
+        Kind::Gauge,
+        "The part of holdfast_attach_seconds during which this process had the processor.",
+        |d| match d.options.opened {
+            Opened::Attached { cpu_us, .. } => cpu_us as f64 / 1e6,
             Opened::Recovered { .. } => 0.0,
         },
     ),
