@@ -97,9 +97,12 @@ const TABLE: &[Row] = &[
         d.usage.resident_bytes_peak as f64
     }),
     ("holdfast_disk_bytes", Kind::Gauge, "All files of the data directory.", |d| d.usage.disk_bytes as f64),
-    ("holdfast_written_bytes_total", Kind::Counter, "Bytes this process gave to the block layer.", |d| {
-        d.usage.written_bytes as f64
-    }),
+    (
+        "holdfast_written_bytes_total",
+        Kind::Counter,
+        "Bytes this process gave to the block layer, log and database together.",
+        |d| d.usage.written_bytes as f64,
+    ),
     ("holdfast_connections", Kind::Gauge, "Open connections of clients.", |d| f64::from(d.usage.connections)),
     ("holdfast_http_requests_total", Kind::Counter, "Requests answered, refused ones included.", |d| {
         d.counters.requests as f64
