@@ -235,6 +235,11 @@ impl Spill {
         self.log.as_ref().map(|log| log.generation)
     }
 
+    /// Segments sealed from now on have this sequence or a later one.
+    pub fn segment_sequence_next(&self) -> u64 {
+        self.state_next.segment_sequence_next
+    }
+
     /// Bytes given out for the current generation.
     pub fn log_bytes(&self) -> u64 {
         self.log.as_ref().map_or(0, |log| log.bytes)

@@ -32,11 +32,6 @@ enum Block {
 }
 
 impl Spill {
-    /// Segments sealed from now on have this sequence or a later one.
-    pub fn segment_sequence_next(&self) -> u64 {
-        self.state_next.segment_sequence_next
-    }
-
     /// Writes the next frame into `out` (of [`FRAME_BYTES_MAX`] bytes, for `Output::LogAppend`) and returns its length:
     /// the generation's start, changed states, then committed rows that are not in the log. `None`: nothing is left, no
     /// generation is open, or a run is waiting for its sync.
