@@ -109,6 +109,12 @@ impl Segments {
     pub fn open(directory: &Directory, quota_bytes: u64, heap_bytes_max: u64) -> Result<Self, DiskError> {
         let path = directory.file(DATABASE);
         let mut losses = Vec::new();
+        let failed = |source| DiskError::File { path: path.clone(), source };
+        if schema::mend_header(&path).map_err(failed)? {
+            let subject = format!("{DATABASE}: its header had a flipped bit, which was turned back");
+            log::error!("{subject}");
+            losses.push(DiskLoss { reason: Reason::Damage, subject, span_ms: None, samples: 0 });
+        }
         let log_owner = log_owner(directory);
         let (connection, store_uuid) = match schema::open(&path, heap_bytes_max, log_owner) {
             Err(DiskError::Database { source, .. }) if is_damage(&source) => {
@@ -262,7 +268,9 @@ impl Segments {
             return Ok(());
         };
         self.oldest = None;
-        if ended.full {
+        if ended.full && self.is_full_by_damage() {
+            self.is_damaged.set(true);
+        } else if ended.full {
             let freed = self.free_inside(ended.put_bytes);
             self.account(freed, "the disk is full");
         }
@@ -293,7 +301,8 @@ impl Segments {
         self.make_room(bytes.len())?;
         let sequence = i64::try_from(meta.sequence).map_err(|_| PutError::Number { what: "sequence" })?;
         let row_from = i64::try_from(meta.row_from).map_err(|_| PutError::Number { what: "row number" })?;
-        self.connection
+        let put = self
+            .connection
             .prepare_cached(
                 "INSERT INTO segments (sequence, timeline, layout, row_from, row_count, column_from, column_count, \
                  t_min, t_max, bytes) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
@@ -309,7 +318,14 @@ impl Segments {
                 meta.t_min_ms,
                 meta.t_max_ms,
                 bytes
-            ])?;
+            ]);
+        if let Err(error) = put {
+            let is_taken = error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation);
+            return Err(match is_taken && self.is_row_unknown(sequence) {
+                true => mend::damaged("a row has a number that was not given").into(),
+                false => error.into(),
+            });
+        }
         self.bounds.row_count_max = self.bounds.row_count_max.max(meta.row_count);
         self.bounds.span_ms_max = self.bounds.span_ms_max.max(meta.t_max_ms.saturating_sub(meta.t_min_ms));
         self.sums.segment(Change::Put, meta);
