@@ -146,9 +146,7 @@ impl Segments {
         let path = directory.file(DATABASE);
         let (connection, store_uuid) = schema::open_to_read(&path)?;
         let mut segments = Self::over(connection, path, store_uuid, u64::MAX, 0);
-        let (_, bounds) =
-            Sums::read(&segments.connection, sums::Along::Indexes).map_err(|source| segments.error(source))?;
-        segments.bounds = bounds;
+        segments.look_at_indexes().map_err(|source| segments.error(source))?;
         Ok(segments)
     }
 

@@ -52,6 +52,24 @@ impl Segments {
         Ok(())
     }
 
+    /// Compares the indexes with their sums and mends nothing; what differs is said in the log.
+    pub(super) fn look_at_indexes(&mut self) -> rusqlite::Result<()> {
+        let (found, bounds) = Sums::read(&self.connection, Along::Indexes)?;
+        self.bounds = bounds;
+        let damaged: Vec<&str> = match self.known_sums()? {
+            Known::Nothing => Vec::new(),
+            Known::Damaged => vec!["the sums"],
+            Known::Sums(known) => found.differing(&known).iter().map(|index| index.name).collect(),
+        };
+        if !damaged.is_empty() {
+            let (path, names) = (self.path.display(), damaged.join(", "));
+            log::warn!(
+                "{path}: {names} damaged; what is read may be lacking. A start of the daemon mends what can be mended"
+            );
+        }
+        Ok(())
+    }
+
     /// As of the last commit.
     fn set_sums(&mut self, sums: Sums) {
         (self.sums, self.sums_committed) = (sums, sums);
