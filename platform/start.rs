@@ -143,6 +143,12 @@ fn read_config(flags: &Flags, host_name: &str) -> Result<Loaded, String> {
     }
 }
 
+/// What this thread has had of the processor.
+fn thread_cpu_us() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.tv_sec.unsigned_abs() * 1_000_000 + time.tv_nsec.unsigned_abs() / 1_000
+}
+
 fn daemon(flags: &Flags) -> Result<(), Refusal> {
     let clock = Clock::start();
     log::install(flags.log_level, flags.log_format);
@@ -188,7 +194,7 @@ fn daemon(flags: &Flags) -> Result<(), Refusal> {
         ));
     }
 
-    let opening = Instant::now();
+    let opening = (Instant::now(), thread_cpu_us());
     let start::Opened { store, spill, start: how, notices } = start::open_store(
         start::SlabGiven { bytes: slab.bytes, is_predecessors: slab.is_predecessors, retired },
         &budget.plan(),
@@ -199,13 +205,14 @@ fn daemon(flags: &Flags) -> Result<(), Refusal> {
         now,
     )
     .map_err(Refusal::host)?;
-    let took_us = u64::try_from(opening.elapsed().as_micros()).unwrap_or(u64::MAX);
+    let took_us = u64::try_from(opening.0.elapsed().as_micros()).unwrap_or(u64::MAX);
+    let cpu_us = thread_cpu_us().saturating_sub(opening.1);
     log::line(Level::Info, 0, &format!("{how} ({}.{:03} ms)", took_us / 1000, took_us % 1000));
     for notice in &notices {
         warn(notice);
     }
     let opened = match how {
-        start::Start::Attached(_) => Opened::Attached { took_us },
+        start::Start::Attached(_) => Opened::Attached { took_us, cpu_us },
         start::Start::Recovered { .. } => Opened::Recovered { took_us },
     };
     let options = options(flags, &budget, &host_name, quota_bytes, store_uuid, now, opened);

@@ -207,11 +207,17 @@ fn sum_of(timelines: &[Value], key: &str) -> u64 {
     timelines.iter().filter_map(|timeline| timeline[key].as_u64()).sum()
 }
 
+/// Values and stale markers in a timeline's segments.
+fn samples_of(timeline: &Value) -> u64 {
+    CLASSES.iter().filter_map(|class| timeline["classes"][class]["samples"].as_u64()).sum()
+}
+
 fn report(disk_bytes: u64, quota_bytes: u64, logs: Vec<Value>, timelines: Vec<Value>) -> Value {
     let from_ms = timelines.iter().filter_map(|timeline| timeline["from_ms"].as_i64()).min();
     let to_ms = timelines.iter().filter_map(|timeline| timeline["to_ms"].as_i64()).max();
     let days = from_ms.zip(to_ms).map(|(from_ms, to_ms)| (to_ms - from_ms).max(1) as f64 / DAY_MS);
     let bytes = sum_of(&timelines, "bytes");
+    let samples: u64 = timelines.iter().map(samples_of).sum();
     // At the rate of what is stored, all its overheads included.
     let left =
         days.filter(|_| bytes > 0).map(|days| quota_bytes.saturating_sub(disk_bytes) as f64 / (bytes as f64 / days));
@@ -219,6 +225,8 @@ fn report(disk_bytes: u64, quota_bytes: u64, logs: Vec<Value>, timelines: Vec<Va
         "disk_bytes": disk_bytes,
         "quota_bytes": quota_bytes,
         "segment_bytes": bytes,
+        "samples": samples,
+        "disk_bytes_per_sample": (samples > 0).then(|| disk_bytes as f64 / samples as f64),
         "from_ms": from_ms,
         "to_ms": to_ms,
         "days_stored": days,
@@ -233,8 +241,6 @@ fn text(report: &Value) -> String {
     let empty = Vec::new();
     let timelines = report["targets"].as_array().unwrap_or(&empty);
     let number = |value: &Value, key: &str| value[key].as_u64().unwrap_or(0);
-    let samples =
-        |timeline: &Value| CLASSES.iter().map(|class| number(&timeline["classes"][class], "samples")).sum::<u64>();
     // Writing to a String cannot fail.
     let _ = writeln!(
         out,
@@ -246,7 +252,7 @@ fn text(report: &Value) -> String {
             (Some("") | None, Some("") | None) => format!("timeline {}", timeline["timeline"].as_str().unwrap_or("")),
             (job, instance) => format!("{} {}", job.unwrap_or(""), instance.unwrap_or("")),
         };
-        let (samples, bytes) = (samples(timeline), number(timeline, "bytes"));
+        let (samples, bytes) = (samples_of(timeline), number(timeline, "bytes"));
         let _ = writeln!(
             out,
             "{name:<40} {:>7} {:>8} {samples:>12} {bytes:>12} {:>8.3} {:>7} {:>7}",
@@ -290,6 +296,9 @@ fn text(report: &Value) -> String {
     }
     let (disk_bytes, quota_bytes) = (number(report, "disk_bytes"), number(report, "quota_bytes"));
     let _ = write!(out, "disk: {disk_bytes} of {quota_bytes} bytes");
+    if let Some(bytes) = report["disk_bytes_per_sample"].as_f64() {
+        let _ = write!(out, ", all files: {bytes:.3} a sample in segments");
+    }
     match report["days_left"].as_f64() {
         Some(days) => {
             let _ = writeln!(out, ", {days:.1} days left at this rate until the oldest history goes");

@@ -68,12 +68,28 @@ fn a_directory_that_nobody_has_is_told_by_target_and_class_and_stays_as_it_was()
     assert_eq!(target["classes"]["constant"]["samples"], 289);
     assert_eq!(target["classes"]["integer"]["samples"], 289);
     assert_eq!((report["days_stored"].as_f64(), report["logs"][0]["generation"].as_u64()), (Some(1.0), Some(1)));
+    let disk_bytes = report["disk_bytes"].as_f64().expect("bytes");
+    assert_eq!(report["samples"], 2 * 289);
+    assert_eq!(report["disk_bytes_per_sample"].as_f64(), Some(disk_bytes / 578.0), "the database and both logs");
     let left = report["days_left"].as_f64().expect("a rate");
     let rate = report["segment_bytes"].as_f64().expect("bytes");
-    let free = (16 << 20) as f64 - report["disk_bytes"].as_f64().expect("bytes");
+    let free = (16 << 20) as f64 - disk_bytes;
     assert!((left - free / rate).abs() < 1e-6 * left, "{report}");
     let text = analyzed(directory.path(), false).expect("told");
-    assert!(text.contains("node h:9100") && text.contains("days left at this rate"), "{text}");
+    assert!(
+        text.contains("node h:9100")
+            && text.contains("days left at this rate")
+            && text.contains(&format!("all files: {:.3} a sample", disk_bytes / 578.0)),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_directory_without_a_sample_has_no_bytes_per_sample() {
+    let report = report(4096, 1 << 20, Vec::new(), Vec::new());
+    assert_eq!((report["samples"].as_u64(), report["disk_bytes_per_sample"].as_f64()), (Some(0), None));
+    let text = text(&report);
+    assert!(text.ends_with("disk: 4096 of 1048576 bytes\n"), "{text}");
 }
 
 #[test]

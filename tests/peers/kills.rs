@@ -91,8 +91,8 @@ fn nothing_that_was_committed_is_missing_after_any_number_of_kills() {
     assert!(watch.lives_attached > 0 && watch.samples_checked > 0, "{told}");
     assert_eq!((watch.missing.len(), watch.wrong.len()), (0, 0), "{told}\n{:#?}\n{:#?}", watch.missing, watch.wrong);
     if attach_ms_max > 0.0 {
-        let attach_ms = watch.attach_ms.iter().copied().fold(0.0, f64::max);
-        assert!(attach_ms <= attach_ms_max, "{attach_ms} ms to attach, {attach_ms_max} allowed");
+        let attach_ms = watch.attach_cpu_ms.iter().copied().fold(0.0, f64::max);
+        assert!(attach_ms <= attach_ms_max, "{attach_ms} ms of the processor to attach, {attach_ms_max} allowed");
         assert_eq!(watch.skipped, [""; 0], "intervals without a scrape");
     }
 }
@@ -288,6 +288,8 @@ struct Watch<'f> {
     lives_attached: u64,
     ready_ms: Vec<i64>,
     attach_ms: Vec<f64>,
+    /// What the same took of the processor, whatever else ran on the machine.
+    attach_cpu_ms: Vec<f64>,
     late_ms: Vec<i64>,
     missing: Vec<String>,
     wrong: Vec<String>,
@@ -314,6 +316,7 @@ impl<'f> Watch<'f> {
             lives_attached: 0,
             ready_ms: Vec::new(),
             attach_ms: Vec::new(),
+            attach_cpu_ms: Vec::new(),
             late_ms: Vec::new(),
             missing: Vec::new(),
             wrong: Vec::new(),
@@ -359,10 +362,12 @@ impl<'f> Watch<'f> {
             self.ready_at_ms = Some(now_ms);
             if self.lives > 1 {
                 let attach_seconds = metric(port, "holdfast_attach_seconds")?;
+                let attach_cpu_seconds = metric(port, "holdfast_attach_cpu_seconds")?;
                 self.ready_ms.push(now_ms - self.spawned_ms);
                 if attach_seconds > 0.0 {
                     self.lives_attached += 1;
                     self.attach_ms.push(attach_seconds * 1_000.0);
+                    self.attach_cpu_ms.push(attach_cpu_seconds * 1_000.0);
                 }
             }
         }
@@ -505,8 +510,12 @@ impl<'f> Watch<'f> {
     }
 
     fn told(&self) -> String {
-        let mut attach_ms = self.attach_ms.clone();
-        attach_ms.sort_by(f64::total_cmp);
+        let sorted = |figures: &[f64]| {
+            let mut figures = figures.to_vec();
+            figures.sort_by(f64::total_cmp);
+            figures
+        };
+        let (attach_ms, attach_cpu_ms) = (sorted(&self.attach_ms), sorted(&self.attach_cpu_ms));
         let mut late_ms = self.late_ms.clone();
         late_ms.sort_unstable();
         let on_time = late_ms.iter().filter(|late_ms| **late_ms <= LATE_MS_MAX).count();
@@ -514,7 +523,7 @@ impl<'f> Watch<'f> {
         let scrapes: usize = self.looked_at.iter().sum();
         format!(
             "{} kills, {scrapes} pages served, {} samples read back, {} missing, {} wrong; {} scrapes timed out; {} of {} starts that were \
-             asked had attached, in {:.1} ms (median) to {:.1} ms; ready after at most {} ms; first scrapes on time: {on_time} \
+             asked had attached, in {:.1} ms (median) to {:.1} ms, of which they had the processor for {:.1} ms (median) to {:.1} ms; ready after at most {} ms; first scrapes on time: {on_time} \
              of {} (late by {} ms in the median, {} ms at most), {} skipped",
             self.lives - 1,
             self.samples_checked,
@@ -525,6 +534,8 @@ impl<'f> Watch<'f> {
             self.ready_ms.len(),
             attach_ms.get(middle(attach_ms.len())).unwrap_or(&0.0),
             attach_ms.last().unwrap_or(&0.0),
+            attach_cpu_ms.get(middle(attach_cpu_ms.len())).unwrap_or(&0.0),
+            attach_cpu_ms.last().unwrap_or(&0.0),
             self.ready_ms.iter().max().unwrap_or(&0),
             late_ms.len(),
             late_ms.get(middle(late_ms.len())).unwrap_or(&0),

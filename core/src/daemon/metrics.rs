@@ -68,7 +68,16 @@ const TABLE: &[Row] = &[
         Kind::Gauge,
         "Time this process took to go on with the store that the one before left in memory; 0 when it did not.",
         |d| match d.options.opened {
-            Opened::Attached { took_us } => took_us as f64 / 1e6,
+            Opened::Attached { took_us, .. } => took_us as f64 / 1e6,
+            Opened::Recovered { .. } => 0.0,
+        },
+    ),
+    (
+        "holdfast_attach_cpu_seconds",
+        Kind::Gauge,
+        "The part of holdfast_attach_seconds during which this process had the processor.",
+        |d| match d.options.opened {
+            Opened::Attached { cpu_us, .. } => cpu_us as f64 / 1e6,
             Opened::Recovered { .. } => 0.0,
         },
     ),
@@ -88,9 +97,12 @@ const TABLE: &[Row] = &[
         d.usage.resident_bytes_peak as f64
     }),
     ("holdfast_disk_bytes", Kind::Gauge, "All files of the data directory.", |d| d.usage.disk_bytes as f64),
-    ("holdfast_written_bytes_total", Kind::Counter, "Bytes this process gave to the block layer.", |d| {
-        d.usage.written_bytes as f64
-    }),
+    (
+        "holdfast_written_bytes_total",
+        Kind::Counter,
+        "Bytes this process gave to the block layer, log and database together.",
+        |d| d.usage.written_bytes as f64,
+    ),
     ("holdfast_connections", Kind::Gauge, "Open connections of clients.", |d| f64::from(d.usage.connections)),
     ("holdfast_http_requests_total", Kind::Counter, "Requests answered, refused ones included.", |d| {
         d.counters.requests as f64

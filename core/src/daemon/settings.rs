@@ -139,8 +139,9 @@ pub struct Options {
 /// How long this process took to come to its store, disk included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opened {
-    /// It went on with the slab of the process before.
-    Attached { took_us: u64 },
+    /// It went on with the slab of the process before. What it took of the processor tells what it would take where nobody
+    /// else wants that.
+    Attached { took_us: u64, cpu_us: u64 },
     /// It made a fresh one from the data directory.
     Recovered { took_us: u64 },
 }

@@ -260,10 +260,6 @@ impl Forwarder {
         self.timelines.get(&key.0).map_or(0, |timeline| timeline.cursor.row_next)
     }
 
-    pub fn is_in_flight(&self) -> bool {
-        self.in_flight.is_some()
-    }
-
     pub fn status(&self) -> &ForwardStatus {
         &self.status
     }

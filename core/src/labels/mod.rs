@@ -19,18 +19,9 @@ pub use {
 /// The label that holds the metric's name.
 pub const NAME: &str = "__name__";
 
-/// `[a-zA-Z_:][a-zA-Z0-9_:]*`, the metric names of the text format 0.0.4 and of PromQL without quotes.
-pub fn is_metric_name(text: &str) -> bool {
-    is_name(text, |byte| byte == b':')
-}
-
 /// `[a-zA-Z_][a-zA-Z0-9_]*`, the label names of the text format 0.0.4 and of PromQL without quotes.
 pub fn is_label_name(text: &str) -> bool {
-    is_name(text, |_| false)
-}
-
-fn is_name(text: &str, also: impl Fn(u8) -> bool) -> bool {
     let mut bytes = text.bytes();
-    bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_' || also(first))
-        && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || also(byte))
+    bytes.next().is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }

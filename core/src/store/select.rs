@@ -10,7 +10,7 @@ use super::{
     series::Chain,
     slab::NONE,
 };
-use crate::labels::{Matcher, NAME};
+use crate::labels::Matcher;
 
 /// Sets whose answers are remembered. Two that share a place are asked again and again, and nothing else happens.
 const ANSWERS_COUNT: usize = 512;
@@ -29,36 +29,6 @@ impl Store<'_> {
     pub fn series_select(&self, matchers: &[Matcher], visit: &mut dyn FnMut(SeriesId) -> bool) {
         let mut selection = Selection { store: self, matchers, answers: [(NONE, false); ANSWERS_COUNT] };
         selection.run(visit);
-    }
-
-    /// Every label name of the series in RAM, each once, in no order that means anything; `false` from the visitor stops.
-    pub fn label_names(&self, visit: &mut dyn FnMut(&str) -> bool) {
-        let mut named = false;
-        let going = self.records_visit(|record, kind| match kind {
-            Kind::Name => visit(self.record_str(record)),
-            Kind::Metric => {
-                named |= self.record_length(record) > 0;
-                true
-            }
-            Kind::Value | Kind::Own | Kind::Target => true,
-        });
-        if going && named {
-            visit(NAME);
-        }
-    }
-
-    /// Every value of a label of the series in RAM, each once, in no order that means anything; `false` from the visitor
-    /// stops.
-    pub fn label_values(&self, name: &str, visit: &mut dyn FnMut(&str) -> bool) {
-        let name = if name == NAME { None } else { Some(self.name_find(name)) };
-        self.records_visit(|record, kind| {
-            let has = match (kind, name) {
-                (Kind::Metric, None) => self.record_length(record) > 0,
-                (Kind::Value, Some(name)) => name == Some(self.value_name(record)),
-                _ => false,
-            };
-            !has || visit(self.record_str(record))
-        });
     }
 
     fn record_str(&self, record: u32) -> &str {

@@ -116,43 +116,6 @@ fn a_visitor_that_has_enough_is_not_called_again() {
                 });
                 assert_eq!(calls, 3, "{matchers:?}");
             }
-            let mut calls = 0;
-            store.label_names(&mut |_| {
-                calls += 1;
-                false
-            });
-            store.label_values("job", &mut |_| {
-                calls += 1;
-                false
-            });
-            assert_eq!(calls, 2);
-        },
-    );
-}
-
-#[test]
-fn names_and_values_are_those_of_the_series_in_memory() {
-    // What only ended series had is gone with them.
-    with_store(
-        |number| !series(number).iter().any(|(name, value)| (name, value) == ("code", "503") || name == "Zone"),
-        |store, all| {
-            let mut names = Vec::new();
-            store.label_names(&mut |name| {
-                names.push(name.to_owned());
-                true
-            });
-            names.sort();
-            assert_eq!(names, ["__name__", "code", "instance", "job", "mode"]);
-            for name in ["__name__", "code", "instance", "job", "mode", "Zone", "none", ""] {
-                let expected: BTreeSet<&str> = all.iter().filter_map(|labels| labels.get(name)).collect();
-                let mut found = Vec::new();
-                store.label_values(name, &mut |value| {
-                    found.push(value.to_owned());
-                    true
-                });
-                found.sort();
-                assert!(found.iter().eq(expected.iter()), "{name}: {found:?} {expected:?}");
-            }
         },
     );
 }

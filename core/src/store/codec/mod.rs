@@ -24,6 +24,7 @@ mod history;
 mod instants;
 mod integers;
 mod integers_v1;
+mod interval;
 mod presence;
 mod range;
 pub mod tail;

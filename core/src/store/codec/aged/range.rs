@@ -4,7 +4,10 @@
 //! One model drives both ways: a [`Coder`] is given what is to be coded and returns what was coded. The encoder returns
 //! what it is given; the decoder looks at its bytes instead.
 
-use super::super::CodecError;
+use super::super::{
+    CodecError,
+    interval::{IntervalReader, IntervalWriter, Sink},
+};
 
 /// How likely a decision is `true`, learned from those before it.
 ///
@@ -66,13 +69,10 @@ pub trait Coder {
     fn raw(&mut self, value: u64, bits: u32) -> u64;
 }
 
-/// The range is kept above this.
-const RANGE_MIN: u32 = 1 << 24;
-
-/// The part of the range that stands for `true`.
+/// The part of an interval that stands for `true`.
 #[inline(always)]
-fn bound(range: u32, probability: Probability) -> u32 {
-    (range >> 16) * probability.likely()
+fn lower(width: u32, probability: Probability) -> u32 {
+    (width >> 16) * probability.likely()
 }
 
 const fn mask(bits: u32) -> u64 {
@@ -80,104 +80,65 @@ const fn mask(bits: u32) -> u64 {
 }
 
 pub struct Encoder<'b> {
-    out: &'b mut [u8],
-    /// Bytes written from the front, and where those from the end begin.
-    front: usize,
-    back: usize,
-    /// The interval's low end, with a carry in bit 32, and its width.
-    low: u64,
-    range: u32,
-    /// The last byte that a carry may still change, and how many of 0xff behind it; none before the first byte.
-    held: Option<u8>,
-    held_ones: usize,
+    interval: IntervalWriter,
+    out: Out<'b>,
     raw: u64,
     raw_bits: u32,
+}
+
+/// Bytes written from the front, and where those from the end begin.
+struct Out<'b> {
+    bytes: &'b mut [u8],
+    front: usize,
+    back: usize,
     is_full: bool,
 }
 
-impl<'b> Encoder<'b> {
-    pub fn new(out: &'b mut [u8]) -> Self {
-        let back = out.len();
-        Self {
-            out,
-            front: 0,
-            back,
-            low: 0,
-            range: u32::MAX,
-            held: None,
-            held_ones: 0,
-            raw: 0,
-            raw_bits: 0,
-            is_full: false,
-        }
-    }
-
-    fn put_front(&mut self, byte: u8) {
+impl Sink for Out<'_> {
+    fn put(&mut self, byte: u8) {
         if self.front < self.back {
-            self.out[self.front] = byte;
+            self.bytes[self.front] = byte;
             self.front += 1;
         } else {
             self.is_full = true;
         }
     }
+}
 
+impl Out<'_> {
     fn put_back(&mut self, byte: u8) {
         if self.front < self.back {
             self.back -= 1;
-            self.out[self.back] = byte;
+            self.bytes[self.back] = byte;
         } else {
             self.is_full = true;
         }
     }
+}
 
-    /// Moves the interval's highest byte out.
-    #[inline(never)]
-    fn shift(&mut self) {
-        let carry = (self.low >> 32) as u8;
-        let byte = (self.low >> 24) as u8;
-        if byte == 0xff && carry == 0 {
-            self.held_ones += 1;
-        } else {
-            if let Some(held) = self.held {
-                self.put_front(held.wrapping_add(carry));
-            }
-            for _ in 0..core::mem::take(&mut self.held_ones) {
-                self.put_front(0xff_u8.wrapping_add(carry));
-            }
-            self.held = Some(byte);
-        }
-        self.low = (self.low & 0x00ff_ffff) << 8;
+impl<'b> Encoder<'b> {
+    pub fn new(out: &'b mut [u8]) -> Self {
+        let back = out.len();
+        let out = Out { bytes: out, front: 0, back, is_full: false };
+        Self { interval: IntervalWriter::NEW, out, raw: 0, raw_bits: 0 }
     }
 
     /// Ends the piece and returns its length.
     pub fn finish(mut self) -> Result<usize, CodecError> {
-        // As few bytes as stay inside the interval whatever follows them: the raw bits do.
-        let end = self.low + u64::from(self.range);
-        let mut bytes = 1;
-        loop {
-            let unit = 1_u64 << (32 - 8 * bytes);
-            let low = self.low.next_multiple_of(unit);
-            if low + unit <= end {
-                self.low = low;
-                break;
-            }
-            bytes += 1;
-        }
-        // The held byte goes out with the one behind it.
-        for _ in 0..=bytes {
-            self.shift();
-        }
+        // The raw bits follow.
+        self.interval.end_before_anything(&mut self.out);
         while self.raw_bits > 0 {
-            self.put_back(self.raw as u8);
+            self.out.put_back(self.raw as u8);
             self.raw >>= 8;
             self.raw_bits = self.raw_bits.saturating_sub(8);
         }
-        if self.is_full {
-            return Err(CodecError::OutputFull { capacity: self.out.len() });
+        let Out { bytes, front, back, is_full } = self.out;
+        let capacity = bytes.len();
+        if is_full {
+            return Err(CodecError::OutputFull { capacity });
         }
-        let capacity = self.out.len();
-        self.out.copy_within(self.back..capacity, self.front);
-        Ok(self.front + capacity - self.back)
+        bytes.copy_within(back..capacity, front);
+        Ok(front + capacity - back)
     }
 }
 
@@ -186,18 +147,9 @@ impl Coder for Encoder<'_> {
 
     #[inline(always)]
     fn bit(&mut self, _: usize, probability: &mut Probability, decision: bool) -> bool {
-        let bound = bound(self.range, *probability);
-        if decision {
-            self.range = bound;
-        } else {
-            self.low += u64::from(bound);
-            self.range -= bound;
-        }
+        let lower = lower(self.interval.width(), *probability);
+        self.interval.narrow(lower, decision, &mut self.out);
         probability.learn(decision);
-        while self.range < RANGE_MIN {
-            self.range <<= 8;
-            self.shift();
-        }
         decision
     }
 
@@ -209,7 +161,7 @@ impl Coder for Encoder<'_> {
             self.raw |= (rest & mask(taken)) << self.raw_bits;
             self.raw_bits += taken;
             while self.raw_bits >= 8 {
-                self.put_back(self.raw as u8);
+                self.out.put_back(self.raw as u8);
                 self.raw >>= 8;
                 self.raw_bits -= 8;
             }
@@ -221,32 +173,16 @@ impl Coder for Encoder<'_> {
 }
 
 pub struct Decoder<'b> {
-    bytes: &'b [u8],
-    /// Bytes read from the front, those behind the end too, and where those read from the end begin.
-    front: usize,
+    interval: IntervalReader<'b>,
+    /// Where the bytes read from the end begin.
     back: usize,
-    /// Where in the interval the bytes point, and the interval's width.
-    code: u32,
-    range: u32,
     raw: u64,
     raw_bits: u32,
 }
 
 impl<'b> Decoder<'b> {
     pub fn new(bytes: &'b [u8]) -> Self {
-        let mut decoder = Self { bytes, front: 0, back: bytes.len(), code: 0, range: u32::MAX, raw: 0, raw_bits: 0 };
-        for _ in 0..4 {
-            decoder.code = decoder.code << 8 | decoder.next_front();
-        }
-        decoder
-    }
-
-    /// Behind the end follow zeros.
-    #[inline(always)]
-    fn next_front(&mut self) -> u32 {
-        let byte = self.bytes.get(self.front).copied().unwrap_or(0);
-        self.front += 1;
-        u32::from(byte)
+        Self { interval: IntervalReader::new(bytes), back: bytes.len(), raw: 0, raw_bits: 0 }
     }
 
     /// Before the beginning stand zeros.
@@ -256,11 +192,12 @@ impl<'b> Decoder<'b> {
             return 0;
         }
         self.back -= 1;
-        u64::from(self.bytes[self.back])
+        u64::from(self.interval.bytes()[self.back])
     }
 
     pub fn used(&self) -> usize {
-        (self.front + self.bytes.len() - self.back).min(self.bytes.len())
+        let length = self.interval.bytes().len();
+        (self.interval.read_bytes() + length - self.back).min(length)
     }
 }
 
@@ -269,19 +206,8 @@ impl Coder for Decoder<'_> {
 
     #[inline(always)]
     fn bit(&mut self, _: usize, probability: &mut Probability, _: bool) -> bool {
-        let bound = bound(self.range, *probability);
-        let decision = self.code < bound;
-        if decision {
-            self.range = bound;
-        } else {
-            self.code -= bound;
-            self.range -= bound;
-        }
+        let decision = self.interval.narrow(lower(self.interval.width(), *probability));
         probability.learn(decision);
-        while self.range < RANGE_MIN {
-            self.range <<= 8;
-            self.code = self.code << 8 | self.next_front();
-        }
         decision
     }
 
