@@ -261,12 +261,18 @@ impl Stored {
         Err(format!("{} samples of {timelines:?} are missing (sealed {is_sealed:?}): {:?}", missing.len(), left.told))
     }
 
-    /// The slab is memory, not a medium: packed rows, states and the plan have checksums, the newest rows and label texts have
-    /// none. It must start, and a packed sample must be right.
+    /// The slab is memory, not a medium: packed rows, states and the plan have checksums, the newest rows and the labels have
+    /// none. It must start, and a packed sample must be one of its timeline's at its time.
     fn judge_slab(&self, left: &Left) -> Result<Outcome, String> {
         let packed_until_ms = now(ROWS - RAW_ROWS_MAX).wall_ms;
+        let is_anothers = |(timeline, _, t_ms): Key, bits: u64| {
+            let others = self.model.iter().filter(|((of, _, at), _)| (*of, *at) == (timeline, t_ms));
+            others.into_iter().any(|(_, found)| *found == bits)
+        };
         let wrong = left.samples.iter().find(|(key, bits)| {
-            key.2 < packed_until_ms && self.model.get(*key).is_some_and(|expected| expected != *bits)
+            key.2 < packed_until_ms
+                && self.model.get(*key).is_some_and(|expected| expected != *bits)
+                && !is_anothers(**key, **bits)
         });
         match wrong {
             Some((key, bits)) => Err(format!("{key:?} is {bits:x} in a packed row and was never so")),

@@ -499,7 +499,12 @@ impl SeriesSource<'_, '_> {
         if stripes.column(meta.sequence, place.column).is_none() {
             cost += SEGMENT_COST;
             let keeps = place.has_near && stripes.has_room(place.layout, place.column);
-            let visit = &mut |_: &SegmentMeta, bytes: &mut dyn SegmentBytes| {
+            let visit = &mut |found: &SegmentMeta, bytes: &mut dyn SegmentBytes| {
+                if found != meta {
+                    // By a damaged number of its row, another one has taken its place.
+                    damage.segment(meta, FormatError::Damaged { what: "segment", field: "place" });
+                    return false;
+                }
                 // Damage elsewhere in the stripe may leave this column readable.
                 cost += if keeps { STRIPE_COST } else { 0 };
                 if keeps && stripes.keep(meta.sequence, place.column, bytes) == Ok(true) {

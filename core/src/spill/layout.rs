@@ -42,6 +42,9 @@ pub struct LayoutHead {
 }
 
 impl LayoutHead {
+    /// Of a part, from its beginning.
+    pub const BYTES: usize = HEADER_BYTES;
+
     /// Reads the header alone.
     ///
     /// # Errors

@@ -9,7 +9,7 @@
 
 use super::{
     Segments,
-    schema::CACHE_KIB,
+    schema::{CACHE_KIB, ROOT_COUNT, ROOT_FIRST},
     sums::{Along, SUMS_KEY, Sums},
 };
 use crate::disk::{DiskLoss, directory::DATABASE};
@@ -18,12 +18,10 @@ use rusqlite::{Connection, OptionalExtension, ffi, params};
 
 /// Rows that wait to be made right. Those beyond are met again.
 const ROWS_MAX: usize = 32;
+/// A disk with more room than this beside what was put is not full.
+const FREE_BYTES_MIN: u64 = 4 << 20;
 /// SQLite's cache while it sorts.
 const SORT_KIB: i64 = 128;
-/// The database's b-trees. Their roots lie behind the first page and the first one of the pointer map, from the day on which
-/// the tables were made: with `auto_vacuum` SQLite keeps roots at the file's beginning.
-const ROOT_COUNT: i64 = 11;
-const ROOT_FIRST: i64 = 3;
 
 /// What the database says of its own indexes.
 enum Known {
@@ -50,6 +48,24 @@ impl Segments {
             }
             Known::Sums(known) if known == found => self.set_sums(found),
             Known::Sums(known) => self.mend_indexes(known, found)?,
+        }
+        Ok(())
+    }
+
+    /// Compares the indexes with their sums and mends nothing; what differs is said in the log.
+    pub(super) fn look_at_indexes(&mut self) -> rusqlite::Result<()> {
+        let (found, bounds) = Sums::read(&self.connection, Along::Indexes)?;
+        self.bounds = bounds;
+        let damaged: Vec<&str> = match self.known_sums()? {
+            Known::Nothing => Vec::new(),
+            Known::Damaged => vec!["the sums"],
+            Known::Sums(known) => found.differing(&known).iter().map(|index| index.name).collect(),
+        };
+        if !damaged.is_empty() {
+            let (path, names) = (self.path.display(), damaged.join(", "));
+            log::warn!(
+                "{path}: {names} damaged; what is read may be lacking. A start of the daemon mends what can be mended"
+            );
         }
         Ok(())
     }
@@ -199,6 +215,26 @@ impl Segments {
         written.map(|_| true)
     }
 
+    /// Whether a row that has a new segment's sequence is there by a flipped bit in its number: no index has it.
+    pub(super) fn is_row_unknown(&self, sequence: i64) -> bool {
+        let sql = "SELECT count(*) FROM segments INDEXED BY segments_by_end \
+                   WHERE t_max = (SELECT t_max FROM segments NOT INDEXED WHERE sequence = ?1) AND sequence = ?1";
+        matches!(self.connection.query_row(sql, [sequence], |row| row.get(0)), Ok(0_i64))
+    }
+
+    /// SQLite says that the disk is full also where a flipped bit leads it beyond the last page that the quota allows. Looked
+    /// at only when the disk has room: it reads all of the file.
+    pub(super) fn is_full_by_damage(&self) -> bool {
+        let free_bytes = rustix::fs::statvfs(&self.path).map_or(0, |stat| stat.f_bavail.saturating_mul(stat.f_frsize));
+        let has_room = free_bytes > self.transaction.put_bytes + FREE_BYTES_MIN;
+        let words = |row: &rusqlite::Row<'_>| row.get::<_, String>(0);
+        has_room
+            && match self.connection.query_row("PRAGMA quick_check(1)", [], words) {
+                Ok(words) => words != "ok",
+                Err(error) => super::is_damage(&error),
+            }
+    }
+
     /// Told to whoever takes losses, and to the log.
     pub(super) fn tell(&mut self, subject: String) {
         log::error!("{subject}");
@@ -236,7 +272,8 @@ pub fn put_sums(connection: &Connection, sums: &Sums) -> rusqlite::Result<()> {
 fn check_roots(connection: &Connection) -> rusqlite::Result<()> {
     let sql = "SELECT count(DISTINCT rootpage), min(rootpage), max(rootpage) FROM sqlite_schema WHERE rootpage <> 0";
     let roots: (i64, i64, i64) = connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-    match roots == (ROOT_COUNT, ROOT_FIRST, ROOT_FIRST + ROOT_COUNT - 1) {
+    let (count, first) = (i64::from(ROOT_COUNT), i64::from(ROOT_FIRST));
+    match roots == (count, first, first + count - 1) {
         true => Ok(()),
         false => Err(damaged("its schema names other pages than it was made with")),
     }

@@ -1,11 +1,12 @@
 use super::super::tests::{SEGMENT_BYTES, meta, open, put, sequences};
 use super::*;
-use crate::disk::directory::Directory;
+use crate::disk::{directory::Directory, segments::refuse_newer};
 use holdfast_core::{
     daemon::output::Put,
-    spill::{ClockEpoch, SegmentForm, SegmentReader},
+    labels::LabelSet,
+    spill::{ClockEpoch, LayoutWriter, SEGMENT_BYTES_MAX, SegmentForm, SegmentReader, layout_pairs_read},
     store::{
-        TimelineKey,
+        ColumnKind, TimelineKey,
         stored::{LayoutPart, Stored},
     },
 };
@@ -200,23 +201,87 @@ fn a_row_with_wrong_numbers_is_dropped_with_its_entries() {
     assert!(!segments.is_damaged());
 }
 
-/// A flipped bit in the number of the format looked like a later holdfast's database, and ended the start.
+/// A flipped bit in the number of the format looked like a later holdfast's database, and ended the start; one in the version for
+/// writing made a database that nobody may write; most others had the database set aside.
 #[test]
-fn no_flipped_bit_in_the_formats_number_is_another_version() {
+fn a_flipped_bit_in_what_never_changes_in_the_files_header_is_turned_back() {
     let directory = tempfile::tempdir().expect("a temporary directory");
     put(&mut open(directory.path(), 8 << 20), 1..=3);
     let path = directory.path().join(DATABASE);
-    for bit in 0..32 {
-        let mut file = fs::read(&path).expect("readable");
-        file[60 + bit / 8] ^= 1 << (bit % 8);
-        fs::write(&path, file).expect("written");
-        crate::disk::segments::refuse_newer(&directory_of(directory.path())).expect("no version");
-        assert_eq!(sequences(&mut open(directory.path(), 8 << 20)), [1, 2, 3], "bit {bit}");
-        let version = fs::read(&path).expect("readable")[60..64].to_vec();
-        assert_eq!(version, [0, 0, 0, 1], "written again");
+    let before = fs::read(&path).expect("readable");
+    for at in (0..24).chain(44..48).chain(52..64).chain(68..72) {
+        for bit in [0, 3, 7] {
+            let mut file = fs::read(&path).expect("readable");
+            file[at] ^= 1 << bit;
+            fs::write(&path, file).expect("written");
+            refuse_newer(&Directory::open(directory.path()).expect("locked")).expect("no other version");
+            let mut segments = open(directory.path(), 8 << 20);
+            assert_eq!(sequences(&mut segments), [1, 2, 3], "byte {at}, bit {bit}");
+            let words = told(&mut segments);
+            assert!(words.len() == 1 && words[0].contains("header"), "byte {at}, bit {bit}: {words:?}");
+            assert_eq!(fs::read(&path).expect("readable")[at], before[at]);
+        }
     }
 }
 
-fn directory_of(path: &Path) -> Directory {
-    Directory::open(path).expect("locked")
+/// A flipped bit gave a row the number of the next segment: no segment could be put any more.
+#[test]
+fn a_row_under_a_number_that_was_not_given_is_damage() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut segments = open(directory.path(), 8 << 20);
+    for sequence in 1..=3 {
+        let (meta, bytes) = headed(sequence);
+        segments.put(Put::Segment { meta, bytes: &bytes });
+    }
+    segments.commit().expect("committed");
+    let (meta, bytes) = headed(3);
+    segments.put(Put::Segment { meta, bytes: &bytes });
+    segments.commit().expect_err("it was given");
+    assert!(!segments.is_damaged(), "that is the caller's mistake");
+    drop(segments);
+    let path = directory.path().join(DATABASE);
+    let mut file = fs::read(&path).expect("readable");
+    let third = file.windows(96).position(|window| window == bytes).expect("stored");
+    // Before the bytes lie 19 of numbers, 12 of their types, and the row's number.
+    assert_eq!(file[third - 32], 3);
+    file[third - 32] = 4;
+    fs::write(&path, file).expect("written");
+    let mut segments = open(directory.path(), 8 << 20);
+    let (meta, bytes) = headed(4);
+    segments.put(Put::Segment { meta, bytes: &bytes });
+    segments.commit().expect_err("the number is taken");
+    assert!(segments.is_damaged());
+}
+
+/// A part that a damaged row number leads to was taken for the one that was looked for, and samples came under its names.
+#[test]
+fn a_layout_part_in_anothers_place_is_not_given() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut segments = open(directory.path(), 8 << 20);
+    let mut out = vec![0; SEGMENT_BYTES_MAX];
+    let mut writer = LayoutWriter::new(TimelineKey(1), 10, 0, &mut out).expect("room");
+    assert!(writer.push(ColumnKind::Float, LabelSet::from_pairs([("__name__", "up")]).as_ref()));
+    let length = writer.finish();
+    for layout in [10, 11] {
+        let timeline = TimelineKey(1);
+        let part = LayoutPart { timeline, layout, column_from: 0, column_count: 1, bytes: &out[..length] };
+        segments.put(Put::Layout(part));
+    }
+    segments.commit().expect("committed");
+    for (layout, is_whole) in [(10, true), (11, false)] {
+        let mut given = None;
+        let visited = segments.layout(layout, &mut |part| {
+            given = Some(part.bytes.len());
+            true
+        });
+        visited.expect("readable");
+        assert_eq!(given, Some(if is_whole { length } else { 0 }));
+    }
+    let mut found = Vec::new();
+    let visited = segments.layouts(i64::MIN, i64::MAX, None, &mut |place, _, bytes| {
+        found.push((place.layout, layout_pairs_read(bytes, &mut Vec::new()).is_ok()));
+        true
+    });
+    visited.expect("readable");
+    assert_eq!(found, [(10, true), (11, false)]);
 }

@@ -54,6 +54,7 @@ impl Stored for Segments {
         self.each(LAYOUTS, params![start_ms, end_ms, self.t_max_until(end_ms), layout, column_from], |row| {
             (bytes.row, bytes.length, bytes.is_open) = (row.get(0)?, row.get::<_, u32>(3)? as usize, false);
             let place = PartPlace { layout: row.get::<_, i64>(1)? as u64, column_from: row.get(2)? };
+            bytes.numbers = Numbers::ToBeCompared(Expected::Part(place));
             Ok(visit(place, row.get(4)?, &mut bytes))
         })
     }
@@ -67,8 +68,11 @@ impl Stored for Segments {
                 Ok(LayoutHead { timeline, layout, column_from: row.get(2)?, column_count: row.get(3)? })
             };
             let head = LayoutHead::read(bytes).ok().map_or_else(of_row, Ok)?;
-            let LayoutHead { timeline, column_from, column_count, .. } = head;
-            Ok(visit(LayoutPart { timeline, layout, column_from, column_count, bytes }))
+            let LayoutHead { timeline, column_count, .. } = head;
+            // Layout and column are the index's. Another part, found by a damaged row number, is given as what it is here: damage.
+            let place = PartPlace { layout, column_from: row.get(2)? };
+            let bytes = if place_of(&head) == place { bytes } else { &[] };
+            Ok(visit(LayoutPart { timeline, layout, column_from: place.column_from, column_count, bytes }))
         })
     }
 
@@ -130,7 +134,7 @@ impl Segments {
             bytes.row = meta.sequence as i64;
             bytes.length = length;
             bytes.is_open = false;
-            bytes.numbers = Numbers::ToBeCompared(meta);
+            bytes.numbers = Numbers::ToBeCompared(Expected::Segment(meta));
             Ok(visit(&meta, &mut bytes))
         })
     }
@@ -202,12 +206,22 @@ fn meta_and_length(row: &Row<'_>) -> rusqlite::Result<(SegmentMeta, usize)> {
     Ok((meta, row.get::<_, u32>(9)? as usize))
 }
 
-/// Whether the row's numbers, which have no checksum, are those of the segment's header.
+fn place_of(head: &LayoutHead) -> PartPlace {
+    PartPlace { layout: head.layout, column_from: head.column_from }
+}
+
+/// Whether the row's numbers, which have no checksum, are those of the header in its bytes.
 enum Numbers {
-    /// They are, or this is no segment, or its header is to be read for its own sake.
+    /// They are, or the header is to be read for its own sake.
     Right,
-    ToBeCompared(SegmentMeta),
+    ToBeCompared(Expected),
     Wrong,
+}
+
+#[derive(Clone, Copy)]
+enum Expected {
+    Segment(SegmentMeta),
+    Part(PartPlace),
 }
 
 /// One segment's or layout part's blob, opened when its first byte is wanted. The handle moves from row to row, which costs less than a
@@ -253,20 +267,29 @@ impl BlobBytes<'_> {
     /// Before the first byte is given: another segment's samples, or other rows' or times', are not to be taken for these.
     fn compare(&mut self) -> Result<(), StoredError> {
         const WRONG: StoredError = StoredError { reason: "its numbers in the database are not those of its header" };
-        match self.numbers {
+        let expected = match self.numbers {
             Numbers::Right => return Ok(()),
             Numbers::Wrong => return Err(WRONG),
-            Numbers::ToBeCompared(meta) => {
-                self.numbers = Numbers::Right;
-                // A header that cannot be read is found by who asked for the bytes.
-                if SegmentReader::head(self).is_ok_and(|head| !is_of(&meta, &head)) {
-                    self.numbers = Numbers::Wrong;
-                    self.segments.row_is_damaged(self.row);
-                    return Err(WRONG);
-                }
+            Numbers::ToBeCompared(expected) => expected,
+        };
+        self.numbers = Numbers::Right;
+        // A header that cannot be read is found by who asked for the bytes.
+        let is_right = match expected {
+            Expected::Segment(meta) => SegmentReader::head(self).map_or(true, |head| is_of(&meta, &head)),
+            Expected::Part(place) => {
+                let mut header = [0; LayoutHead::BYTES];
+                let read = self.length >= header.len() && self.read_at(0, &mut header).is_ok();
+                !read || LayoutHead::read(&header).map_or(true, |head| place_of(&head) == place)
             }
+        };
+        if is_right {
+            return Ok(());
         }
-        Ok(())
+        self.numbers = Numbers::Wrong;
+        if matches!(expected, Expected::Segment(_)) {
+            self.segments.row_is_damaged(self.row);
+        }
+        Err(WRONG)
     }
 }
 

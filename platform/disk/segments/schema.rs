@@ -5,8 +5,9 @@ use super::{JOURNAL_BYTES_MAX, mend::put_sums, sums::Sums};
 use holdfast_core::spill::crc32;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use std::{
-    fs::File,
+    fs::{File, OpenOptions},
     io::{self, Read},
+    os::unix::fs::FileExt,
     path::Path,
 };
 
@@ -22,6 +23,11 @@ pub const CACHE_KIB: i64 = 512;
 const HEADER_USER_VERSION: usize = 60;
 const HEADER_APPLICATION_ID: usize = 68;
 const HEADER_BYTES: usize = 100;
+/// The database's b-trees. Their roots lie behind the first page and the first one of the pointer map, from the day on which
+/// the tables were made: with `auto_vacuum` SQLite keeps roots at the file's beginning.
+pub const ROOT_COUNT: u8 = 11;
+pub const ROOT_FIRST: u8 = 3;
+const LAST_ROOT: u8 = ROOT_FIRST + ROOT_COUNT - 1;
 
 const TABLES: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
@@ -72,6 +78,43 @@ pub fn refuse_newer(path: &Path) -> Result<(), DiskError> {
         return Err(DiskError::NewerVersion { path: path.to_path_buf(), found, known: FORMAT_VERSION });
     }
     Ok(())
+}
+
+/// What never changes in the file's header from the day on which the tables were made (sqlite.org/fileformat2.html, 1.3):
+/// format, page size, versions for a rollback journal, fractions of a page; schema format, last root, encoding; our numbers.
+const HEADER_CONSTANTS: [(usize, &[u8]); 5] = [
+    (0, b"SQLite format 3\0\x10\0\x01\x01\0\x40\x20\x20"),
+    (44, &[0, 0, 0, 4]),
+    (52, &[0, 0, 0, LAST_ROOT]),
+    (56, &[0, 0, 0, 1, 0, 0, 0, FORMAT_VERSION as u8, 0, 0, 0, 1]),
+    (HEADER_APPLICATION_ID, &(APPLICATION_ID as u32).to_be_bytes()),
+];
+
+/// Turns a flipped bit in what never changes in the file's header back, before SQLite looks at it: it would refuse the file, or take
+/// it for one that must not be written. True: there was one.
+pub fn mend_header(path: &Path) -> io::Result<bool> {
+    let mut header = [0; HEADER_BYTES];
+    let file = match OpenOptions::new().read(true).write(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        result => result?,
+    };
+    match file.read_exact_at(&mut header, 0) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+        result => result?,
+    }
+    let found = |(at, expected): &(usize, &'static [u8])| header[*at..*at + expected.len()].to_vec();
+    let flipped = |constant: &&(usize, &'static [u8])| {
+        let pairs = found(constant).into_iter().zip(constant.1);
+        pairs.map(|(found, expected)| (found ^ expected).count_ones()).sum::<u32>()
+    };
+    if HEADER_CONSTANTS.iter().map(|constant| flipped(&constant)).sum::<u32>() != 1 {
+        return Ok(false);
+    }
+    if let Some((at, expected)) = HEADER_CONSTANTS.iter().find(|constant| flipped(constant) == 1) {
+        file.write_all_at(expected, *at as u64)?;
+        file.sync_all()?;
+    }
+    Ok(true)
 }
 
 /// Opens the database, making its tables when it is empty: for `store_uuid`, or one made at random. The connection, and the
