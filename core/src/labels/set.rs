@@ -48,8 +48,7 @@ impl<'a> LabelsRef<'a> {
         Ok(Self { bytes })
     }
 
-    /// The set of bytes that [`Self::as_bytes`] gave.
-    #[cfg(feature = "alloc")]
+    /// The set of bytes that [`Self::as_bytes`] gave, or that are known to be one.
     pub(crate) fn of_bytes(bytes: &'a [u8]) -> Self {
         Self { bytes }
     }
@@ -63,8 +62,20 @@ impl<'a> LabelsRef<'a> {
         LabelsIter { rest: self.bytes }
     }
 
+    /// The pairs of [`Self::iter`] as bytes: what they are was checked once, so comparing and hashing need not ask again
+    /// whether they are text.
+    pub(crate) fn byte_pairs(self) -> BytePairs<'a> {
+        BytePairs { rest: self.bytes }
+    }
+
     pub fn get(self, name: &str) -> Option<&'a str> {
-        self.iter().find(|(n, _)| *n == name).map(|(_, value)| value)
+        let (_, value) = self.byte_pairs().find(|(found, _)| *found == name.as_bytes())?;
+        core::str::from_utf8(value).ok()
+    }
+
+    #[cfg(feature = "alloc")]
+    pub(crate) fn has(self, name: &str) -> bool {
+        self.byte_pairs().any(|(found, _)| found == name.as_bytes())
     }
 
     /// The metric's name, or the empty text.
@@ -77,7 +88,7 @@ impl<'a> LabelsRef<'a> {
     }
 
     pub fn len(self) -> usize {
-        self.iter().count()
+        self.byte_pairs().count()
     }
 
     /// A stable hash of the set: the same on every machine and in every version.
@@ -89,7 +100,7 @@ impl<'a> LabelsRef<'a> {
 /// By name, then value, pair for pair, as Prometheus orders series.
 impl Ord for LabelsRef<'_> {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.iter().cmp(other.iter())
+        self.byte_pairs().cmp(other.byte_pairs())
     }
 }
 
@@ -131,6 +142,19 @@ impl<'a> Iterator for LabelsIter<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         Some((take_text(&mut self.rest)?, take_text(&mut self.rest)?))
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct BytePairs<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for BytePairs<'a> {
+    type Item = (&'a [u8], &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        Some((take_bytes(&mut self.rest)?, take_bytes(&mut self.rest)?))
     }
 }
 
@@ -189,8 +213,8 @@ fn find(bytes: &[u8], name: &str) -> (usize, Option<usize>) {
     let mut rest = bytes;
     loop {
         let at = bytes.len() - rest.len();
-        let (Some(found), Some(_)) = (take_text(&mut rest), take_text(&mut rest)) else { return (at, None) };
-        match found.cmp(name) {
+        let (Some(found), Some(_)) = (take_bytes(&mut rest), take_bytes(&mut rest)) else { return (at, None) };
+        match found.cmp(name.as_bytes()) {
             Ordering::Less => {}
             Ordering::Equal => return (at, Some(bytes.len() - rest.len())),
             Ordering::Greater => return (at, None),
@@ -199,6 +223,10 @@ fn find(bytes: &[u8], name: &str) -> (usize, Option<usize>) {
 }
 
 fn take_text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
+    core::str::from_utf8(take_bytes(rest)?).ok()
+}
+
+fn take_bytes<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
     let (mut length, mut shift) = (0_usize, 0);
     loop {
         let (&byte, tail) = rest.split_first()?;
@@ -214,7 +242,7 @@ fn take_text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
     }
     let (text, tail) = rest.split_at_checked(length)?;
     *rest = tail;
-    core::str::from_utf8(text).ok()
+    Some(text)
 }
 
 fn text_bytes(text: &str) -> usize {

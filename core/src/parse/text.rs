@@ -224,15 +224,17 @@ impl LineRules {
     }
 
     fn sample(&mut self, line: &[u8], sink: &mut dyn ExpositionSink) -> Result<Flow, Stop> {
+        // One look at the whole line says that every part of it is text: what divides them is ASCII.
+        let text = core::str::from_utf8(line).ok();
         let (mut name, mut rest) = match metric_name(line) {
-            Ok((rest, name)) => (Some(QuotedText { raw: utf8(name)? }), skip_blanks(rest)),
+            Ok((rest, name)) => (Some(QuotedText { raw: part_of(text, line, name)? }), skip_blanks(rest)),
             Err(_) if line[0] == b'{' => (None, line),
             Err(_) => return Err(ParseReason::StartExpected.into()),
         };
-        let mut labels: &[u8] = &[];
+        let mut labels = "";
         if let Some(inside) = rest.strip_prefix(b"{") {
-            let (named, after) = check_labels(inside, name.is_some())?;
-            labels = &inside[..inside.len() - after.len() - 1];
+            let (named, after) = check_labels(inside, name.is_some(), text.is_some())?;
+            labels = part_of(text, line, &inside[..inside.len() - after.len() - 1])?;
             name = name.or(named);
             rest = skip_blanks(after);
         }
@@ -294,7 +296,7 @@ impl<'a> QuotedText<'a> {
 /// The pairs of a line in the order written. Names may repeat and values may be empty: the line's reader decides.
 #[derive(Clone, Copy)]
 pub struct Labels<'a> {
-    rest: &'a [u8],
+    rest: &'a str,
     float_name: Option<&'static str>,
 }
 
@@ -329,28 +331,46 @@ impl<'a> Iterator for Labels<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            self.rest = skip_blanks(self.rest);
-            if let Some(behind) = self.rest.strip_prefix(b",") {
-                self.rest = behind;
+            let rest = skip_blanks(self.rest.as_bytes());
+            if let Some(behind) = rest.strip_prefix(b",") {
+                self.go_to(behind);
                 continue;
             }
-            let (name, rest) = name_or_quoted(self.rest).ok()??;
-            let Some(behind) = skip_blanks(rest).strip_prefix(b"=") else {
+            let (name, behind_name) = name_or_quoted(rest).ok()??;
+            let Some(behind) = skip_blanks(behind_name).strip_prefix(b"=") else {
                 // The metric's name in quotes.
-                self.rest = rest;
+                self.go_to(behind_name);
                 continue;
             };
-            let Quoted::Closed { inner, rest } = quoted(skip_blanks(behind)) else { return None };
-            self.rest = rest;
-            let name = QuotedText { raw: utf8(name).ok()? };
+            let Quoted::Closed { inner, rest: behind } = quoted(skip_blanks(behind)) else { return None };
+            let text = Some(self.rest);
+            let name = QuotedText { raw: part_of(text, self.rest.as_bytes(), name).ok()? };
+            let value = QuotedText { raw: part_of(text, self.rest.as_bytes(), inner).ok()? };
+            self.go_to(behind);
             let is_float = self.float_name == Some(name.raw);
-            return Some(LabelPair { name, value: QuotedText { raw: utf8(inner).ok()? }, is_float });
+            return Some(LabelPair { name, value, is_float });
         }
     }
 }
 
+impl Labels<'_> {
+    /// `rest` is the end of what is left.
+    fn go_to(&mut self, rest: &[u8]) {
+        self.rest = &self.rest[self.rest.len() - rest.len()..];
+    }
+}
+
+/// `part` of `whole` as text. Where `text` is the whole as text, only the part's ends are looked at.
+fn part_of<'a>(text: Option<&'a str>, whole: &'a [u8], part: &'a [u8]) -> Result<&'a str, ParseReason> {
+    let Some(text) = text else { return utf8(part) };
+    let from = part.as_ptr().addr() - whole.as_ptr().addr();
+    text.get(from..from + part.len()).ok_or(ParseReason::NotUtf8)
+}
+
 /// Checks what stands between the braces; gives the metric's name where it stands there, and what follows the brace.
-fn check_labels(mut rest: &[u8], named: bool) -> Result<(Option<QuotedText<'_>>, &[u8]), Stop> {
+/// `is_text`: that it is UTF-8 is known.
+fn check_labels(mut rest: &[u8], named: bool, is_text: bool) -> Result<(Option<QuotedText<'_>>, &[u8]), Stop> {
+    let check = |bytes: &[u8]| if is_text { Ok(()) } else { utf8(bytes).map(|_| ()) };
     let mut metric = None;
     loop {
         rest = skip_blanks(rest);
@@ -359,7 +379,7 @@ fn check_labels(mut rest: &[u8], named: bool) -> Result<(Option<QuotedText<'_>>,
         }
         let is_quoted = rest.first() == Some(&b'"');
         let Some((name, behind)) = name_or_quoted(rest)? else { return Err(ParseReason::LabelNameExpected.into()) };
-        let name = utf8(name)?;
+        check(name)?;
         rest = skip_blanks(behind);
         match rest.first() {
             Some(b'=') => {}
@@ -367,7 +387,7 @@ fn check_labels(mut rest: &[u8], named: bool) -> Result<(Option<QuotedText<'_>>,
                 if named || metric.is_some() {
                     return Err(ParseReason::MetricNameAgain.into());
                 }
-                metric = Some(QuotedText { raw: name });
+                metric = Some(QuotedText { raw: utf8(name)? });
                 rest = rest.strip_prefix(b",").unwrap_or(rest);
                 continue;
             }
@@ -375,7 +395,7 @@ fn check_labels(mut rest: &[u8], named: bool) -> Result<(Option<QuotedText<'_>>,
         }
         match quoted(skip_blanks(&rest[1..])) {
             Quoted::Closed { inner, rest: behind } => {
-                utf8(inner)?;
+                check(inner)?;
                 rest = skip_blanks(behind);
             }
             Quoted::Open => return Err(Stop::Open),

@@ -136,7 +136,7 @@ fn push_overriding(
     for pair in line.labels {
         let name = pair.name.read(&mut scratch.name);
         let value = pair.value(&mut scratch.value);
-        if target.get(name).is_none() {
+        if !target.has(name) {
             writer.push(name, value).map_err(|error| (error, short(name)))?;
         } else if !value.is_empty() {
             conflict_count += 1;
@@ -149,7 +149,7 @@ fn push_overriding(
         for (index, pair) in line.labels.enumerate() {
             let name = pair.name.read(&mut scratch.name);
             let rank = (name.len(), index);
-            if target.get(name).is_some()
+            if target.has(name)
                 && !pair.value(&mut scratch.value).is_empty()
                 && done.is_none_or(|done| rank > done)
                 && next.is_none_or(|next| rank < next)

@@ -76,10 +76,10 @@ impl Kind {
     const ALL: [Self; 5] = [Self::Metric, Self::Name, Self::Value, Self::Own, Self::Target];
 
     /// The kind of the record in which a series has this label.
-    pub(super) fn of_label(name: &str) -> Self {
+    pub(super) fn of_label(name: &[u8]) -> Self {
         match name {
-            NAME => Self::Metric,
-            name if TARGET_LABELS.contains(&name) => Self::Target,
+            name if name == NAME.as_bytes() => Self::Metric,
+            name if TARGET_LABELS.iter().any(|label| label.as_bytes() == name) => Self::Target,
             _ => Self::Own,
         }
     }
@@ -121,9 +121,13 @@ impl Store<'_> {
 
     pub(super) fn parts_find(&self, labels: LabelsRef<'_>) -> Option<Parts> {
         let (mut own, mut target) = (Values::new(), heapless::Vec::<u32, { TARGET_LABELS.len() }>::new());
-        for (name, value) in labels.iter() {
+        let mut metric: &[u8] = &[];
+        for (name, value) in labels.byte_pairs() {
             let value = match Kind::of_label(name) {
-                Kind::Metric => continue,
+                Kind::Metric => {
+                    metric = value;
+                    continue;
+                }
                 kind => (kind, self.value_find(name, value)?),
             };
             let pushed = match value {
@@ -133,7 +137,7 @@ impl Store<'_> {
             pushed.ok()?;
         }
         Some(Parts {
-            metric: self.metric_find(labels.metric_name())?,
+            metric: self.record_find(&Key::Text(Kind::Metric, metric))?,
             target: self.record_find(&Key::Set(Kind::Target, &target))?,
             own: self.record_find(&Key::Set(Kind::Own, &own))?,
         })
@@ -164,22 +168,20 @@ impl Store<'_> {
         }
     }
 
+    #[cfg(feature = "alloc")]
     pub(super) fn metric_find(&self, name: &str) -> Option<u32> {
         self.record_find(&Key::Text(Kind::Metric, name.as_bytes()))
     }
 
-    pub(super) fn name_find(&self, name: &str) -> Option<u32> {
-        self.record_find(&Key::Text(Kind::Name, name.as_bytes()))
-    }
-
-    fn value_find(&self, name: &str, value: &str) -> Option<u32> {
-        self.record_find(&Key::Value(self.name_find(name)?, value.as_bytes()))
+    fn value_find(&self, name: &[u8], value: &[u8]) -> Option<u32> {
+        let name = self.record_find(&Key::Text(Kind::Name, name))?;
+        self.record_find(&Key::Value(name, value))
     }
 
     fn set_obtain(&mut self, labels: LabelsRef<'_>, kind: Kind) -> Option<u32> {
         let mut values = Values::new();
         let mut complete = true;
-        for (name, value) in labels.iter().filter(|(name, _)| Kind::of_label(name) == kind) {
+        for (name, value) in labels.byte_pairs().filter(|(name, _)| Kind::of_label(name) == kind) {
             let value = self.value_obtain(name, value);
             complete = value.is_some_and(|value| values.push(value).is_ok());
             if !complete {
@@ -195,9 +197,9 @@ impl Store<'_> {
         set
     }
 
-    fn value_obtain(&mut self, name: &str, value: &str) -> Option<u32> {
-        let name = self.record_obtain(&Key::Text(Kind::Name, name.as_bytes()))?;
-        let value = self.record_obtain(&Key::Value(name, value.as_bytes()));
+    fn value_obtain(&mut self, name: &[u8], value: &[u8]) -> Option<u32> {
+        let name = self.record_obtain(&Key::Text(Kind::Name, name))?;
+        let value = self.record_obtain(&Key::Value(name, value));
         if value.is_none() {
             self.record_drop_unused(name);
         }
@@ -445,7 +447,7 @@ impl Store<'_> {
                 for index in 0..length {
                     let value = self.set_value(record, index);
                     self.record_use(value, Kind::Value)?;
-                    let name = core::str::from_utf8(self.record_text(self.value_name(value))).ok()?;
+                    let name = self.record_text(self.value_name(value));
                     if Kind::of_label(name) != kind {
                         return None;
                     }

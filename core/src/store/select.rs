@@ -50,7 +50,7 @@ impl Store<'_> {
 impl Selection<'_, '_> {
     fn run(&mut self, visit: &mut dyn FnMut(SeriesId) -> bool) {
         let (store, matchers) = (self.store, self.matchers);
-        let of_kind = |kind| matchers.iter().filter(move |matcher| Kind::of_label(&matcher.name) == kind);
+        let of_kind = |kind| matchers.iter().filter(move |matcher| Kind::of_label(matcher.name.as_bytes()) == kind);
         if let Some(names) = of_kind(Kind::Metric).find_map(Matcher::literals) {
             for (index, name) in names.iter().enumerate() {
                 let metric = if names[..index].contains(name) { None } else { store.metric_find(name) };
@@ -102,7 +102,7 @@ impl Selection<'_, '_> {
         if self.answers[place].0 == record {
             return self.answers[place].1;
         }
-        let mut matchers = self.matchers.iter().filter(|matcher| Kind::of_label(&matcher.name) == kind);
+        let mut matchers = self.matchers.iter().filter(|matcher| Kind::of_label(matcher.name.as_bytes()) == kind);
         let answer = matchers.all(|matcher| {
             matcher.matches(match kind {
                 Kind::Metric => self.store.record_str(record),

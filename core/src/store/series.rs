@@ -53,7 +53,8 @@ impl Store<'_> {
                 used += text.len();
             }
         }
-        LabelsRef::decode(&buf[..used]).ok()
+        // Checked when the series was made, and at attach.
+        (used <= LABELS_BYTES_MAX).then(|| LabelsRef::of_bytes(&buf[..used]))
     }
 
     /// [`LabelsRef::stable_hash`] of the series' labels; `None` when the series is gone. Takes 4 KiB of stack.
@@ -88,9 +89,9 @@ impl Store<'_> {
     pub(super) fn series_is(&self, series: SeriesId, labels: LabelsRef<'_>) -> bool {
         let Some(parts) = self.series_parts(series) else { return false };
         let mut pairs = Pairs::new(parts);
-        for (name, value) in labels.iter() {
+        for (name, value) in labels.byte_pairs() {
             match self.pairs_next(&mut pairs) {
-                Some((n, v)) if v == value.as_bytes() && n == name.as_bytes() => {}
+                Some((n, v)) if v == value && n == name => {}
                 _ => return false,
             }
         }
@@ -303,7 +304,7 @@ impl Store<'_> {
                 self.record_restore(record, kind).ok_or(damaged)?;
             }
             let labels = self.series_labels(series, &mut buf).ok_or(damaged)?;
-            if labels.is_empty() {
+            if labels.is_empty() || LabelsRef::decode(labels.as_bytes()).is_err() {
                 return Err(damaged);
             }
             let slot = self.index_slot_of(|other| self.series_parts(other) == Some(parts), parts);
