@@ -8,7 +8,9 @@ pub const NORMAL_NAN_BITS: u64 = 0x7ff8_0000_0000_0001;
 /// Bits of a value as the text format writes it: Go's decimal `ParseFloat` without hexadecimal and underscores, any
 /// case of `Inf`, `Infinity` (with sign) and `NaN` (without). `None`: not a number, or out of range.
 pub fn parse_value(text: &[u8]) -> Option<u64> {
-    if let Some(bits) = small_integer(text) {
+    if let Some((bits, bytes)) = short_decimal(text)
+        && bytes == text.len()
+    {
         return Some(bits);
     }
     let text = core::str::from_utf8(text).ok()?;
@@ -24,20 +26,61 @@ pub fn parse_value(text: &[u8]) -> Option<u64> {
     Some(value.to_bits())
 }
 
-/// Most values are short whole numbers; they need no general reader.
-fn small_integer(text: &[u8]) -> Option<u64> {
-    if text.is_empty() || text.len() > 15 {
+pub(super) fn is_word_end(byte: u8) -> bool {
+    matches!(byte, b'{' | b' ' | b'\t' | b'\n')
+}
+
+/// Most values: a word of digits that as a whole number is exact in a float, with a power of ten that is exact too. Then
+/// one multiplication or division is the only rounding, so the result is the nearest float (Clinger, "How to read
+/// floating point numbers accurately", 1990). `None`: other words, for the general reader.
+fn short_decimal(text: &[u8]) -> Option<(u64, usize)> {
+    let mut at = usize::from(matches!(text.first(), Some(b'-' | b'+')));
+    let is_negative = text.first() == Some(&b'-');
+    let digits = |at: &mut usize, number: &mut u64| {
+        let from = *at;
+        while let Some(digit) = text.get(*at).map(|byte| byte.wrapping_sub(b'0')).filter(|digit| *digit < 10) {
+            // More digits than fit are seen by their count.
+            *number = number.wrapping_mul(10).wrapping_add(digit.into());
+            *at += 1;
+        }
+        *at - from
+    };
+    let mut number = 0;
+    let mut digits_count = digits(&mut at, &mut number);
+    let mut exponent = 0;
+    if text.get(at) == Some(&b'.') {
+        at += 1;
+        let places = digits(&mut at, &mut number);
+        digits_count += places;
+        exponent = -(places as i64);
+    }
+    if digits_count == 0 || digits_count > SHORT_DIGITS_MAX {
         return None;
     }
-    let mut value = 0_u64;
-    for &byte in text {
-        if !byte.is_ascii_digit() {
+    if matches!(text.get(at), Some(b'e' | b'E')) {
+        let is_small = text.get(at + 1) == Some(&b'-');
+        at += 1 + usize::from(matches!(text.get(at + 1), Some(b'-' | b'+')));
+        let mut power = 0;
+        if !(1..=3).contains(&digits(&mut at, &mut power)) {
             return None;
         }
-        value = value * 10 + u64::from(byte - b'0');
+        exponent += if is_small { -(power as i64) } else { power as i64 };
     }
-    Some((value as f64).to_bits())
+    if number > 1 << f64::MANTISSA_DIGITS || text.get(at).is_some_and(|byte| !is_word_end(*byte)) {
+        return None;
+    }
+    let power = *TENS.get(usize::try_from(exponent.unsigned_abs()).ok()?)?;
+    let size = if exponent < 0 { number as f64 / power } else { number as f64 * power };
+    Some(((if is_negative { -size } else { size }).to_bits(), at))
 }
+
+/// So many digits fit 64 bits.
+const SHORT_DIGITS_MAX: usize = 19;
+/// The powers of ten that are exact in a float.
+const TENS: [f64; 23] = [
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18, 1e19, 1e20,
+    1e21, 1e22,
+];
 
 /// Writes a float as OpenMetrics wants it in `le` and `quantile`, and as Prometheus 3 rewrites it in every exposition:
 /// Go's shortest `%g`, with `.0` where neither dot nor exponent shows.
@@ -60,4 +103,77 @@ pub fn write_float_label(value: f64, out: &mut dyn Write) -> fmt::Result {
     }
     let sign = if exponent < 0 { '-' } else { '+' };
     write!(out, "{digits}e{sign}{:02}", exponent.unsigned_abs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::{format, string::String};
+
+    /// The general reader alone.
+    fn by_the_library(text: &str) -> Option<u64> {
+        let value: f64 = text.parse().ok()?;
+        (value.is_finite()).then_some(value.to_bits())
+    }
+
+    #[test]
+    fn the_edges_of_short_decimals_are_read_to_the_bit() {
+        for text in [
+            "0",
+            "-0",
+            "+0",
+            "0.0",
+            "-0.0",
+            "5.",
+            ".5",
+            "-.5",
+            "1e22",
+            "1e23",
+            "1e-22",
+            "1e-23",
+            "9007199254740992",
+            "9007199254740993",
+            "9007199254740993e1",
+            "9999999999999999999",
+            "99999999999999999999",
+            "0.1",
+            "0.3",
+            "123456789.123456789",
+            "1.7976931348623157e308",
+            "5e-324",
+            "2.2250738585072011e-308",
+            "1E5",
+            "1e+05",
+            "0e999",
+            "00000000000000000000001",
+            "1e1",
+            "0.000001",
+            "1.5e-7",
+        ] {
+            assert_eq!(parse_value(text.as_bytes()), by_the_library(text), "{text}");
+        }
+        for text in ["", ".", "-", "e5", "1e", "1e+", "1e9999", "1_0", "0x10", "1.2.3", "--1", "1e5.0", "1-"] {
+            assert_eq!(parse_value(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_decimal_is_read_as_the_general_reader_reads_it(
+            sign in "[+-]?", whole in "[0-9]{0,21}", point in "\\.?", places in "[0-9]{0,21}", power in "([eE][+-]?[0-9]{1,3})?",
+        ) {
+            let text: String = [sign, whole, point, places, power].concat();
+            prop_assert_eq!(parse_value(text.as_bytes()), by_the_library(&text), "{}", text);
+        }
+
+        #[test]
+        fn every_float_comes_back_from_how_it_is_written(bits: u64) {
+            let value = f64::from_bits(bits);
+            prop_assume!(value.is_finite());
+            for text in [format!("{value}"), format!("{value:e}")] {
+                prop_assert_eq!(parse_value(text.as_bytes()), Some(bits), "{}", text);
+            }
+        }
+    }
 }

@@ -475,7 +475,7 @@ fn name(input: &[u8], first: fn(u8) -> bool, later: fn(u8) -> bool) -> IResult<&
 }
 
 fn value_word(input: &[u8]) -> IResult<&[u8], &[u8]> {
-    take_while1(|byte| !matches!(byte, b'{' | b' ' | b'\t' | b'\n')).parse(input)
+    take_while1(|byte| !number::is_word_end(byte)).parse(input)
 }
 
 fn timestamp(input: &[u8]) -> Result<(&[u8], Option<i64>), Stop> {
