@@ -59,6 +59,10 @@ pub const RECEIVE_QUIET_MS: u64 = 15 * 60 * 1000;
 /// A pushed request waits so long for room in the ring before it is told to come back.
 pub const RECEIVE_WAIT_MS: u64 = 10_000;
 
+/// A line of a target's last page, by which the same line of the next page is known without being parsed. A target whose page
+/// finds no room in the region goes without: its lines are parsed.
+pub const SEEN_LINE_BYTES: u64 = 12;
+
 /// Newest rows of a timeline kept as plain cells. The row after them has the chunk packed first.
 pub const CHUNK_ROWS_MAX: usize = 16;
 /// Strikes of a slab: an attach is one, a panic of the process that attached nine more, and none are left once a process

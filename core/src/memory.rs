@@ -9,7 +9,7 @@ use crate::{
     limits::{
         BODIES_BYTES_MAX, BODY_BYTES_MAX, CONNECTION_BYTES, CONNECTIONS_COUNT_MAX, KIB, MEMORY_LIMIT_BYTES_MIN,
         MESSAGE_BYTES_MAX, MESSAGES_COUNT_MAX, MIB, PROGRAM_BYTES, QUERIES_BYTES_MIN, RECEIVE_BODIES_BYTES_MAX,
-        RECEIVE_BODY_BYTES_MAX, RECEIVE_BYTES, SETTINGS_BYTES, SLAB_BYTES_MIN, SQLITE_HEAP_BYTES,
+        RECEIVE_BODY_BYTES_MAX, RECEIVE_BYTES, SEEN_LINE_BYTES, SETTINGS_BYTES, SLAB_BYTES_MIN, SQLITE_HEAP_BYTES,
     },
     store::{RegionName, sizes},
 };
@@ -35,7 +35,7 @@ pub struct Budget {
     regions: [Region; REGIONS_COUNT],
 }
 
-const HEAP_REGIONS_COUNT: usize = 8;
+const HEAP_REGIONS_COUNT: usize = 9;
 const REGIONS_COUNT: usize = HEAP_REGIONS_COUNT + 9;
 
 /// Wishes that replace a region's default size.
@@ -89,7 +89,7 @@ impl Budget {
         let body_bytes = overrides.body_bytes.unwrap_or(body_default_bytes).max(1);
         let bodies_bytes = bodies_bytes.max(body_bytes);
         let sqlite_bytes = overrides.sqlite_heap_bytes.unwrap_or(SQLITE_HEAP_BYTES);
-        let heap = [
+        let mut heap = [
             Region::heap("program", "code, libraries and stack", 1, PROGRAM_BYTES),
             Region::heap("settings", "targets, rules and alerts", 1, SETTINGS_BYTES),
             Region::heap("sqlite", "the database's own heap, its hard limit", 1, sqlite_bytes),
@@ -103,6 +103,7 @@ impl Budget {
                 overrides.receives.into(),
                 RECEIVE_BYTES,
             ),
+            Region::heap("seen lines", SEEN_LINES_WHAT, 0, SEEN_LINE_BYTES),
         ];
         let heap_bytes = heap.iter().fold(0_u64, |sum, region| sum.saturating_add(region.total_bytes));
         let needed_bytes = heap_bytes.saturating_add(DAEMON_SLAB_BYTES_MIN);
@@ -110,11 +111,18 @@ impl Budget {
             return Err(BudgetError::LimitExceeded { needed_bytes, limit_bytes });
         }
         // A slab's offsets are 32 bits wide, and on a 32-bit host it must fit the address space.
-        let slab_bytes = (limit_bytes - heap_bytes).min(SLAB_BYTES_MAX) as usize;
-        let plan = match overrides.series_count {
-            Some(series_count) => Plan::for_series(slab_bytes, series_count)?,
-            None => Plan::for_slab(slab_bytes)?,
+        let slab_bytes = |seen_count: u64| {
+            let seen_bytes = seen_count.saturating_mul(SEEN_LINE_BYTES);
+            (limit_bytes - heap_bytes).saturating_sub(seen_bytes).min(SLAB_BYTES_MAX) as usize
         };
+        let series_count = overrides.series_count.unwrap_or_else(|| {
+            // Without room for lines a few more would fit, and as many lines as those have are a little more than needed.
+            let most = seen_lines_count(Plan::series_count_usual(slab_bytes(0)).into());
+            Plan::series_count_usual(slab_bytes(most)).into()
+        });
+        let seen_count = seen_lines_count(series_count);
+        let plan = Plan::for_series(slab_bytes(seen_count), series_count)?;
+        heap[HEAP_REGIONS_COUNT - 1] = Region::heap("seen lines", SEEN_LINES_WHAT, seen_count, SEEN_LINE_BYTES);
         let slab = plan.regions();
         let regions = core::array::from_fn(|index| match index.checked_sub(HEAP_REGIONS_COUNT) {
             None => heap[index],
@@ -150,7 +158,15 @@ impl Budget {
     }
 }
 
-/// Below this a daemon's slab would hold too little to be worth starting.
+const SEEN_LINES_WHAT: &str = "of the targets' last pages, by which the next ones are known";
+
+/// One and a half lines a series. Pages of recorded exporters have 1.1 to 2.1, comments included, and all together 1.8: they
+/// have room as long as a sixth of the series is rules' or not in use. Beyond that some targets go without.
+fn seen_lines_count(series_count: u64) -> u64 {
+    series_count.saturating_add(series_count / 2)
+}
+
+/// Below this a daemon's slab, with the lines of its targets' pages, would hold too little to be worth starting.
 const DAEMON_SLAB_BYTES_MIN: u64 = 256 * KIB;
 const SLAB_BYTES_MAX: u64 = 1024 * MIB;
 
@@ -252,8 +268,18 @@ impl Plan {
     ///
     /// A slab below [`SLAB_BYTES_MIN`].
     pub fn for_slab(slab_bytes: usize) -> Result<Self, BudgetError> {
+        Self::for_series(slab_bytes, Self::series_count_usual(slab_bytes).into())
+    }
+
+    /// As many series as leave a good part of the slab to the ring.
+    fn series_count_usual(slab_bytes: usize) -> u32 {
         let bytes_max = (slab_bytes as u64 * SERIES_SHARE_PERCENT / 100) as usize;
-        Self::for_series(slab_bytes, Self::series_count_within(slab_bytes, bytes_max).into())
+        Self::series_count_within(slab_bytes, bytes_max)
+    }
+
+    /// Heap that a daemon with this plan gives to the lines of its targets' last pages.
+    pub fn seen_lines_bytes(&self) -> u64 {
+        seen_lines_count(self.series_count.into()) * SEEN_LINE_BYTES
     }
 
     /// A plan for a slab of this size that holds this many series at once.
@@ -308,7 +334,7 @@ impl Plan {
             raw_pages_count: series_count.div_ceil(sizes::PAGE_COLUMNS as u32) + timelines_count,
             state: match slab_bytes as u64 / KIB {
                 2048.. => state((20, 1024), (4, 16 * 1024), (1, 64 * 1024)),
-                256..2048 => state((12, 1024), (2, 6 * 1024), (1, 16 * 1024)),
+                240..2048 => state((12, 1024), (2, 6 * 1024), (1, 16 * 1024)),
                 _ => state((2, 256), (0, 512), (0, 1024)),
             },
             ring_bytes: 0,

@@ -40,7 +40,7 @@ use crate::{
     prng,
     promql::source::Source,
     rules::{self, RuleOptions},
-    scrape::{METADATA_BYTES_MAX, Metadata},
+    scrape::{METADATA_BYTES_MAX, Shared},
     spill::Spill,
     store::{Store, stored::Stored},
     time::{JumpWatch, Now, Rfc3339},
@@ -76,7 +76,8 @@ pub struct Daemon<'m> {
     store: Store<'m>,
     spill: Spill,
     targets: Vec<TargetSlot>,
-    metadata: Metadata,
+    /// What all targets share.
+    scraping: Shared,
     rules: rules::Engine,
     upstreams: Vec<Upstream>,
     /// Which rows stored segments hold.
@@ -133,13 +134,15 @@ impl<'m> Daemon<'m> {
         let rules = rules::Engine::new(settings.rule_groups.clone(), rule_options(&options, &settings), now)?;
         let flush = Flush::new(options.flush_interval_ms, now);
         let (ledger, ledger_errors) = losses::restore(&store);
+        let scraping =
+            Shared::new(METADATA_BYTES_MAX, store.plan().seen_lines_bytes() as usize, store.seed_of_process());
         let mut daemon = Self {
             options,
             settings: Settings::default(),
             store,
             spill,
             targets: Vec::new(),
-            metadata: Metadata::new(METADATA_BYTES_MAX),
+            scraping,
             rules,
             upstreams: Vec::new(),
             held: StoredRows::default(),

@@ -65,8 +65,9 @@ impl Daemon<'_> {
             }
             self.effects.push_back(Effect::TargetGone { target: slot.number });
             // A target whose limits or interval changed goes on in the same timeline: nothing of it ends.
-            if !kept {
-                slot.target.remove(now, &mut self.store, &mut self.metadata);
+            match kept {
+                true => slot.target.replace(&mut self.scraping),
+                false => slot.target.remove(now, &mut self.store, &mut self.scraping),
             }
         }
     }
@@ -101,13 +102,13 @@ impl Daemon<'_> {
         let Some(index) = self.targets.iter().position(|slot| slot.fetch == Some(fetch)) else { return };
         let slot = &mut self.targets[index];
         let health_before = slot.target.status().health;
-        let (rows, all) = (&mut self.store, &mut self.metadata);
+        let (rows, shared) = (&mut self.store, &mut self.scraping);
         let over = matches!(event, FetchEvent::End | FetchEvent::Failed(_));
         let progress = match event {
-            FetchEvent::Head { status, content_type } => slot.target.head(now, status, content_type, rows, all),
-            FetchEvent::Body(bytes) => slot.target.body(now, bytes, rows, all),
-            FetchEvent::End => slot.target.end(now, rows, all),
-            FetchEvent::Failed(error) => slot.target.failed(now, error, rows, all),
+            FetchEvent::Head { status, content_type } => slot.target.head(now, status, content_type, rows, shared),
+            FetchEvent::Body(bytes) => slot.target.body(now, bytes, rows, shared),
+            FetchEvent::End => slot.target.end(now, rows, shared),
+            FetchEvent::Failed(error) => slot.target.failed(now, error, rows, shared),
         };
         if over || progress != Progress::Going {
             slot.fetch = None;
@@ -237,7 +238,7 @@ impl Daemon<'_> {
             matchers.iter().all(|matcher| matcher.matches_labels(labels.as_ref()))
         });
         let rows = targets.flat_map(|slot| {
-            let entries = self.metadata.entries(slot.target.meta());
+            let entries = self.scraping.metadata.entries(slot.target.meta());
             entries.filter(|entry| wanted.is_empty() || wanted == entry.metric).map(|entry| (&slot.target, entry))
         });
         Ok(Answer::success(request, |json| {
@@ -268,7 +269,7 @@ impl Daemon<'_> {
         let wanted = params.get("metric");
         let mut found: BTreeMap<&str, Vec<(&'static str, &str, &str)>> = BTreeMap::new();
         for slot in &self.targets {
-            for entry in self.metadata.entries(slot.target.meta()) {
+            for entry in self.scraping.metadata.entries(slot.target.meta()) {
                 if !wanted.is_empty() && wanted != entry.metric {
                     continue;
                 }

@@ -1,5 +1,6 @@
 //! Cuts a body that arrives in pieces into lines, keeping only the unfinished one.
 
+use super::KnownLines;
 use alloc::vec::Vec;
 
 /// Longest exposition line we accept. A longer comment is passed over; a longer sample fails the scrape by its line
@@ -18,6 +19,14 @@ pub(super) enum Taken {
     Unfinished,
     /// Nothing after this line counts.
     End,
+}
+
+/// Who reads the lines.
+pub(super) trait LineReader<E> {
+    /// Lines at the beginning of `bytes` that need no cutting: see `ExpositionSink::known`.
+    fn known(&mut self, bytes: &[u8]) -> KnownLines;
+    /// One line, without its newline.
+    fn take(&mut self, line: &[u8]) -> Result<Taken, E>;
 }
 
 /// The unfinished line of one body.
@@ -46,23 +55,28 @@ impl Lines {
         self.kept.capacity()
     }
 
-    /// Calls `take` with each line that is complete, without its newline.
+    /// Gives `reader` each line that is complete.
     pub(super) fn feed<E: From<LineTooLong>>(
         &mut self,
         mut bytes: &[u8],
-        take: &mut dyn FnMut(&[u8]) -> Result<Taken, E>,
+        reader: &mut dyn LineReader<E>,
     ) -> Result<(), E> {
         while !self.ended && !bytes.is_empty() {
-            let Some(end) = bytes.iter().position(|&byte| byte == b'\n') else {
+            if self.kept.is_empty() && !self.passing_over {
+                let known = reader.known(bytes);
+                self.number += known.count;
+                bytes = &bytes[known.bytes..];
+            }
+            let Some(end) = memchr::memchr(b'\n', bytes) else {
                 return self.keep(bytes).map_err(E::from);
             };
             let (line, rest) = (&bytes[..end], &bytes[end + 1..]);
             if self.kept.is_empty() && !self.passing_over && line.len() <= LINE_BYTES_MAX {
-                let taken = take(line)?;
+                let taken = reader.take(line)?;
                 self.taken(taken, line)?;
             } else {
                 self.keep(line)?;
-                self.take_kept(take)?;
+                self.take_kept(reader)?;
             }
             bytes = rest;
         }
@@ -70,28 +84,42 @@ impl Lines {
     }
 
     /// The body is over: its last line may lack the newline.
-    pub(super) fn finish<E: From<LineTooLong>>(
-        &mut self,
-        take: &mut dyn FnMut(&[u8]) -> Result<Taken, E>,
-    ) -> Result<(), E> {
+    pub(super) fn finish<E: From<LineTooLong>>(&mut self, reader: &mut dyn LineReader<E>) -> Result<(), E> {
         if !self.ended && !self.kept.is_empty() {
-            self.take_kept(take)?;
+            self.take_kept(reader)?;
         }
-        self.kept = Vec::new();
         self.ended = true;
         Ok(())
     }
 
-    fn take_kept<E: From<LineTooLong>>(&mut self, take: &mut dyn FnMut(&[u8]) -> Result<Taken, E>) -> Result<(), E> {
+    /// For the next body; the allocation stays.
+    pub(super) fn start_again(&mut self) {
+        self.kept.clear();
+        *self = Self { kept: core::mem::take(&mut self.kept), ..Self::new() };
+    }
+
+    fn take_kept<E: From<LineTooLong>>(&mut self, reader: &mut dyn LineReader<E>) -> Result<(), E> {
         if self.passing_over {
             self.passing_over = false;
             self.number += 1;
             return Ok(());
         }
+        if self.quoted_newline_count == 0 {
+            self.kept.push(b'\n');
+            let known = reader.known(&self.kept);
+            if known.count > 0 {
+                assert_eq!((known.count, known.bytes), (1, self.kept.len()), "one line is known whole or not");
+                self.kept.clear();
+                self.number += 1;
+                return Ok(());
+            }
+            self.kept.pop();
+        }
         let line = core::mem::take(&mut self.kept);
-        let taken = take(&line)?;
+        let taken = reader.take(&line);
         // Either the line goes on here, or its allocation serves the next unfinished one.
         self.kept = line;
+        let taken = taken?;
         if taken == Taken::Unfinished {
             self.go_on_behind_newline()?;
         } else {

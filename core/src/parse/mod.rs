@@ -8,6 +8,7 @@ mod number;
 mod text;
 
 pub use lines::LINE_BYTES_MAX;
+pub(crate) use number::leading_value;
 pub use number::{parse_value, write_float_label};
 pub use text::{LabelPair, Labels, ParseError, ParseReason, QuotedText, SampleLine, TextParser};
 
@@ -26,6 +27,8 @@ pub enum MetricKind {
 }
 
 impl MetricKind {
+    pub(crate) const ALL: [Self; 5] = [Self::Counter, Self::Gauge, Self::Histogram, Self::Summary, Self::Unknown];
+
     /// As `/api/v1/metadata` gives it.
     pub fn text(self) -> &'static str {
         match self {
@@ -38,9 +41,33 @@ impl MetricKind {
     }
 }
 
+/// Lines that were taken unparsed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KnownLines {
+    pub bytes: usize,
+    pub count: u64,
+}
+
+/// What a line without a sample is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoSample {
+    Help,
+    Kind(MetricKind),
+    /// Empty, or a comment.
+    Other,
+}
+
 /// Takes what the parser finds, line by line. `Break` ends the parsing with [`ParseReason::Stopped`]; the sink keeps
 /// its own reason.
 pub trait ExpositionSink {
+    /// Takes lines at the beginning of `bytes` that it knows, unparsed: whole ones with their newlines, and only such of
+    /// which a parse would tell nothing new but the value. `kind` is what the last `TYPE` said, and is moved on by those
+    /// that are taken. Asked again before each line that is parsed.
+    fn known(&mut self, _bytes: &[u8], _kind: &mut MetricKind) -> KnownLines {
+        KnownLines::default()
+    }
+    /// A line without a sample was read, after what it says was told.
+    fn no_sample(&mut self, _line: &[u8], _what: NoSample) {}
     fn sample(&mut self, sample: SampleLine<'_>) -> ControlFlow<()>;
     /// `text` is unescaped.
     fn help(&mut self, metric: &str, text: &str) -> ControlFlow<()>;

@@ -26,6 +26,16 @@ pub fn parse_value(text: &[u8]) -> Option<u64> {
     Some(value.to_bits())
 }
 
+/// Bits of the value that `text` begins with, and its length: a value ends where the text format says a word does.
+/// `None`: no value, or `text` may end within it.
+pub(crate) fn leading_value(text: &[u8]) -> Option<(u64, usize)> {
+    if let Some((bits, bytes)) = short_decimal(text) {
+        return (bytes < text.len()).then_some((bits, bytes));
+    }
+    let bytes = text.iter().position(|byte| is_word_end(*byte))?;
+    Some((parse_value(&text[..bytes])?, bytes))
+}
+
 pub(super) fn is_word_end(byte: u8) -> bool {
     matches!(byte, b'{' | b' ' | b'\t' | b'\n')
 }
@@ -152,10 +162,34 @@ mod tests {
             "1.5e-7",
         ] {
             assert_eq!(parse_value(text.as_bytes()), by_the_library(text), "{text}");
+            let behind = format!("{text}\n");
+            assert_eq!(leading_value(behind.as_bytes()), by_the_library(text).map(|bits| (bits, text.len())), "{text}");
         }
         for text in ["", ".", "-", "e5", "1e", "1e+", "1e9999", "1_0", "0x10", "1.2.3", "--1", "1e5.0", "1-"] {
             assert_eq!(parse_value(text.as_bytes()), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_leading_value_ends_where_a_word_does() {
+        for (text, expected) in [
+            ("1 2\n", Some((1.0_f64, 1))),
+            ("1.5\t", Some((1.5, 3))),
+            ("1{", Some((1.0, 1))),
+            ("1e400\n", None),
+            ("+Inf\n", Some((f64::INFINITY, 4))),
+            ("1x\n", None),
+            ("12", None),
+            ("12345678901234567890123", None),
+            ("\n", None),
+        ] {
+            assert_eq!(
+                leading_value(text.as_bytes()),
+                expected.map(|(value, bytes)| (value.to_bits(), bytes)),
+                "{text:?}"
+            );
+        }
+        assert_eq!(leading_value(b"NaN\n"), Some((NORMAL_NAN_BITS, 3)));
     }
 
     proptest! {

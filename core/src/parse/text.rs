@@ -3,8 +3,8 @@
 //! Grammar: `prometheus.io/docs/instrumenting/exposition_formats`; where that is silent, what Prometheus' lexer does.
 
 use super::{
-    ExpositionSink, MetricKind,
-    lines::{LINE_BYTES_MAX, LineTooLong, Lines, Taken},
+    ExpositionSink, KnownLines, MetricKind, NoSample,
+    lines::{LINE_BYTES_MAX, LineReader, LineTooLong, Lines, Taken},
     number,
 };
 use alloc::string::String;
@@ -119,20 +119,44 @@ impl TextParser {
     /// Parses every line that `bytes` completes. After an error the parser must not be fed again.
     pub fn feed(&mut self, bytes: &[u8], sink: &mut dyn ExpositionSink) -> Result<(), ParseError> {
         let Self { lines, rules } = self;
-        let result = lines.feed(bytes, &mut |line| rules.line(line, false, sink));
+        let result = lines.feed(bytes, &mut BodyReader { rules, is_over: false, sink });
         result.map_err(|failure| failure.at(lines.number))
     }
 
     /// Parses the last line if it lacks its newline.
     pub fn finish(&mut self, sink: &mut dyn ExpositionSink) -> Result<(), ParseError> {
         let Self { lines, rules } = self;
-        let result = lines.finish(&mut |line| rules.line(line, true, sink));
+        let result = lines.finish(&mut BodyReader { rules, is_over: true, sink });
         result.map_err(|failure| failure.at(lines.number))
+    }
+
+    /// As if it were new, with the allocations that it has.
+    pub fn start_again(&mut self) {
+        self.lines.start_again();
+        self.rules.kind = MetricKind::default();
     }
 
     /// Bytes this parser keeps between two pieces.
     pub fn heap_bytes(&self) -> usize {
         self.lines.heap_bytes() + self.rules.scratch.capacity()
+    }
+}
+
+/// Reads the lines of a body for a sink.
+struct BodyReader<'r, 's> {
+    rules: &'r mut LineRules,
+    /// What is still unread is the last line.
+    is_over: bool,
+    sink: &'r mut (dyn ExpositionSink + 's),
+}
+
+impl LineReader<Failure> for BodyReader<'_, '_> {
+    fn known(&mut self, bytes: &[u8]) -> KnownLines {
+        self.sink.known(bytes, &mut self.rules.kind)
+    }
+
+    fn take(&mut self, line: &[u8]) -> Result<Taken, Failure> {
+        self.rules.line(line, self.is_over, self.sink)
     }
 }
 
@@ -184,22 +208,26 @@ impl LineRules {
 
     fn line_inner(&mut self, line: &[u8], sink: &mut dyn ExpositionSink) -> Result<Flow, Stop> {
         let rest = skip_blanks(line);
-        match rest.first() {
-            None => Ok(Flow::Next),
+        let (flow, what) = match rest.first() {
+            None => (Flow::Next, NoSample::Other),
             // A NUL where a line would begin ends the body for Prometheus.
-            Some(0) => Ok(Flow::End),
-            Some(b'#') => self.comment(&rest[1..], sink),
-            Some(_) => self.sample(rest, sink),
+            Some(0) => (Flow::End, NoSample::Other),
+            Some(b'#') => self.comment(&rest[1..], sink)?,
+            Some(_) => return self.sample(line, rest, sink),
+        };
+        if flow == Flow::Next {
+            sink.no_sample(line, what);
         }
+        Ok(flow)
     }
 
-    fn comment(&mut self, text: &[u8], sink: &mut dyn ExpositionSink) -> Result<Flow, Stop> {
+    fn comment(&mut self, text: &[u8], sink: &mut dyn ExpositionSink) -> Result<(Flow, NoSample), Stop> {
         let inner = skip_blanks(text);
         if inner.len() == text.len() {
             // `#` without a blank behind it is never HELP or TYPE.
-            return Ok(if text.contains(&0) { Flow::End } else { Flow::Next });
+            return Ok((if text.contains(&0) { Flow::End } else { Flow::Next }, NoSample::Other));
         }
-        let Ok((rest, word)) = meta_word(inner) else { return Ok(Flow::Next) };
+        let Ok((rest, word)) = meta_word(inner) else { return Ok((Flow::Next, NoSample::Other)) };
         let (name, rest) = match rest.first() {
             Some(b'"') => match quoted(rest) {
                 Quoted::Closed { inner, rest } => (inner, rest),
@@ -213,17 +241,18 @@ impl LineRules {
         let name = utf8(name)?;
         // One character divides name and text, whatever it is.
         let text = rest.get(1..).unwrap_or(&[]);
-        let flow = if word == b"TYPE" {
+        if word == b"TYPE" {
             self.kind = metric_kind(text).ok_or(ParseReason::KindInvalid)?;
-            sink.kind(name, self.kind)
+            Ok((sink.kind(name, self.kind).into(), NoSample::Kind(self.kind)))
         } else {
             let text = core::str::from_utf8(text).map_err(|_| ParseReason::HelpNotUtf8)?;
-            sink.help(name, unescape(text, Escapes::Help, &mut self.scratch))
-        };
-        Ok(Flow::from(flow))
+            let flow = sink.help(name, unescape(text, Escapes::Help, &mut self.scratch));
+            Ok((flow.into(), NoSample::Help))
+        }
     }
 
-    fn sample(&mut self, line: &[u8], sink: &mut dyn ExpositionSink) -> Result<Flow, Stop> {
+    /// `line` is what is left of `whole` behind blanks.
+    fn sample(&mut self, whole: &[u8], line: &[u8], sink: &mut dyn ExpositionSink) -> Result<Flow, Stop> {
         // One look at the whole line says that every part of it is text: what divides them is ASCII.
         let text = core::str::from_utf8(line).ok();
         let (mut name, mut rest) = match metric_name(line) {
@@ -239,6 +268,7 @@ impl LineRules {
             rest = skip_blanks(after);
         }
         let name = name.ok_or(ParseReason::MetricNameMissing)?;
+        let before_value = &whole[..whole.len() - rest.len()];
         let (rest, value) = value_word(rest).map_err(|_| ParseReason::ValueExpected)?;
         let value_bits = number::parse_value(value).ok_or(ParseReason::ValueInvalid)?;
         let rest = skip_blanks(rest);
@@ -247,10 +277,12 @@ impl LineRules {
             return Err(ParseReason::LineEndExpected.into());
         }
         let labels = Labels { rest: labels, float_name: float_label(self.kind) };
-        Ok(sink.sample(SampleLine { name, labels, value_bits, timestamp_ms }).into())
+        let line = SampleLine { name, labels, value_bits, timestamp_ms, before_value, kind: self.kind };
+        Ok(sink.sample(line).into())
     }
 }
 
+#[derive(PartialEq)]
 enum Flow {
     Next,
     End,
@@ -275,6 +307,10 @@ pub struct SampleLine<'a> {
     pub value_bits: u64,
     /// Wall milliseconds, where the line has a timestamp.
     pub timestamp_ms: Option<i64>,
+    /// The line's bytes before its value.
+    pub before_value: &'a [u8],
+    /// What the last `TYPE` said, of whatever metric: lines that are alike mean the same only under the same kind.
+    pub kind: MetricKind,
 }
 
 /// Text from between quotes, escapes and all.
@@ -435,7 +471,7 @@ enum Quoted<'a> {
 fn quoted(input: &[u8]) -> Quoted<'_> {
     let Some(body) = input.strip_prefix(b"\"") else { return Quoted::Broken };
     let mut at = 0;
-    while let Some(step) = body[at..].iter().position(|byte| matches!(byte, b'"' | b'\\')) {
+    while let Some(step) = memchr::memchr2(b'"', b'\\', &body[at..]) {
         at += step;
         if body[at] == b'"' {
             return Quoted::Closed { inner: &body[..at], rest: &body[at + 1..] };

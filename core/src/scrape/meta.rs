@@ -1,7 +1,8 @@
 //! Type and help of metrics, as targets tell them, for `/api/v1/metadata`.
 //!
 //! What several targets say alike is kept once; each target keeps a list of entries in the order of its exposition, so
-//! that an unchanged target costs one comparison per metric and scrape. All entries together are bounded: what does
+//! that an unchanged target costs one comparison per metric and scrape, and none where its lines are those of the last
+//! one. All entries together are bounded: what does
 //! not fit is left out and counted.
 
 use crate::{parse::MetricKind, prng};
@@ -139,70 +140,161 @@ impl Metadata {
 pub struct MetaList {
     ids: Vec<u32>,
     /// The metric whose lines are being read.
-    pending: Option<Pending>,
-    /// Where in `ids` the next metric of the running scrape is expected.
+    pending: Pending,
+    text: PendingText,
+    /// Where in `ids` the metric whose lines are being read is expected.
     at: usize,
+    /// Whether lines that come as in the last whole scrape say the same, so that they need not be read.
+    repeatable: bool,
+    /// This scrape's lines did not come as the last one's, so that they are read from here on.
+    is_out_of_step: bool,
+    /// A metric of this scrape left no entry, or told something twice.
+    is_odd: bool,
+}
+
+#[derive(Clone, Copy, Default, PartialEq)]
+enum Pending {
+    #[default]
+    None,
+    /// The metric at `at`; of which these lines came, unread.
+    Known { help: bool, kind: bool },
+    /// What `text` says.
+    Read,
 }
 
 #[derive(Default)]
-struct Pending {
+struct PendingText {
     metric: String,
     kind: MetricKind,
     help: String,
+    has_help: bool,
+    has_kind: bool,
 }
 
 impl MetaList {
-    pub(super) fn help(&mut self, metric: &str, text: &str, all: &mut Metadata) {
-        let pending = self.of_metric(metric, all);
-        pending.help.clear();
-        pending.help.push_str(&text[..text.floor_char_boundary(HELP_BYTES_MAX)]);
+    /// Whether a line need not be read when it is the next one of the last scrape.
+    pub(super) fn is_in_step(&self) -> bool {
+        self.repeatable && !self.is_out_of_step
     }
 
-    pub(super) fn kind(&mut self, metric: &str, kind: MetricKind, all: &mut Metadata) {
-        self.of_metric(metric, all).kind = kind;
+    /// Lines of the last scrape did not come.
+    pub(super) fn lose_step(&mut self) {
+        self.is_out_of_step = true;
+    }
+
+    /// A line that the last scrape had at this place; `starts` as [`Self::help`] gave it then. Only while
+    /// [`Self::is_in_step`].
+    pub(super) fn repeated(&mut self, starts: bool, is_help: bool) {
+        if starts {
+            self.at += usize::from(self.pending != Pending::None);
+            self.pending = Pending::Known { help: false, kind: false };
+        }
+        if let Pending::Known { help, kind } = &mut self.pending {
+            *(if is_help { help } else { kind }) = true;
+        }
+    }
+
+    /// Whether it is the first line that says something of its metric.
+    pub(super) fn help(&mut self, metric: &str, text: &str, all: &mut Metadata) -> bool {
+        let starts = self.go_to(metric, all);
+        self.is_odd |= self.text.has_help;
+        self.text.has_help = true;
+        self.text.help.clear();
+        self.text.help.push_str(&text[..text.floor_char_boundary(HELP_BYTES_MAX)]);
+        starts
+    }
+
+    /// As [`Self::help`].
+    pub(super) fn kind(&mut self, metric: &str, kind: MetricKind, all: &mut Metadata) -> bool {
+        let starts = self.go_to(metric, all);
+        self.is_odd |= self.text.has_kind;
+        self.text.has_kind = true;
+        self.text.kind = kind;
+        starts
     }
 
     /// The scrape is over; after a whole one, what it did not tell any more is forgotten.
     pub(super) fn end(&mut self, whole: bool, all: &mut Metadata) {
         self.put_pending(all);
-        self.pending = None;
         if whole {
             self.ids.drain(self.at..).for_each(|id| all.release(id));
         }
-        self.at = 0;
+        if whole {
+            self.repeatable = !self.is_odd;
+        } else if self.is_out_of_step {
+            self.repeatable = false;
+        }
+        self.start_again();
     }
 
     /// The target is gone.
     pub(super) fn clear(&mut self, all: &mut Metadata) {
-        self.pending = None;
-        self.at = 0;
+        self.start_again();
         self.ids.drain(..).for_each(|id| all.release(id));
+        self.repeatable = false;
     }
 
-    fn of_metric(&mut self, metric: &str, all: &mut Metadata) -> &mut Pending {
-        if self.pending.as_ref().is_none_or(|pending| pending.metric != metric) {
+    fn start_again(&mut self) {
+        self.pending = Pending::None;
+        (self.at, self.is_out_of_step, self.is_odd) = (0, false, false);
+    }
+
+    fn go_to(&mut self, metric: &str, all: &mut Metadata) -> bool {
+        self.read_pending(all);
+        self.is_out_of_step = true;
+        let starts = self.pending == Pending::None || self.text.metric != metric;
+        if starts {
             self.put_pending(all);
-            let pending = self.pending.get_or_insert_default();
-            pending.metric.clear();
-            pending.metric.push_str(metric);
-            pending.kind = MetricKind::Unknown;
-            pending.help.clear();
+            self.pending = Pending::Read;
+            let PendingText { metric: pending, kind, help, has_help, has_kind } = &mut self.text;
+            pending.clear();
+            pending.push_str(metric);
+            help.clear();
+            (*kind, *has_help, *has_kind) = (MetricKind::Unknown, false, false);
         }
-        self.pending.get_or_insert_default()
+        starts
+    }
+
+    /// What came unread is as if it had been read.
+    fn read_pending(&mut self, all: &Metadata) {
+        let Pending::Known { help: has_help, kind: has_kind } = self.pending else { return };
+        let entry = self.ids.get(self.at).and_then(|&id| all.entries[id as usize].as_ref());
+        let entry = entry.expect("lines are passed over only while their metric's entry is at its place");
+        let (metric, help) = entry.parts();
+        self.text.metric.clear();
+        self.text.metric.push_str(metric);
+        self.text.help.clear();
+        self.text.help.push_str(if has_help { help } else { "" });
+        self.text.kind = if has_kind { entry.kind } else { MetricKind::Unknown };
+        (self.text.has_help, self.text.has_kind) = (has_help, has_kind);
+        self.pending = Pending::Read;
+        self.is_out_of_step = true;
     }
 
     fn put_pending(&mut self, all: &mut Metadata) {
-        let Some(pending) = &self.pending else { return };
-        if pending.metric.is_empty() {
+        match self.pending {
+            Pending::None => return,
+            Pending::Known { .. } if self.repeats_whole(all) => {
+                self.at += 1;
+                return;
+            }
+            Pending::Known { .. } => self.read_pending(all),
+            Pending::Read => {}
+        }
+        if self.text.metric.is_empty() {
+            self.is_odd = true;
             return;
         }
-        let (metric, kind, help) = (pending.metric.as_str(), pending.kind, pending.help.as_str());
+        let (metric, kind, help) = (self.text.metric.as_str(), self.text.kind, self.text.help.as_str());
         let known = self.ids.get(self.at).and_then(|&id| all.entries[id as usize].as_ref());
         if known.is_some_and(|entry| entry.is(metric, kind, help)) {
             self.at += 1;
             return;
         }
-        let Some(id) = all.take(metric, kind, help) else { return };
+        let Some(id) = all.take(metric, kind, help) else {
+            self.is_odd = true;
+            return;
+        };
         match self.ids.get_mut(self.at) {
             Some(old) => {
                 let old = core::mem::replace(old, id);
@@ -211,6 +303,13 @@ impl MetaList {
             None => self.ids.push(id),
         }
         self.at += 1;
+    }
+
+    /// Whether the lines that came unread are all that made the entry.
+    fn repeats_whole(&self, all: &Metadata) -> bool {
+        let Pending::Known { help, kind } = self.pending else { return false };
+        let entry = self.ids.get(self.at).and_then(|&id| all.entries[id as usize].as_ref());
+        entry.is_some_and(|entry| (help || entry.parts().1.is_empty()) && (kind || entry.kind == MetricKind::Unknown))
     }
 }
 

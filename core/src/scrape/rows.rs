@@ -2,10 +2,10 @@
 
 use crate::{
     labels::LabelsRef,
-    store::{Missing, PutOutcome, Refused, RowCommitted, Store, TimelineId, TimelineKey},
+    store::{ColumnId, Missing, PutOutcome, Refused, RowCommitted, Store, TimelineId, TimelineKey},
 };
 
-/// See the methods of the same names of [`Store`]. Tests put a plain model in its place.
+/// See the methods of the same names of [`Store`]; `row_put` is [`Store::row_put_told`]. Tests put a plain model in its place.
 pub trait Rows {
     fn timeline_open(&mut self, key: TimelineKey) -> Result<TimelineId, Refused>;
     fn timeline_release(&mut self, timeline: TimelineId);
@@ -16,7 +16,9 @@ pub trait Rows {
         labels: LabelsRef<'_>,
         bits: u64,
         age_ms: Option<i64>,
-    ) -> Result<PutOutcome, Refused>;
+    ) -> Result<(PutOutcome, ColumnId), Refused>;
+    fn row_layout(&self, timeline: TimelineId) -> Option<u64>;
+    fn row_put_at(&mut self, timeline: TimelineId, column: ColumnId, bits: u64) -> Option<PutOutcome>;
     fn row_commit(&mut self, timeline: TimelineId, missing: Missing) -> RowCommitted;
     fn row_abort(&mut self, timeline: TimelineId);
 }
@@ -37,8 +39,14 @@ impl Rows for Store<'_> {
         labels: LabelsRef<'_>,
         bits: u64,
         age_ms: Option<i64>,
-    ) -> Result<PutOutcome, Refused> {
-        self.row_put(timeline, labels, bits, age_ms)
+    ) -> Result<(PutOutcome, ColumnId), Refused> {
+        self.row_put_told(timeline, labels, bits, age_ms)
+    }
+    fn row_layout(&self, timeline: TimelineId) -> Option<u64> {
+        self.row_layout(timeline)
+    }
+    fn row_put_at(&mut self, timeline: TimelineId, column: ColumnId, bits: u64) -> Option<PutOutcome> {
+        self.row_put_at(timeline, column, bits)
     }
     fn row_commit(&mut self, timeline: TimelineId, missing: Missing) -> RowCommitted {
         self.row_commit(timeline, missing)

@@ -49,6 +49,12 @@ pub(super) struct Scratch {
     renamed: String,
 }
 
+impl Scratch {
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.name.capacity() + self.value.capacity() + self.renamed.capacity()
+    }
+}
+
 /// The series of a line, written into `buf` of [`LABELS_BYTES_MAX`] bytes.
 pub(super) fn series_labels<'b>(
     spec: &TargetSpec,

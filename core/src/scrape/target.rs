@@ -2,15 +2,18 @@
 
 use super::{
     content::{self, ContentError},
-    meta::{MetaList, Metadata},
+    meta::MetaList,
     rows::Rows,
     sample::{self, SampleError, Scratch},
     schedule::{Due, Schedule},
+    seen::SeenLines,
+    shared::Shared,
+    sink::RowSink,
     spec::TargetSpec,
 };
 use crate::{
     labels::LABELS_BYTES_MAX,
-    parse::{ExpositionSink, MetricKind, ParseError, ParseReason, SampleLine, TextParser},
+    parse::{ExpositionSink, ParseError, ParseReason, TextParser},
     store::{Missing, PutOutcome, Refused, TimelineId, TimelineKey},
     time::Now,
 };
@@ -18,7 +21,6 @@ use alloc::{
     boxed::Box,
     string::{String, ToString},
 };
-use core::ops::ControlFlow;
 
 /// A target, its schedule, and the scrape in flight.
 ///
@@ -33,6 +35,7 @@ pub struct Target {
     state: State,
     status: TargetStatus,
     meta: MetaList,
+    seen: SeenLines,
 }
 
 /// What a target is doing.
@@ -59,7 +62,9 @@ struct Scrape {
     started_mono_ms: u64,
 }
 
-struct Reading {
+/// What a scrape needs while its body is read.
+#[derive(Default)]
+pub(super) struct Reading {
     parser: TextParser,
     body_bytes: u64,
     counts: Counts,
@@ -68,12 +73,24 @@ struct Reading {
     refused: Option<Refused>,
 }
 
+impl Reading {
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.parser.heap_bytes() + self.scratch.heap_bytes()
+    }
+
+    /// For another body; the allocations stay.
+    pub(super) fn start_again(&mut self) {
+        self.parser.start_again();
+        (self.body_bytes, self.counts, self.over_sample_limit, self.refused) = (0, Counts::default(), false, None);
+    }
+}
+
 /// What `scrape_samples_scraped` and its siblings say.
 #[derive(Clone, Copy, Default)]
-struct Counts {
-    scraped: u64,
-    kept: u64,
-    series_added: u64,
+pub(super) struct Counts {
+    pub(super) scraped: u64,
+    pub(super) kept: u64,
+    pub(super) series_added: u64,
 }
 
 /// What a call has come to.
@@ -163,8 +180,9 @@ impl Target {
     pub fn new(spec: TargetSpec, seed: u64, now: Now) -> Self {
         let key = spec.timeline_key();
         let schedule = Schedule::new(spec.interval_ms, key, seed, now);
-        let (state, status, meta) = (State::Waiting, TargetStatus::default(), MetaList::default());
-        Self { spec, key, timeline: None, schedule, state, status, meta }
+        let (state, status) = (State::Waiting, TargetStatus::default());
+        let (meta, seen) = (MetaList::default(), SeenLines::default());
+        Self { spec, key, timeline: None, schedule, state, status, meta, seen }
     }
 
     /// The first scrape starts now instead of at its place in the interval.
@@ -184,7 +202,7 @@ impl Target {
         &self.status
     }
 
-    /// For [`Metadata::entries`].
+    /// For [`super::Metadata::entries`].
     pub fn meta(&self) -> &MetaList {
         &self.meta
     }
@@ -219,30 +237,23 @@ impl Target {
         status: u16,
         content_type: &str,
         rows: &mut impl Rows,
-        all: &mut Metadata,
+        shared: &mut Shared,
     ) -> Progress {
         let State::Asked(scrape) = self.state else { return Progress::Idle };
         if let Err(error) = content::check_head(status, content_type) {
-            return self.fail(now, scrape, Counts::default(), ScrapeError::Content(error), rows, all);
+            return self.fail(now, scrape, Counts::default(), ScrapeError::Content(error), rows, shared);
         }
-        let reading = Reading {
-            parser: TextParser::new(),
-            body_bytes: 0,
-            counts: Counts::default(),
-            over_sample_limit: false,
-            scratch: Scratch::default(),
-            refused: None,
-        };
         if let Err(refused) = self.begin(scrape, rows) {
-            return self.fail(now, scrape, Counts::default(), ScrapeError::Store(refused), rows, all);
+            return self.fail(now, scrape, Counts::default(), ScrapeError::Store(refused), rows, shared);
         }
-        self.state = State::Reading(scrape, Box::new(reading));
+        self.seen.begin(self.timeline.and_then(|timeline| rows.row_layout(timeline)), &shared.seen);
+        self.state = State::Reading(scrape, shared.take_reading());
         Progress::Going
     }
 
     /// The next piece of the body.
-    pub fn body(&mut self, now: Now, bytes: &[u8], rows: &mut impl Rows, all: &mut Metadata) -> Progress {
-        self.read(now, rows, all, |reading, limit_bytes, sink| {
+    pub fn body(&mut self, now: Now, bytes: &[u8], rows: &mut impl Rows, shared: &mut Shared) -> Progress {
+        self.read(now, rows, shared, |reading, limit_bytes, sink| {
             reading.body_bytes += bytes.len() as u64;
             // A body of exactly the limit is too long, as in Prometheus.
             if limit_bytes > 0 && reading.body_bytes >= limit_bytes {
@@ -253,51 +264,61 @@ impl Target {
     }
 
     /// The body is complete.
-    pub fn end(&mut self, now: Now, rows: &mut impl Rows, all: &mut Metadata) -> Progress {
+    pub fn end(&mut self, now: Now, rows: &mut impl Rows, shared: &mut Shared) -> Progress {
         if let State::Asked(scrape) = self.state {
             let error = ScrapeError::Fetch("the answer ended before its head; the target broke off".into());
-            return self.fail(now, scrape, Counts::default(), error, rows, all);
+            return self.fail(now, scrape, Counts::default(), error, rows, shared);
         }
         let progress =
-            self.read(now, rows, all, |reading, _, sink| reading.parser.finish(sink).map_err(ReadEnd::Parse));
+            self.read(now, rows, shared, |reading, _, sink| reading.parser.finish(sink).map_err(ReadEnd::Parse));
         if progress != Progress::Going {
             return progress;
         }
         let State::Reading(scrape, reading) = core::mem::replace(&mut self.state, State::Waiting) else {
             return Progress::Idle;
         };
-        if reading.over_sample_limit {
-            self.status.counters.samples_over_limit += reading.counts.kept;
-            return self.fail(now, scrape, reading.counts, ScrapeError::SampleLimit, rows, all);
+        let (counts, refused, over_sample_limit) = (reading.counts, reading.refused, reading.over_sample_limit);
+        shared.give_back(reading);
+        if over_sample_limit {
+            self.status.counters.samples_over_limit += counts.kept;
+            return self.fail(now, scrape, counts, ScrapeError::SampleLimit, rows, shared);
         }
-        self.meta.end(true, all);
-        self.status.last_refused = reading.refused;
+        self.meta.end(true, &mut shared.metadata);
+        self.seen.end(true, &mut shared.seen);
+        self.status.last_refused = refused;
         self.status.health = Health::Up;
         self.status.last_error.clear();
-        self.report(now, scrape, reading.counts, true, rows);
+        self.report(now, scrape, counts, true, rows);
         Progress::Ended
     }
 
     /// No connection, a time-out, a body that broke off; `error` says so.
-    pub fn failed(&mut self, now: Now, error: &str, rows: &mut impl Rows, all: &mut Metadata) -> Progress {
+    pub fn failed(&mut self, now: Now, error: &str, rows: &mut impl Rows, shared: &mut Shared) -> Progress {
         let (State::Asked(scrape) | State::Reading(scrape, _)) = self.state else { return Progress::Idle };
-        self.fail(now, scrape, Counts::default(), ScrapeError::Fetch(error.into()), rows, all)
+        self.fail(now, scrape, Counts::default(), ScrapeError::Fetch(error.into()), rows, shared)
     }
 
     /// The target is no longer configured: its series end. Abort its fetch if [`Target::is_scraping`].
-    pub fn remove(mut self, now: Now, rows: &mut impl Rows, all: &mut Metadata) {
-        self.meta.clear(all);
+    pub fn remove(self, now: Now, rows: &mut impl Rows, shared: &mut Shared) {
         if let Some(timeline) = self.timeline {
             rows.row_abort(timeline);
         }
-        end_timeline(self.key, now, rows);
+        let key = self.key;
+        self.replace(shared);
+        end_timeline(key, now, rows);
+    }
+
+    /// Another target goes on in the same timeline: what was kept of this one's pages goes.
+    pub fn replace(mut self, shared: &mut Shared) {
+        self.meta.clear(&mut shared.metadata);
+        self.seen.clear(&mut shared.seen);
     }
 
     fn read(
         &mut self,
         now: Now,
         rows: &mut impl Rows,
-        all: &mut Metadata,
+        shared: &mut Shared,
         feed: impl FnOnce(&mut Reading, u64, &mut dyn ExpositionSink) -> Result<(), ReadEnd>,
     ) -> Progress {
         let (State::Reading(scrape, reading), Some(timeline)) = (&mut self.state, self.timeline) else {
@@ -316,7 +337,9 @@ impl Target {
             scratch: core::mem::take(&mut reading.scratch),
             buf: [0; LABELS_BYTES_MAX],
             meta: &mut self.meta,
-            all,
+            seen: &mut self.seen,
+            shared,
+            starts: false,
             error: None,
         };
         let result = feed(reading, self.spec.limits.body_bytes_max, &mut sink);
@@ -326,11 +349,11 @@ impl Target {
         match (result, error) {
             (Ok(()), _) => Progress::Going,
             (Err(ReadEnd::Parse(ParseError { reason: ParseReason::Stopped, .. })), Some(error)) => {
-                self.fail(now, scrape, counts, ScrapeError::Sample(error), rows, all)
+                self.fail(now, scrape, counts, ScrapeError::Sample(error), rows, shared)
             }
-            (Err(ReadEnd::Parse(error)), _) => self.fail(now, scrape, counts, ScrapeError::Parse(error), rows, all),
+            (Err(ReadEnd::Parse(error)), _) => self.fail(now, scrape, counts, ScrapeError::Parse(error), rows, shared),
             (Err(ReadEnd::BodyLimit), _) => {
-                self.fail(now, scrape, Counts::default(), ScrapeError::BodyLimit, rows, all)
+                self.fail(now, scrape, Counts::default(), ScrapeError::BodyLimit, rows, shared)
             }
         }
     }
@@ -343,10 +366,13 @@ impl Target {
         counts: Counts,
         error: ScrapeError,
         rows: &mut impl Rows,
-        all: &mut Metadata,
+        shared: &mut Shared,
     ) -> Progress {
-        self.state = State::Waiting;
-        self.meta.end(false, all);
+        if let State::Reading(_, reading) = core::mem::replace(&mut self.state, State::Waiting) {
+            shared.give_back(reading);
+        }
+        self.meta.end(false, &mut shared.metadata);
+        self.seen.end(false, &mut shared.seen);
         self.status.counters.scrapes_failed += 1;
         self.status.health = Health::Down;
         self.status.last_error = error.to_string();
@@ -390,8 +416,8 @@ impl Target {
                 Err(_) => Err(Refused::LabelsTooLong),
             };
             match put {
-                Ok(PutOutcome::Known | PutOutcome::New) => {}
-                Ok(PutOutcome::Duplicate { .. }) => self.status.counters.samples_duplicate += 1,
+                Ok((PutOutcome::Known | PutOutcome::New, _)) => {}
+                Ok((PutOutcome::Duplicate { .. }, _)) => self.status.counters.samples_duplicate += 1,
                 Err(refused) => {
                     self.status.counters.samples_refused += 1;
                     self.status.last_refused = Some(refused);
@@ -421,69 +447,4 @@ pub fn end_timeline(key: TimelineKey, now: Now, rows: &mut impl Rows) {
 enum ReadEnd {
     Parse(ParseError),
     BodyLimit,
-}
-
-/// Puts what the parser finds into the open row.
-struct RowSink<'s, R> {
-    spec: &'s TargetSpec,
-    rows: &'s mut R,
-    timeline: TimelineId,
-    instant_ms: i64,
-    counts: Counts,
-    over_sample_limit: bool,
-    refused: Option<Refused>,
-    counters: &'s mut TargetCounters,
-    scratch: Scratch,
-    buf: [u8; LABELS_BYTES_MAX],
-    meta: &'s mut MetaList,
-    all: &'s mut Metadata,
-    error: Option<SampleError>,
-}
-
-impl<R: Rows> ExpositionSink for RowSink<'_, R> {
-    fn sample(&mut self, line: SampleLine<'_>) -> ControlFlow<()> {
-        self.counts.scraped += 1;
-        let labels = match sample::series_labels(self.spec, line, &mut self.scratch, &mut self.buf) {
-            Ok(labels) => labels,
-            Err(error) => {
-                self.error = Some(error);
-                return ControlFlow::Break(());
-            }
-        };
-        self.counts.kept += 1;
-        let limit = self.spec.limits.sample_count_max;
-        if limit > 0 && self.counts.kept > limit && !self.over_sample_limit {
-            // Counting goes on, so that `scrape_samples_scraped` tells the size of the trouble.
-            self.over_sample_limit = true;
-            self.rows.row_abort(self.timeline);
-        }
-        if self.over_sample_limit {
-            return ControlFlow::Continue(());
-        }
-        let own_ms = line.timestamp_ms.filter(|_| self.spec.honor_timestamps);
-        let Ok(age_ms) = own_ms.map(|own_ms| sample::age_ms(self.instant_ms, own_ms)).transpose() else {
-            self.counters.samples_out_of_bounds += 1;
-            return ControlFlow::Continue(());
-        };
-        match self.rows.row_put(self.timeline, labels, line.value_bits, age_ms) {
-            Ok(PutOutcome::Known) => {}
-            Ok(PutOutcome::New) => self.counts.series_added += 1,
-            Ok(PutOutcome::Duplicate { .. }) => self.counters.samples_duplicate += 1,
-            Err(refused) => {
-                self.counters.samples_refused += 1;
-                self.refused = Some(refused);
-            }
-        }
-        ControlFlow::Continue(())
-    }
-
-    fn help(&mut self, metric: &str, text: &str) -> ControlFlow<()> {
-        self.meta.help(metric, text, self.all);
-        ControlFlow::Continue(())
-    }
-
-    fn kind(&mut self, metric: &str, kind: MetricKind) -> ControlFlow<()> {
-        self.meta.kind(metric, kind, self.all);
-        ControlFlow::Continue(())
-    }
 }

@@ -5,8 +5,8 @@ use crate::{
     daemon::settings::JobSettings,
     labels::{LabelSet, LabelsRef},
     store::{
-        Identity, Missing, Plan, PutOutcome, Refused, RegionName, RowCommitted, STALE_NAN_BITS, Store, TimelineId,
-        TimelineKey,
+        ColumnId, Identity, Missing, Plan, PutOutcome, Refused, RegionName, RowCommitted, STALE_NAN_BITS, Store,
+        TimelineId, TimelineKey,
     },
     time::Now,
 };
@@ -28,7 +28,11 @@ struct Model {
     open: BTreeMap<u32, Row>,
     rows: Vec<Row>,
     known: BTreeSet<String>,
+    /// Series by number of their column.
+    columns: Vec<String>,
     released: Vec<TimelineId>,
+    /// Samples that came with their labels.
+    labelled_count: usize,
     /// New series beyond this many are refused.
     series_max: Option<usize>,
     timelines_full: bool,
@@ -61,19 +65,40 @@ impl Rows for Model {
         labels: LabelsRef<'_>,
         bits: u64,
         age_ms: Option<i64>,
-    ) -> Result<PutOutcome, Refused> {
+    ) -> Result<(PutOutcome, ColumnId), Refused> {
+        self.labelled_count += 1;
         let (_, cells) = self.open.get_mut(&timeline.0).ok_or(Refused::NoRowOpen)?;
         let name = labels.to_string();
+        let column = |columns: &mut Vec<String>| {
+            let index = columns.iter().position(|column| *column == name).unwrap_or_else(|| {
+                columns.push(name.clone());
+                columns.len() - 1
+            });
+            ColumnId(index as u32)
+        };
         if let Some((first, _)) = cells.get(&name) {
-            return Ok(PutOutcome::Duplicate { same_value: *first == bits });
+            return Ok((PutOutcome::Duplicate { same_value: *first == bits }, column(&mut self.columns)));
         }
         let is_new = !self.known.contains(&name);
         if is_new && self.series_max.is_some_and(|series_max| self.known.len() >= series_max) {
             return Err(Refused::Full { region: RegionName::Series, total: self.known.len() as u64 });
         }
         self.known.insert(name.clone());
+        let column = column(&mut self.columns);
         cells.insert(name, (bits, age_ms));
-        Ok(if is_new { PutOutcome::New } else { PutOutcome::Known })
+        Ok((if is_new { PutOutcome::New } else { PutOutcome::Known }, column))
+    }
+    fn row_layout(&self, _: TimelineId) -> Option<u64> {
+        Some(0)
+    }
+    fn row_put_at(&mut self, timeline: TimelineId, column: ColumnId, bits: u64) -> Option<PutOutcome> {
+        let (_, cells) = self.open.get_mut(&timeline.0)?;
+        let name = self.columns.get(column.0 as usize)?;
+        if let Some((first, _)) = cells.get(name) {
+            return Some(PutOutcome::Duplicate { same_value: *first == bits });
+        }
+        cells.insert(name.clone(), (bits, None));
+        Some(PutOutcome::Known)
     }
     fn row_commit(&mut self, timeline: TimelineId, missing: Missing) -> RowCommitted {
         let (instant_ms, mut cells) = self.open.remove(&timeline.0).expect("no open row");
@@ -97,7 +122,7 @@ struct World {
     now: Now,
     target: Target,
     rows: Model,
-    meta: Metadata,
+    shared: Shared,
 }
 
 impl World {
@@ -107,7 +132,7 @@ impl World {
         let now = Now { mono_ms: 1_000_000, wall_ms: 1_700_000_000_000 };
         let mut target = Target::new(TargetSpec::new(&job, &tests::target(&[])), 0, now);
         target.scrape_at_once(now);
-        Self { now, target, rows: Model::default(), meta: Metadata::new(100_000) }
+        Self { now, target, rows: Model::default(), shared: Shared::new(100_000, 100_000, 7) }
     }
 
     fn start(&mut self) {
@@ -121,15 +146,15 @@ impl World {
     }
 
     fn head(&mut self, status: u16, content_type: &str) -> Progress {
-        self.target.head(self.now, status, content_type, &mut self.rows, &mut self.meta)
+        self.target.head(self.now, status, content_type, &mut self.rows, &mut self.shared)
     }
 
     fn body(&mut self, body: &str) -> Progress {
-        self.target.body(self.now, body.as_bytes(), &mut self.rows, &mut self.meta)
+        self.target.body(self.now, body.as_bytes(), &mut self.rows, &mut self.shared)
     }
 
     fn end(&mut self) -> Progress {
-        self.target.end(self.now, &mut self.rows, &mut self.meta)
+        self.target.end(self.now, &mut self.rows, &mut self.shared)
     }
 
     /// A whole scrape that takes 250 ms.
@@ -197,7 +222,8 @@ fn a_scrape_writes_its_samples_and_its_report_in_one_row() {
     let status = world.target.status();
     assert_eq!((status.health, status.last_error.as_str(), status.last_duration_ms), (Health::Up, "", 250));
     assert_eq!((status.last_scrape_wall_ms, status.counters.samples), (Some(1_700_000_000_000), 7));
-    let meta: Vec<_> = world.meta.entries(world.target.meta()).map(|e| (e.metric, e.kind.text(), e.help)).collect();
+    let meta: Vec<_> =
+        world.shared.metadata.entries(world.target.meta()).map(|e| (e.metric, e.kind.text(), e.help)).collect();
     assert_eq!(meta, [("a", "counter", "Things.")]);
     world.scrape("a 3\n");
     assert_eq!(world.row(), ["a 3", "a{b=\"c\", } stale"]);
@@ -216,14 +242,14 @@ fn a_failed_scrape_ends_every_series_and_says_why() {
             "received unsupported Content-Type \"text/html\" and no fallback_scrape_protocol specified for target",
         ),
         (
-            |world| world.target.failed(world.now, "connection refused", &mut world.rows, &mut world.meta),
+            |world| world.target.failed(world.now, "connection refused", &mut world.rows, &mut world.shared),
             "connection refused",
         ),
         (
             |world| {
                 world.head(200, "text/plain");
                 world.body("a 5\nz 7\nhal");
-                world.target.failed(world.now, "unexpected EOF", &mut world.rows, &mut world.meta)
+                world.target.failed(world.now, "unexpected EOF", &mut world.rows, &mut world.shared)
             },
             "unexpected EOF",
         ),
@@ -412,13 +438,34 @@ fn a_removed_target_ends_its_series_in_the_middle_of_a_scrape_too() {
             world.body("a 2\n");
         }
         world.advance(1);
-        let World { now, target, mut rows, mut meta } = world;
-        target.remove(now, &mut rows, &mut meta);
+        let World { now, target, mut rows, mut shared } = world;
+        target.remove(now, &mut rows, &mut shared);
         let (instant_ms, cells) = rows.rows.last().unwrap();
         assert_eq!((*instant_ms, cells.len()), (now.wall_ms, 6));
         assert!(cells.values().all(|(bits, _)| *bits == STALE_NAN_BITS));
-        assert_eq!((rows.released.len(), rows.open.len(), meta.bytes()), (1, 0, 0));
+        assert_eq!((rows.released.len(), rows.open.len()), (1, 0));
+        assert_eq!((shared.metadata.bytes(), shared.seen.bytes()), (0, 0));
     }
+}
+
+#[test]
+fn only_lines_that_are_new_or_moved_are_parsed() {
+    let mut world = World::new(|_| {});
+    let mut parsed = |body: &str| {
+        let before = world.rows.labelled_count;
+        world.scrape(body);
+        // Without the five that each scrape reports.
+        (world.rows.labelled_count - before - 5, world.row().len())
+    };
+    assert_eq!(parsed("# TYPE a gauge\na 1\nb{c=\"d\"} 2\n\ne 3\n"), (3, 3));
+    assert_eq!(parsed("# TYPE a gauge\na 4\nb{c=\"d\"} 5.5\n\ne NaN"), (0, 3));
+    assert_eq!(parsed("# TYPE a gauge\na 4\nnew 1\nb{c=\"d\"} 5.5\n\ne 6\n"), (1, 4));
+    assert_eq!(parsed("# TYPE a gauge\na 4\nnew 1\nb{c=\"d\"} 5.5\n\ne 6\n"), (0, 4));
+    assert_eq!(parsed("# TYPE a gauge\na 4\ne 6\n"), (0, 4), "two have gone, with a marker each");
+    assert_eq!(parsed("# TYPE a gauge\na 4\ne 6\n"), (0, 2));
+    assert_eq!(parsed("# TYPE a summary\na 4\ne 6\n"), (2, 2), "the kind decides how a label is read");
+    assert_eq!(parsed("# TYPE a summary\na 4 1700000000000\ne 6\n"), (1, 2), "it has a timestamp");
+    assert_eq!(parsed("# TYPE a summary\na 4\ne 6\n"), (0, 2));
 }
 
 #[test]
@@ -437,18 +484,18 @@ fn the_real_store_holds_what_a_target_wrote() {
     let mut now = Now { mono_ms: 1_000_000, wall_ms: 1_700_000_000_000 };
     let mut target = Target::new(TargetSpec::new(&tests::job(), &tests::target(&[])), 0, now);
     target.scrape_at_once(now);
-    let mut meta = Metadata::new(10_000);
+    let mut shared = Shared::new(10_000, 10_000, 7);
     // The third scrape fails in its middle.
     for body in ["a 1\nold 5 1699999999000\n", "a 2\n", "a 3\nbroken\n", "a 4\n"] {
         let wait_ms = target.due_mono_ms().saturating_sub(now.mono_ms);
         now = Now { mono_ms: now.mono_ms + wait_ms, wall_ms: now.wall_ms + wait_ms as i64 };
         target.start(now).unwrap();
-        target.head(now, 200, "text/plain", &mut store, &mut meta);
+        target.head(now, 200, "text/plain", &mut store, &mut shared);
         let (first, second) = body.as_bytes().split_at(body.len() / 2);
         for piece in [first, second] {
-            target.body(now, piece, &mut store, &mut meta);
+            target.body(now, piece, &mut store, &mut shared);
         }
-        target.end(now, &mut store, &mut meta);
+        target.end(now, &mut store, &mut shared);
     }
     let read = |metric: &str| {
         let labels = [("__name__", metric), ("instance", "h:9100"), ("job", "node")];

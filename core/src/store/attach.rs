@@ -44,6 +44,16 @@ const _: () = assert!(FRESH + 4 * Pool::ALL.len() <= STRIKES_AT);
 const _: () = assert!(COUNTERS + 8 * Counter::COUNT <= PLAN);
 
 impl<'m> Store<'m> {
+    pub fn plan(&self) -> &Plan {
+        &self.map.plan
+    }
+
+    /// A key for hashes that last as long as the process: strangers do not know it.
+    #[cfg(feature = "alloc")]
+    pub(crate) fn seed_of_process(&self) -> u64 {
+        mix(self.hash_seed)
+    }
+
     /// Makes an empty store in the slab; what was in it is gone.
     ///
     /// # Errors

@@ -78,7 +78,7 @@ impl Store<'_> {
         }
         let index = (row - self.row_first(timeline.0)) as usize;
         assert!(index < CHUNK_ROWS_MAX, "row {row} lies raw as number {index}");
-        let put = self.row_put_in(timeline.0, index, labels, bits, 0);
+        let put = self.row_put_in(timeline.0, index, labels, bits, 0).map(|(put, _)| put);
         if matches!(put, Ok(PutOutcome::Known | PutOutcome::New)) {
             self.count(Counter::CommittedSamples, 1);
         }

@@ -51,6 +51,10 @@ pub struct TimelineId(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TimelineKey(pub u64);
 
+/// A column of a timeline's layout. Means something only under the layout under which it was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ColumnId(pub u32);
+
 /// One sample: milliseconds since 1970 UTC, and the value's bits (a stale marker is [`STALE_NAN_BITS`]).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sample {

@@ -63,6 +63,8 @@ struct Timeline {
 #[derive(Clone, Debug, Default)]
 struct Model {
     timelines: BTreeMap<u64, Timeline>,
+    /// Columns as they were told, by layout and series.
+    columns: BTreeMap<(u64, u64), ColumnId>,
 }
 
 impl Model {
@@ -238,7 +240,16 @@ fn step(store: &mut Store<'_>, model: &mut Model, prng: &mut Prng, clock_ms: &mu
                 1 => prng.next_u64(),
                 _ => (prng.below(100) as f64).to_bits(),
             };
-            let put = store.row_put(id, labels(number).as_ref(), bits, age);
+            let layout = store.row_layout(id).expect("it is open");
+            let column = model.columns.get(&(layout, number)).filter(|_| age.is_none() && prng.chance(1, 2));
+            let put = match column.and_then(|column| store.row_put_at(id, *column, bits)) {
+                Some(put) => Ok(put),
+                None => store.row_put_told(id, labels(number).as_ref(), bits, age).map(|(put, column)| {
+                    let before = model.columns.insert((layout, number), column);
+                    assert!(before.is_none_or(|before| before == column), "a series keeps its column in a layout");
+                    put
+                }),
+            };
             let row = model.timelines.get_mut(&key).unwrap().open.as_mut().unwrap();
             let t_ms = row.instant_ms - age.unwrap_or(0);
             match put {
@@ -686,6 +697,41 @@ fn a_column_that_died_leaves_the_layout_and_comes_back_as_a_new_one() {
     assert_eq!((new.columns, new.rows.clone()), (2, 32..33));
     assert!(new.layout > old.layout);
     assert_eq!(put_row(&mut store, id, 33_000, 0..3).new_series, 1);
+}
+
+#[test]
+fn a_sample_goes_by_its_column_only_into_an_open_row_of_the_columns_layout() {
+    let mut bytes = slab(&TINY);
+    let mut store = Store::create(&mut bytes, &TINY, IDENTITY).unwrap();
+    let [id, other] = [1, 2].map(|key| store.timeline_open(TimelineKey(key)).unwrap());
+    store.row_begin(id, 0).unwrap();
+    let (put, value) = store.row_put_told(id, labels(1).as_ref(), 10, Some(700)).unwrap();
+    assert_eq!(put, PutOutcome::New);
+    assert_eq!(store.row_put_at(id, value, 10), Some(PutOutcome::Duplicate { same_value: true }));
+    assert_eq!(store.row_put_at(id, value, 11), Some(PutOutcome::Duplicate { same_value: false }));
+    let ages = ColumnId(value.0 + 1);
+    assert_eq!(store.row_put_at(id, ages, 11), None, "ages are no values");
+    assert_eq!(store.row_put_at(id, ColumnId(ages.0 + 1), 11), None, "beyond the layout");
+    assert_eq!(store.row_put_at(id, ColumnId(u32::MAX - 1), 11), None, "no such column");
+    store.row_commit(id, Missing::Stale);
+    assert_eq!(store.row_put_at(id, value, 12), None, "no row is open");
+    assert_eq!(store.usage().counters.duplicates, 2);
+    store.row_begin(other, 0).unwrap();
+    assert_eq!(store.row_put_at(other, value, 12), None, "another timeline's column");
+    let layout = store.row_layout(id);
+    store.row_begin(id, 1_000).unwrap();
+    assert_eq!(store.row_put_at(id, value, 12), Some(PutOutcome::Known));
+    store.row_put(id, labels(2).as_ref(), 20, None).unwrap();
+    store.row_commit(id, Missing::Stale);
+    assert_eq!(store.row_layout(id), layout, "a layout grows");
+    let mut read = Vec::new();
+    let series = store.series_find(labels(1).as_ref()).unwrap();
+    store.series_read(series, i64::MIN, i64::MAX, &mut |t_ms, bits| read.push((t_ms, bits)));
+    assert_eq!(read, [(-700, 10), (1_000, 12)]);
+    (2..40).for_each(|row| _ = put_row(&mut store, id, row * 1_000, 1..2));
+    assert_ne!(store.row_layout(id), layout, "a column has died");
+    store.row_begin(id, 40_000).unwrap();
+    assert_eq!(store.row_put_at(id, value, 13), None, "the column of a layout before");
 }
 
 #[test]

@@ -11,8 +11,8 @@
 //! and counts for nothing. One write of `row_next` commits it, one write of `row_first` hands the rows to the ring.
 
 use super::{
-    ColumnKind, Counter, Missing, Presence, PutOutcome, Refused, RegionName, RowCommitted, RowsLost, STALE_NAN_BITS,
-    SeriesId, Store, TimelineId, TimelineKey,
+    ColumnId, ColumnKind, Counter, Missing, Presence, PutOutcome, Refused, RegionName, RowCommitted, RowsLost,
+    STALE_NAN_BITS, SeriesId, Store, TimelineId, TimelineKey,
     layouts::{Column, RawColumn},
     sizes,
     slab::{NONE, NOWHERE},
@@ -46,8 +46,9 @@ const TO_SWEEP: usize = 92;
 const LOST_SAMPLES: usize = 96;
 const LOST_T_MIN: usize = 104;
 const LOST_T_MAX: usize = 112;
-/// The column of values that the next sample of the staged row is likely to belong to.
-const EXPECTED: usize = 120;
+/// The column of values that the last known sample of the staged row went to: the next sample is likely to belong to the
+/// one after it.
+const LAST: usize = 120;
 const INSTANTS: usize = 128;
 const _: () = assert!(INSTANTS + 8 * CHUNK_ROWS_MAX == sizes::TIMELINE_BYTES);
 
@@ -148,8 +149,7 @@ impl Store<'_> {
         self.layout_clear_row(self.timeline_layout(timeline), row);
         self.slab.put_u64(at + INSTANTS + 8 * row, instant_ms as u64);
         self.slab.put_u32(at + STAGED_NEW, 0);
-        let first = self.layout_column_at(self.timeline_layout(timeline), 0);
-        self.expect_column(timeline, first);
+        self.slab.put_u32(at + LAST, NONE);
         self.slab.put_u32(at + STAGED, 1);
         Ok(())
     }
@@ -167,17 +167,62 @@ impl Store<'_> {
         bits: u64,
         age_ms: Option<i64>,
     ) -> Result<PutOutcome, Refused> {
+        self.row_put_told(timeline, labels, bits, age_ms).map(|(put, _)| put)
+    }
+
+    /// As [`Self::row_put`], and tells the column that the row has for the sample's series.
+    pub fn row_put_told(
+        &mut self,
+        timeline: TimelineId,
+        labels: LabelsRef<'_>,
+        bits: u64,
+        age_ms: Option<i64>,
+    ) -> Result<(PutOutcome, ColumnId), Refused> {
         let TimelineId(timeline) = timeline;
         if !self.timeline_used(timeline) || !self.row_is_staged(timeline) {
             return Err(Refused::NoRowOpen);
         }
         let row = self.rows_open(timeline);
-        let put = self.row_put_in(timeline, row, labels, bits, age_ms.unwrap_or(0));
-        if put == Ok(PutOutcome::New) {
+        let (put, column) = self.row_put_in(timeline, row, labels, bits, age_ms.unwrap_or(0))?;
+        if put == PutOutcome::New {
             let at = self.map.timeline(timeline) + STAGED_NEW;
             self.slab.put_u32(at, self.slab.u32(at) + 1);
         }
-        put
+        Ok((put, ColumnId(column.number())))
+    }
+
+    /// The layout that the timeline's rows have now: a [`ColumnId`] is good for as long as it stays the same.
+    pub fn row_layout(&self, timeline: TimelineId) -> Option<u64> {
+        let layout = self.timeline_layout(timeline.0);
+        (layout != NONE).then(|| self.layout_number(layout))
+    }
+
+    /// Puts one sample into a column of the open row that is known to be that of its series, without its labels. `None`
+    /// when there is no such column in the row's layout, or no page of it yet: then put it by its labels.
+    pub fn row_put_at(&mut self, timeline: TimelineId, column: ColumnId, bits: u64) -> Option<PutOutcome> {
+        let TimelineId(timeline) = timeline;
+        let column = Column::from_number(column.0)?;
+        if !self.timeline_used(timeline)
+            || !self.row_is_staged(timeline)
+            || column.node() >= self.map.plan.layout_nodes_count
+        {
+            return None;
+        }
+        let layout = self.timeline_layout(timeline);
+        if self.column_layout(column) != layout
+            || self.column_index(column) >= self.layout_columns(layout)
+            || self.column_kind(column) != ColumnKind::Float
+        {
+            return None;
+        }
+        let (raw, row) = (self.column_raw(column)?, self.rows_open(timeline));
+        self.expect_after(timeline, column);
+        if let Some(duplicate) = self.raw_duplicate(raw, row, bits) {
+            self.count(Counter::Duplicates, 1);
+            return Some(duplicate);
+        }
+        self.raw_put_value(raw, row, bits);
+        Some(PutOutcome::Known)
     }
 
     /// Puts a sample into a raw row, the staged or an earlier one.
@@ -188,7 +233,7 @@ impl Store<'_> {
         labels: LabelsRef<'_>,
         bits: u64,
         age_ms: i64,
-    ) -> Result<PutOutcome, Refused> {
+    ) -> Result<(PutOutcome, Column), Refused> {
         if labels.is_empty() {
             return Err(Refused::NoLabels);
         }
@@ -201,7 +246,7 @@ impl Store<'_> {
         }
         match put {
             Err(Refused::Full { .. }) => self.count(Counter::RefusedSeries, 1),
-            Ok(PutOutcome::Duplicate { .. }) => self.count(Counter::Duplicates, 1),
+            Ok((PutOutcome::Duplicate { .. }, _)) => self.count(Counter::Duplicates, 1),
             _ => {}
         }
         put
@@ -214,7 +259,7 @@ impl Store<'_> {
         labels: LabelsRef<'_>,
         bits: u64,
         age_ms: i64,
-    ) -> Result<PutOutcome, Refused> {
+    ) -> Result<(PutOutcome, Column), Refused> {
         let layout = self.timeline_layout(timeline);
         // Late samples come into earlier rows, also while no row is staged.
         let in_order = self.row_is_staged(timeline) && row == self.rows_open(timeline);
@@ -235,20 +280,16 @@ impl Store<'_> {
             }
         };
         let known = value.is_some();
-        if let Some(column) = value.filter(|_| in_order) {
-            let next = self.column_of_values_after(layout, column);
-            self.expect_column(timeline, next);
-        }
-        if let Some(raw) = value.and_then(|column| self.column_raw(column)) {
-            // The cell of a stale marker that a commit has put means nothing.
-            match self.raw_state(raw, row) {
-                Presence::Absent => {}
-                Presence::Value => return Ok(PutOutcome::Duplicate { same_value: self.raw_cell(raw, row) == bits }),
-                Presence::Stale => return Ok(PutOutcome::Duplicate { same_value: bits == STALE_NAN_BITS }),
+        if let Some(column) = value {
+            if in_order {
+                self.expect_after(timeline, column);
+            }
+            if let Some(duplicate) = self.column_raw(column).and_then(|raw| self.raw_duplicate(raw, row, bits)) {
+                return Ok((duplicate, column));
             }
         }
         let columns = self.columns_for(layout, series, value, age, age_ms);
-        let (value, age) = match columns {
+        let (column, value, age) = match columns {
             Ok(columns) => columns,
             Err(refused) => {
                 if self.series_column(series).is_none() {
@@ -261,22 +302,40 @@ impl Store<'_> {
             self.raw_put(age, row, age_ms as u64);
             self.raw_set_presence(age, row, Presence::Value);
         }
+        self.raw_put_value(value, row, bits);
+        Ok((if known { PutOutcome::Known } else { PutOutcome::New }, column))
+    }
+
+    /// What a put comes to where the row has something already.
+    fn raw_duplicate(&self, raw: RawColumn, row: usize, bits: u64) -> Option<PutOutcome> {
+        // The cell of a stale marker that a commit has put means nothing.
+        match self.raw_state(raw, row) {
+            Presence::Absent => None,
+            Presence::Value => Some(PutOutcome::Duplicate { same_value: self.raw_cell(raw, row) == bits }),
+            Presence::Stale => Some(PutOutcome::Duplicate { same_value: bits == STALE_NAN_BITS }),
+        }
+    }
+
+    fn raw_put_value(&mut self, raw: RawColumn, row: usize, bits: u64) {
         let state = if bits == STALE_NAN_BITS { Presence::Stale } else { Presence::Value };
         // The cell first: of a committed row, the presence makes it count.
-        self.raw_put(value, row, bits);
-        self.raw_set_presence(value, row, state);
-        Ok(if known { PutOutcome::Known } else { PutOutcome::New })
+        self.raw_put(raw, row, bits);
+        self.raw_set_presence(raw, row, state);
     }
 
     /// The column that comes next in the order of the layout, if the labels are those of its series: a target tells its
     /// series in the same order each time.
     fn expected_column(&self, timeline: u32, labels: LabelsRef<'_>) -> Option<Column> {
-        let column = Column::from_number(self.slab.u32(self.map.timeline(timeline) + EXPECTED))?;
-        self.series_is(self.column_series(column), labels).then_some(column)
+        let layout = self.timeline_layout(timeline);
+        let column = match Column::from_number(self.slab.u32(self.map.timeline(timeline) + LAST)) {
+            None => self.layout_column_at(layout, 0),
+            Some(last) => self.column_of_values_after(layout, last),
+        };
+        column.filter(|column| self.series_is(self.column_series(*column), labels))
     }
 
-    fn expect_column(&mut self, timeline: u32, column: Option<Column>) {
-        self.slab.put_u32(self.map.timeline(timeline) + EXPECTED, column.map_or(NONE, Column::number));
+    fn expect_after(&mut self, timeline: u32, column: Column) {
+        self.slab.put_u32(self.map.timeline(timeline) + LAST, column.number());
     }
 
     fn column_of_values_after(&self, layout: u32, column: Column) -> Option<Column> {
@@ -299,20 +358,20 @@ impl Store<'_> {
         value: Option<Column>,
         age: Option<Column>,
         age_ms: i64,
-    ) -> Result<(RawColumn, Option<RawColumn>), Refused> {
-        let value = match value {
+    ) -> Result<(Column, RawColumn, Option<RawColumn>), Refused> {
+        let column = match value {
             Some(column) => column,
             None => self.layout_append(layout, series, ColumnKind::Float, true)?,
         };
-        let value = self.column_raw_make(value)?;
+        let value = self.column_raw_make(column)?;
         if age_ms == 0 {
-            return Ok((value, None));
+            return Ok((column, value, None));
         }
         let age = match age {
             Some(column) => column,
             None => self.layout_append(layout, series, ColumnKind::Age, true)?,
         };
-        Ok((value, Some(self.column_raw_make(age)?)))
+        Ok((column, value, Some(self.column_raw_make(age)?)))
     }
 
     /// Publishes the open row by one write of its number.
