@@ -577,7 +577,7 @@ impl Spill {
     /// Whether the rows from `from` on are to be sealed in the run under way.
     fn is_due(&self, store: &Store<'_>, timeline: TimelineId, from: u64, now: Now, all: bool) -> bool {
         let rows = store.rows(timeline);
-        let waiting = rows.end - store.rows_spilled(timeline).max(rows.start);
+        let waiting = rows.end.saturating_sub(store.rows_spilled(timeline).max(rows.start));
         let left = rows.end.saturating_sub(from.max(rows.start));
         // Rows in two segments have at least half as many in each. Fewer have come since the run began.
         let is_full = waiting >= SEAL_ROWS && left >= SEAL_ROWS / 2;

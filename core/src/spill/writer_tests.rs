@@ -761,3 +761,22 @@ impl World {
 }
 
 const OUTPUT_BYTES: usize = crate::daemon::output::OUTPUT_BYTES_MAX;
+
+/// A flipped bit in the slab, or in the database that it is compared with, put a timeline's stored rows behind its last one: the
+/// first seal of the next start overflowed.
+#[test]
+fn stored_rows_beyond_a_timelines_last_one_leave_nothing_to_seal() {
+    let (plan, mut slab) = (plan(), Vec::new());
+    let (mut store, mut disk) = (create(&mut slab, &plan), Disk::default());
+    let mut spill = begin(&mut store, &mut disk);
+    let up = labels("up", 1);
+    scrape(&mut store, 1, START_MS, &[(&up, 1, None)]);
+    let timeline = store.timeline_find(TimelineKey(1)).unwrap();
+    let end = store.rows(timeline).end;
+    for (spilled, segments) in [(end + 7, 0), (end, 0), (end - 1, 1)] {
+        store.set_rows_spilled(timeline, spilled);
+        let before = disk.database.segments.len();
+        seal(&mut spill, &mut store, &mut disk, at(START_MS), SealReason::Checkpoint);
+        assert_eq!(disk.database.segments.len() - before, segments, "{spilled} of {end}");
+    }
+}
