@@ -35,7 +35,9 @@ use core::ops::Range;
 const SEAL_ROWS: u64 = 240;
 const _: () = assert!(SEAL_ROWS as usize <= ROWS_MAX);
 /// Rows of a timeline that are sealed however few cells they are.
-const SEAL_ROWS_WAITING_MAX: u64 = 2 * SEAL_ROWS;
+const SEAL_ROWS_WAITING_MAX: u64 = 4 * SEAL_ROWS;
+/// The first segments of a data directory come with so much fewer cells: else a young one is all log.
+const SEAL_CELLS_FIRST_PARTS: u64 = 4;
 /// A row so much later or earlier than the one before begins a segment.
 const SEGMENT_STEP_MS_MAX: u64 = 3_600_000;
 /// Below this a generation of the log is not worth another one: each begins with all small states.
@@ -299,7 +301,8 @@ impl Spill {
                 false => due.rest_cells += cells,
             }
         }
-        due.is_worth_it |= due.cells >= self.options.seal_cells;
+        let parts = if self.state.segment_sequence_next == 0 { SEAL_CELLS_FIRST_PARTS } else { 1 };
+        due.is_worth_it |= due.cells >= (self.options.seal_cells / parts).max(1);
         due
     }
 

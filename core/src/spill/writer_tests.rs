@@ -87,11 +87,11 @@ fn a_full_segments_rows_are_sealed_and_a_row_less_is_not() {
 }
 
 #[test]
-fn full_segments_wait_until_there_are_enough_of_them_or_twice_as_many_rows() {
+fn full_segments_wait_until_there_are_enough_of_them_or_four_times_as_many_rows() {
     let (plan, mut slab) = (plan(), Vec::new());
     let (mut store, mut disk) = (create(&mut slab, &plan), Disk::default());
     let mut spill = begin(&mut store, &mut disk);
-    spill.options.seal_cells = 3 * SEAL_ROWS;
+    spill.options.seal_cells = 3 * SEAL_ROWS * SEAL_CELLS_FIRST_PARTS;
     let up = labels("up", 1);
     let now = at(START_MS);
     let rows = |store: &mut Store<'_>, key: u64, count: u64| {
@@ -113,10 +113,11 @@ fn full_segments_wait_until_there_are_enough_of_them_or_twice_as_many_rows() {
     rows(&mut store, 2, 1);
     rows(&mut store, 3, SEAL_ROWS - 1);
     assert_eq!(sealed(&mut spill, &mut store), [(1, 240), (1, 239), (2, 241)], "and what is not full waits");
-    rows(&mut store, 1, 2 * SEAL_ROWS - 1);
+    // Now that there are segments, it takes more; but not more rows than that.
+    rows(&mut store, 1, 4 * SEAL_ROWS - 1);
     assert_eq!(sealed(&mut spill, &mut store), []);
     rows(&mut store, 1, 1);
-    assert_eq!(sealed(&mut spill, &mut store), [(1, 240), (1, 240)]);
+    assert_eq!(sealed(&mut spill, &mut store), [(1, 240); 4]);
 }
 
 #[test]
