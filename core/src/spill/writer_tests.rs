@@ -1,5 +1,6 @@
 use super::{
     super::{frame::*, mark_stored, timeline_open, world::*},
+    due::{SEAL_CELLS_FIRST_PARTS, SEAL_ROWS, SEGMENT_STEP_MS_MAX, segment_rows},
     frames::CHAIN_RUNS_MAX,
     *,
 };
@@ -7,6 +8,7 @@ use crate::{
     labels::LabelSet,
     prng::Prng,
     store::{Plan, STALE_NAN_BITS},
+    time::Now,
 };
 use alloc::{collections::BTreeMap, vec};
 
