@@ -1,4 +1,4 @@
-"""What bench/bomb and bench/long share: the peers' harness, found and loaded, and whether a peer's old series have holes.
+"""What bench/bomb, bench/long and bench/queries share: the peers' harness, found and loaded, and whether a peer's old series have holes.
 
 The harness (exporter fleet, peers, /proc) is no part of this repository. HOLDFAST_HARNESS names its folder; by default
 ../shared/bench beside the repository. What it needs (HB_BIN: the peers' programs, Python packages) stands in its README.

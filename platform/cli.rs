@@ -15,6 +15,7 @@ use holdfast_core::daemon::output::Level;
 use std::{
     collections::BTreeMap,
     ffi::OsString,
+    io::{self, Write},
     path::{Path, PathBuf},
 };
 
@@ -524,6 +525,14 @@ fn is_external_url(url: &str) -> bool {
     let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
     let strange = |c: char| c.is_whitespace() || c.is_control() || "\"'?#<>".contains(c);
     rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/')) && !url.contains(strange)
+}
+
+/// Gives somebody an answer. One who has read enough, as `head` does, has it.
+pub fn tell(to: &mut impl Write, text: &str) -> io::Result<()> {
+    match to.write_all(text.as_bytes()).and_then(|()| to.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
 }
 
 #[cfg(test)]

@@ -234,3 +234,20 @@ fn the_table_has_exactly_the_flags_of_prometheus_and_ours() {
     found.sort();
     assert_eq!(found, expected);
 }
+
+#[test]
+fn a_reader_that_has_gone_has_read_enough_and_a_full_disk_is_an_error() {
+    struct Ends(io::ErrorKind);
+    impl Write for Ends {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    assert!(tell(&mut Ends(io::ErrorKind::BrokenPipe), "a table").is_ok());
+    assert!(tell(&mut Ends(io::ErrorKind::StorageFull), "a table").is_err());
+    let mut told = Vec::new();
+    assert!(tell(&mut told, "a table").is_ok() && told == b"a table");
+}

@@ -7,8 +7,10 @@ fn main() -> ExitCode {
     let command = match cli::parse(std::env::args_os(), &start::version()) {
         Ok(command) => command,
         Err(exit) if exit.code == 0 => {
-            println!("{}", exit.text);
-            return ExitCode::SUCCESS;
+            return match cli::tell(&mut std::io::stdout().lock(), &format!("{}\n", exit.text)) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(_) => ExitCode::FAILURE,
+            };
         }
         Err(exit) => {
             eprintln!("{}", exit.text);

@@ -50,6 +50,12 @@ impl Refusal {
     fn host(lines: impl Display) -> Self {
         Self { code: 1, lines: lines.to_string() }
     }
+
+    /// Tells why on standard error.
+    fn code_told(self) -> ExitCode {
+        eprintln!("{}", self.lines.trim_end());
+        ExitCode::from(self.code)
+    }
 }
 
 pub fn version() -> String {
@@ -60,41 +66,37 @@ pub fn run(command: Command) -> ExitCode {
     let result = match command {
         Command::Run(flags) => daemon(&flags),
         Command::Budget(question) => {
-            budget(&question.flags).map(|budget| print!("{budget}\n{}", question.answer(&budget)))
+            budget(&question.flags).and_then(|budget| tell(&format!("{budget}\n{}", question.answer(&budget))))
         }
-        Command::Version => {
-            println!("{}", version());
-            Ok(())
-        }
+        Command::Version => tell(&format!("{}\n", version())),
         Command::CheckConfig { file } => return checked(|reading| config::check::check_config(&file, reading)),
         Command::CheckRules { files } => return checked(|reading| config::check::check_rules(&files, reading)),
         Command::Analyze(analyze) => {
             let default = |path: &Path| default_quota_bytes(file_system_bytes(path), 0);
-            crate::cli::analyze::run(&analyze, default).map(|text| print!("{text}")).map_err(Refusal::host)
+            crate::cli::analyze::run(&analyze, default).map_err(Refusal::host).and_then(|text| tell(&text))
         }
         Command::Query(query) => match crate::cli::query::run(&query) {
             Ok(answer) => {
                 answer.warnings.iter().for_each(|warning| eprintln!("{warning}"));
-                print!("{}", answer.output);
-                Ok(())
+                tell(&answer.output)
             }
             Err(error) => Err(Refusal::host(error)),
         },
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(refusal) => {
-            eprintln!("{}", refusal.lines.trim_end());
-            ExitCode::from(refusal.code)
-        }
-    }
+    result.map_or_else(Refusal::code_told, |()| ExitCode::SUCCESS)
+}
+
+/// Writes to standard output.
+fn tell(text: &str) -> Result<(), Refusal> {
+    let told = crate::cli::tell(&mut std::io::stdout().lock(), text);
+    told.map_err(|error| Refusal::host(format!("standard output cannot be written: {error}")))
 }
 
 fn checked(check: impl FnOnce(&Reading<'_>) -> config::check::Report) -> ExitCode {
     let report = check(&reading("127.0.0.1:9090", "", "node", "localhost", memory_limit_default()));
-    print!("{}", report.output);
+    let told = tell(&report.output);
     eprint!("{}", report.errors);
-    ExitCode::from(report.code)
+    told.map_or_else(Refusal::code_told, |()| ExitCode::from(report.code))
 }
 
 fn memory_limit_default() -> u64 {

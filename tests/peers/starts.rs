@@ -126,7 +126,7 @@ fn a_database_of_a_newer_version_is_refused_and_left_as_it_was() {
     node.program.stop();
     assert_eq!(node.program.ended(), Some(0), "{}", node.program.log());
     let database = rusqlite::Connection::open(node.data().join("holdfast.db")).expect("a database");
-    database.pragma_update(None, "user_version", 99).expect("written");
+    database.pragma_update(None, "user_version", 100).expect("written");
     database.close().expect("closed");
     // All but the lock, which names the last process that held it.
     let contents = || {
@@ -137,7 +137,7 @@ fn a_database_of_a_newer_version_is_refused_and_left_as_it_was() {
     let before = contents();
     let (status, words) = refused(&node.data(), &[]);
     assert_eq!(status, 1, "{words}");
-    assert_one_line(&words, &["holdfast.db", "version 99", "newer"]);
+    assert_one_line(&words, &["holdfast.db", "version 100", "newer"]);
     let after = contents();
     let changed: Vec<_> =
         after.iter().filter(|(name, bytes)| before.get(*name) != Some(bytes)).map(|(name, _)| name).collect();

@@ -1,9 +1,10 @@
 //! A layout part: kinds and label sets of some neighbouring columns of a layout, each told against the one before.
 //!
 //! Header (44 bytes), then the index: hashes of the label pairs that occur, so that a selection by `name="value"` passes
-//! parts over without reading them. Then for each column: kind, lengths of the prefix and of the suffix shared with the labels
-//! before, length of what is between, that. An age column is its kind alone: its cells are with the values. The first labels of a part share
+//! parts over without reading them. Then for each column: kind, and how its labels differ from those before. An age column is its kind alone: its cells are with the values. The first labels of a part share
 //! nothing, so that parts are read on their own. Columns of other kinds are passed over and counted.
+
+mod told;
 
 use super::{
     crc::crc32,
@@ -24,8 +25,8 @@ const PAIRS_COUNT_MAX: usize = 8 * 1024;
 const PAIR_HASH_BITS: u32 = 24;
 /// Parts before it have nothing between header and body.
 const VERSION_OF_INDEX: u16 = 2;
-/// Entries before it share no suffix.
-const VERSION_OF_SUFFIX: u16 = 2;
+/// Labels before it are told by the prefix that they share.
+const VERSION_OF_PAIRS: u16 = 2;
 /// The index's checksum.
 const INDEX_HEAD_BYTES: usize = 4;
 /// A hash as the difference to the one before takes no more.
@@ -93,12 +94,14 @@ impl<'b> LayoutWriter<'b> {
             return true;
         }
         let bytes = labels.as_bytes();
+        let room = &mut self.out[self.used..];
         let before = &self.before[..self.before_bytes];
-        let prefix = before.iter().zip(bytes).take_while(|(a, b)| a == b).count();
-        let rests = before[prefix..].iter().rev().zip(bytes[prefix..].iter().rev());
-        let suffix = rests.take_while(|(a, b)| a == b).count();
-        let own = &bytes[prefix..bytes.len() - suffix];
-        let Some(added) = put_entry(&mut self.out[self.used..], kind, [prefix, suffix], own) else { return false };
+        let Some(added) = room.split_first_mut().and_then(|(first, rest)| {
+            *first = kind as u8;
+            Some(1 + told::put(rest, before, bytes)?)
+        }) else {
+            return false;
+        };
         self.add_pairs(labels);
         if self.head.column_count > 0 && self.used + added + self.index_bytes_max() > self.out.len() {
             return false;
@@ -206,16 +209,6 @@ pub fn layout_pairs_read(bytes: &mut dyn SegmentBytes, pairs: &mut Vec<u32>) -> 
     Ok(true)
 }
 
-fn put_entry(out: &mut [u8], kind: ColumnKind, shared: [usize; 2], own: &[u8]) -> Option<usize> {
-    *out.first_mut()? = kind as u8;
-    let mut at = 1;
-    for length in [shared[0], shared[1], own.len()] {
-        at += put_length(&mut out[at..], length)?;
-    }
-    out.get_mut(at..at + own.len())?.copy_from_slice(own);
-    Some(at + own.len())
-}
-
 /// Reads a part, checked as a whole first, and gives its columns in order: number, kind, labels (none for
 /// ages). `false` from the visitor stops.
 ///
@@ -245,8 +238,10 @@ pub struct LayoutCursor {
     pub left_out: u32,
     body_from: usize,
     at: usize,
-    shares_suffix: bool,
-    labels: [u8; LABELS_BYTES_MAX],
+    tells_pairs: bool,
+    /// Of the float read last, in the one of the two that `side` names.
+    labels: [[u8; LABELS_BYTES_MAX]; 2],
+    side: usize,
     labels_bytes: usize,
 }
 
@@ -264,8 +259,9 @@ impl LayoutCursor {
             left_out: 0,
             body_from,
             at: body_from,
-            shares_suffix: u16_at(bytes, 4) >= VERSION_OF_SUFFIX,
-            labels: [0; LABELS_BYTES_MAX],
+            tells_pairs: u16_at(bytes, 4) >= VERSION_OF_PAIRS,
+            labels: [[0; LABELS_BYTES_MAX]; 2],
+            side: 0,
             labels_bytes: 0,
         })
     }
@@ -300,23 +296,21 @@ impl LayoutCursor {
             self.left_out += 1;
         };
         let column = self.column;
-        if kind != ColumnKind::Age {
-            let prefix = take_length(&mut rest).ok_or(damaged("shared length"))?;
-            let suffix = match self.shares_suffix {
-                true => take_length(&mut rest).ok_or(damaged("shared length"))?,
-                false => 0,
-            };
+        if kind != ColumnKind::Age && self.tells_pairs {
+            let [left, right] = &mut self.labels;
+            let (before, labels) = if self.side == 0 { (left, right) } else { (right, left) };
+            let length = told::take(&mut rest, &before[..self.labels_bytes], labels).ok_or(damaged("labels"))?;
+            (self.side, self.labels_bytes) = (1 - self.side, length);
+        } else if kind != ColumnKind::Age {
+            let shared = take_length(&mut rest).ok_or(damaged("shared length"))?;
             let length = take_length(&mut rest).ok_or(damaged("length"))?;
             let (own, tail) = rest.split_at_checked(length).ok_or(damaged("length"))?;
             rest = tail;
-            // Each is below 2^32, and there may be no more bits than that.
-            let shared = prefix.checked_add(suffix).ok_or(damaged("shared length"))?;
-            if shared > self.labels_bytes || length > LABELS_BYTES_MAX - shared {
+            if shared > self.labels_bytes || shared + length > LABELS_BYTES_MAX {
                 return Err(damaged("shared length"));
             }
-            self.labels.copy_within(self.labels_bytes - suffix..self.labels_bytes, prefix + length);
-            self.labels[prefix..prefix + length].copy_from_slice(own);
             self.labels_bytes = shared + length;
+            self.labels[self.side][shared..self.labels_bytes].copy_from_slice(own);
         }
         self.at = bytes.len() - rest.len();
         self.column += 1;
@@ -329,7 +323,7 @@ impl LayoutCursor {
     ///
     /// See [`layout_part_read`].
     pub fn labels(&self) -> Result<LabelsRef<'_>, FormatError> {
-        LabelsRef::decode(&self.labels[..self.labels_bytes]).map_err(|_| damaged("labels"))
+        LabelsRef::decode(&self.labels[self.side][..self.labels_bytes]).map_err(|_| damaged("labels"))
     }
 }
 

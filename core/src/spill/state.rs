@@ -20,14 +20,14 @@ pub struct SpillOptions {
     pub log_bytes_max: u64,
     /// Rows that have waited so long are sealed, few as they may be. Default two hours.
     pub seal_age_ms: u64,
-    /// So many cells of full segments are worth a transaction: beside half a megabyte or so of segments, the two or three
-    /// dozen pages of indexes and journal that each transaction writes are little. Default 2^20.
+    /// So many cells of full segments are worth a transaction: beside a megabyte or so of segments, the three or four
+    /// dozen pages of indexes and journal that each transaction writes are little. Default 2^21.
     pub seal_cells: u64,
 }
 
 impl SpillOptions {
     pub const fn new(store_uuid: [u8; 16], plan: &Plan) -> Self {
-        Self { store_uuid, log_bytes_max: Self::log_bytes(plan), seal_age_ms: 2 * 3_600_000, seal_cells: 1 << 20 }
+        Self { store_uuid, log_bytes_max: Self::log_bytes(plan), seal_age_ms: 2 * 3_600_000, seal_cells: 1 << 21 }
     }
 
     /// Greatest length of each of the log's two files: what the ring holds unspilled when it is sealed at the latest, three

@@ -7,39 +7,26 @@
 //!
 //! The log's generations, and why a cut at any write loses nothing that was synced: docs/SPILL_FORMAT.md, "Generations".
 
+mod due;
 mod frames;
+mod seals;
+
+pub use due::ring_is_short;
 
 use super::{
     aging::AgingPass,
-    format::{ClockEpoch, SEGMENT_BYTES_MAX},
-    frame::LOG_PAGE_BYTES,
+    format::ClockEpoch,
     layout::LayoutWriter,
-    segment::{ColumnVisit, Columns, Encoded, STRIPE_COLUMNS, SegmentSpec, encode_segment},
-    state::{SPILL_STATE_KEY, SpillOptions, SpillState},
+    segment::{ColumnVisit, Columns},
+    state::{SpillOptions, SpillState},
 };
 use crate::{
-    daemon::output::Put,
     labels::LABELS_BYTES_MAX,
     prng::stable_hash,
-    store::{
-        ColumnKind, LayoutRun, Store, TimelineId, TimelineKey,
-        codec::ROWS_MAX,
-        stored::{LayoutPart, SegmentMeta},
-    },
-    time::Now,
+    store::{ColumnKind, LayoutRun, Store, TimelineId, TimelineKey},
 };
 use alloc::{boxed::Box, vec::Vec};
 use core::ops::Range;
-
-/// So many rows are worth a segment; it takes up to [`ROWS_MAX`].
-const SEAL_ROWS: u64 = 240;
-const _: () = assert!(SEAL_ROWS as usize <= ROWS_MAX);
-/// Rows of a timeline that are sealed however few cells they are.
-const SEAL_ROWS_WAITING_MAX: u64 = 2 * SEAL_ROWS;
-/// A row so much later or earlier than the one before begins a segment.
-const SEGMENT_STEP_MS_MAX: u64 = 3_600_000;
-/// Below this a generation of the log is not worth another one: each begins with all small states.
-const TURN_BYTES_MIN: u64 = 16 * LOG_PAGE_BYTES;
 
 /// Which rows a seal run takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -245,64 +232,6 @@ impl Spill {
         self.log.as_ref().map_or(0, |log| log.bytes)
     }
 
-    /// Whether everything has to be sealed before the log goes on: its file might not hold one more flush like the last
-    /// one, or did not take it.
-    pub fn checkpoint_due(&self) -> bool {
-        self.checkpoint_wanted
-            || self.log.as_ref().is_none_or(|log| log.bytes + log.run_bytes > self.options.log_bytes_max)
-    }
-
-    /// What the next seal run is to be for. A checkpoint cuts segments short, so it is for when there is no other way. Where
-    /// a run seals most of what the log is kept for, the log begins anew without one, so that its files stay short.
-    pub fn seal_reason(&mut self, store: &Store<'_>, now: Now) -> SealReason {
-        self.look(store, now);
-        let log = self.log.as_ref().filter(|log| !self.checkpoint_wanted && log.filled);
-        if log.is_some_and(|log| log.bytes >= TURN_BYTES_MIN) && self.leaves_little(store, now) {
-            SealReason::Turn
-        } else if self.checkpoint_due() {
-            SealReason::Checkpoint
-        } else {
-            SealReason::Due
-        }
-    }
-
-    /// Takes down which timelines have rows to be sealed.
-    fn look(&mut self, store: &Store<'_>, now: Now) {
-        for timeline in store.timelines() {
-            let rows = store.rows(timeline);
-            if store.rows_spilled(timeline).max(rows.start) < rows.end {
-                let index = self.mark_index(store.timeline_key(timeline));
-                self.marks[index].waiting_since_mono_ms.get_or_insert(now.mono_ms);
-            }
-        }
-    }
-
-    /// Whether a run for what is due would leave at most a fifth of the cells that are not spilled.
-    fn leaves_little(&self, store: &Store<'_>, now: Now) -> bool {
-        let due = self.due(store, now);
-        due.is_worth_it && due.rest_cells <= due.cells / 4
-    }
-
-    /// What a run for [`SealReason::Due`] would take.
-    fn due(&self, store: &Store<'_>, now: Now) -> Due {
-        let all = room_is_short(store);
-        let mut due = Due { is_worth_it: false, cells: 0, rest_cells: 0 };
-        for timeline in store.timelines() {
-            let from = store.rows_spilled(timeline).max(store.rows(timeline).start);
-            let rows = store.rows(timeline).end - from;
-            let Some(run) = store.layout_of_rows(timeline, from).filter(|_| rows > 0) else { continue };
-            let cells = rows * u64::from(run.columns);
-            let is_urgent = all || rows >= SEAL_ROWS_WAITING_MAX || self.is_old(store, timeline, now);
-            due.is_worth_it |= is_urgent;
-            match is_urgent || rows >= SEAL_ROWS {
-                true => due.cells += cells,
-                false => due.rest_cells += cells,
-            }
-        }
-        due.is_worth_it |= due.cells >= self.options.seal_cells;
-        due
-    }
-
     /// Rows of a timeline before this one may have been read off, by what is done or under way: what is put into them now
     /// would not reach the medium.
     pub fn rows_taken(&self, store: &Store<'_>, timeline: TimelineId) -> u64 {
@@ -313,132 +242,6 @@ impl Spill {
             logged.max(sealed)
         });
         under_way.max(store.rows_logged(timeline)).max(store.rows_spilled(timeline))
-    }
-
-    /// Whether a seal run for [`SealReason::Due`] would have rows to take.
-    pub fn seal_due(&mut self, store: &Store<'_>, now: Now) -> bool {
-        self.look(store, now);
-        self.due(store, now).is_worth_it
-    }
-
-    /// Writes the next row for the database into `out` (of [`SEGMENT_BYTES_MAX`] bytes, for `Output::Put`): layout
-    /// parts before the segments that need them, small states that have changed, at last the spill's own state. All of a
-    /// run goes into one transaction. `None`: nothing is left, or a run is waiting for its commit.
-    pub fn seal_next<'o>(
-        &mut self,
-        store: &Store<'_>,
-        now: Now,
-        reason: SealReason,
-        out: &'o mut [u8],
-    ) -> Option<Put<'o>> {
-        assert!(out.len() >= SEGMENT_BYTES_MAX, "a buffer of {} bytes", out.len());
-        if matches!(self.seal, SealRun::Idle) {
-            let all = reason.takes_all() || room_is_short(store);
-            if !all && !self.due(store, now).is_worth_it {
-                return None;
-            }
-            self.state_next = self.state;
-            self.seal_cursor = 0;
-            self.seal = SealRun::Running { reason, all, put_count: 0, done: SealPhase::Segments };
-        }
-        let SealRun::Running { reason, all, put_count, done } = self.seal else { return None };
-        if done == SealPhase::Segments {
-            match self.segment_next(store, now, all, out) {
-                Some(made) => {
-                    self.seal = SealRun::Running { reason, all, put_count: put_count + 1, done };
-                    return Some(made.put(out));
-                }
-                None if put_count == 0 && !reason.takes_all() => {
-                    self.seal = SealRun::Idle;
-                    return None;
-                }
-                None => {}
-            }
-        }
-        if done != SealPhase::Finished {
-            self.seal = SealRun::Running { reason, all, put_count: put_count + 1, done: SealPhase::States };
-            let states = &mut self.states;
-            let found = changed_state(store, states, |mark| &mut mark.storing, &mut |key, bytes| {
-                let used = key.len() + bytes.len();
-                let room = out.get_mut(..used)?;
-                room[..key.len()].copy_from_slice(key.as_bytes());
-                room[key.len()..].copy_from_slice(bytes);
-                Some((key.len(), used))
-            });
-            if let Some(Some((key_bytes, used))) = found {
-                let (key, bytes) = out[..used].split_at(key_bytes);
-                // The store's keys are texts; what came out of one is one.
-                return core::str::from_utf8(key).ok().map(|key| Put::State { key, bytes });
-            }
-            self.seal = SealRun::Running { reason, all, put_count: put_count + 1, done: SealPhase::Finished };
-            if reason.turns_log() {
-                self.state_next.log_generation = self.generation_seen + 1;
-            }
-            return Some(self.state_put(out));
-        }
-        None
-    }
-
-    /// Whether the transaction under way has to hear how far aging has got.
-    pub fn aging_moved(&self) -> bool {
-        self.state_next.aged_next != self.aging.next
-    }
-
-    /// The spill's own state as the transaction under way has it; once more behind what was aged in it.
-    pub fn state_put<'o>(&mut self, out: &'o mut [u8]) -> Put<'o> {
-        self.state_next.aged_next = self.aging.next;
-        let bytes = &mut out[..SpillState::BYTES];
-        bytes.copy_from_slice(&self.state_next.encode());
-        Put::State { key: SPILL_STATE_KEY, bytes }
-    }
-
-    /// What `seal_next` gave ends with the `Output::Commit` of this token. The slab hears of a new generation first.
-    pub fn commit(&mut self, store: &mut Store<'_>, token: u64) {
-        if let SealRun::Running { reason, .. } = self.seal {
-            if reason.turns_log() {
-                store.set_log_generation(self.state_next.log_generation);
-            }
-            self.seal = SealRun::Awaiting { token, reason };
-        }
-    }
-
-    /// `Input::Committed`; another token changes nothing here.
-    pub fn committed(&mut self, store: &mut Store<'_>, token: u64, ok: bool) {
-        let SealRun::Awaiting { token: awaited, reason } = self.seal else { return };
-        if awaited != token {
-            return;
-        }
-        self.seal = SealRun::Idle;
-        for mark in &mut self.marks {
-            let Some(timeline) = store.timeline_find(mark.key) else { continue };
-            if ok && mark.sealed > store.rows_spilled(timeline) {
-                store.set_rows_spilled(timeline, mark.sealed);
-            }
-            if ok && mark.sealed > 0 {
-                mark.waiting_since_mono_ms = None;
-            }
-            (mark.sealed, mark.seal_column, mark.seal_rows) = (0, 0, 0);
-        }
-        for layout in &mut self.layouts {
-            layout.stored = if ok { layout.storing } else { 0 };
-            layout.storing = layout.stored;
-        }
-        for state in &mut self.states {
-            state.stored = if ok { state.storing } else { None };
-            state.storing = state.stored;
-        }
-        if ok {
-            self.state = self.state_next;
-            if reason.turns_log() {
-                self.checkpoint_wanted = false;
-                self.generation_begin(store);
-            }
-        }
-        self.aging.ended(self.state.aged_next);
-        if self.replaced {
-            self.store_again(store);
-        }
-        self.prune(store);
     }
 
     /// The database is a new and empty one: the next run is a checkpoint of all that RAM has.
@@ -502,116 +305,6 @@ impl Spill {
         for state in &mut self.states {
             (state.logged, state.logging) = (None, None);
         }
-    }
-
-    fn segment_next(&mut self, store: &Store<'_>, now: Now, all: bool, out: &mut [u8]) -> Option<Made> {
-        let cursor = self.seal_cursor;
-        for timeline in store.timelines().skip_while(|timeline| timeline.0 < cursor) {
-            self.seal_cursor = timeline.0;
-            let key = store.timeline_key(timeline);
-            let index = self.mark_index(key);
-            loop {
-                let mark = &self.marks[index];
-                let from = mark.sealed.max(store.rows_spilled(timeline)).max(store.rows(timeline).start);
-                if mark.seal_column == 0 && !self.is_due(store, timeline, from, now, all) {
-                    break;
-                }
-                let Some(run) = store.layout_of_rows(timeline, from) else { break };
-                if run.columns == 0 {
-                    self.marks[index].sealed = run.rows.end;
-                    continue;
-                }
-                let layout = self.layout_of(store, timeline, key, &run);
-                let stored = self.layouts[layout].storing;
-                if stored < run.columns {
-                    let Some((bytes, end)) = layout_part(store, timeline, key, &run, stored, out) else { break };
-                    self.layouts[layout].storing = end;
-                    let (column_from, column_count) = (stored, end - stored);
-                    return Some(Made::Layout { key, layout: run.layout, column_from, column_count, bytes });
-                }
-                let mark = &mut self.marks[index];
-                if mark.seal_column > 0
-                    && (run.rows.start != mark.sealed || run.rows.end < mark.sealed + mark.seal_rows)
-                {
-                    // The rows left RAM between two segments of them: what is left begins anew.
-                    mark.seal_column = 0;
-                }
-                let count = match mark.seal_column {
-                    0 => rows_together(store, timeline, run.rows.start, segment_rows(run.rows.end - run.rows.start)),
-                    _ => mark.seal_rows,
-                };
-                let rows = run.rows.start..run.rows.start + count;
-                let column_from = mark.seal_column;
-                let target = Target { timeline, key, layout: run.layout, column_count: run.columns };
-                let Some(encoded) = self.encode(store, &target, rows.clone(), column_from..run.columns, out) else {
-                    break;
-                };
-                let mark = &mut self.marks[index];
-                if encoded.column_end == run.columns {
-                    (mark.sealed, mark.seal_column, mark.seal_rows) = (rows.end, 0, 0);
-                } else {
-                    (mark.sealed, mark.seal_column, mark.seal_rows) = (rows.start, encoded.column_end, count);
-                }
-                let layout = &mut self.layouts[layout];
-                layout.t_max_ms = layout.t_max_ms.max(encoded.t_max_ms);
-                let sequence = self.state_next.segment_sequence_next;
-                self.state_next.segment_sequence_next += 1;
-                self.state_next.layout_next = self.state_next.layout_next.max(run.layout.saturating_add(1));
-                let meta = SegmentMeta {
-                    sequence,
-                    timeline: key,
-                    layout: run.layout,
-                    row_from: rows.start,
-                    row_count: count as u32,
-                    column_from,
-                    column_count: encoded.column_end - column_from,
-                    t_min_ms: encoded.t_min_ms,
-                    t_max_ms: encoded.t_max_ms,
-                };
-                return Some(Made::Segment { meta, bytes: encoded.bytes });
-            }
-        }
-        None
-    }
-
-    /// Whether the rows from `from` on are to be sealed in the run under way.
-    fn is_due(&self, store: &Store<'_>, timeline: TimelineId, from: u64, now: Now, all: bool) -> bool {
-        let rows = store.rows(timeline);
-        let waiting = rows.end - store.rows_spilled(timeline).max(rows.start);
-        let left = rows.end.saturating_sub(from.max(rows.start));
-        // Rows in two segments have at least half as many in each. Fewer have come since the run began.
-        let is_full = waiting >= SEAL_ROWS && left >= SEAL_ROWS / 2;
-        left > 0 && (all || is_full || self.is_old(store, timeline, now))
-    }
-
-    /// Whether a timeline has rows that have waited long to be sealed.
-    fn is_old(&self, store: &Store<'_>, timeline: TimelineId, now: Now) -> bool {
-        let key = store.timeline_key(timeline);
-        let since = self.marks.iter().find(|mark| mark.key == key).and_then(|mark| mark.waiting_since_mono_ms);
-        since.is_some_and(|since| now.mono_ms.saturating_sub(since) >= self.options.seal_age_ms)
-    }
-
-    fn encode(
-        &self,
-        store: &Store<'_>,
-        target: &Target,
-        rows: Range<u64>,
-        columns: Range<u32>,
-        out: &mut [u8],
-    ) -> Option<Encoded> {
-        let mut instants = [0; ROWS_MAX];
-        let instants_ms = &mut instants[..(rows.end - rows.start) as usize];
-        store.rows_instants(target.timeline, rows.clone(), instants_ms)?;
-        let spec = SegmentSpec {
-            timeline: target.key,
-            layout: target.layout,
-            row_from: rows.start,
-            instants_ms,
-            columns,
-            epoch: self.epoch,
-            stripe_columns: STRIPE_COLUMNS,
-        };
-        encode_segment(&spec, &StoreColumns { store, target, rows, ages: self.ages(target.layout) }, out)
     }
 
     fn ages(&self, layout: u64) -> &[(u32, u32)] {
@@ -686,30 +379,6 @@ impl Spill {
     }
 }
 
-/// See [`Spill::due`].
-struct Due {
-    is_worth_it: bool,
-    cells: u64,
-    rest_cells: u64,
-}
-
-/// A row for the database that lies in the output buffer.
-enum Made {
-    Layout { key: TimelineKey, layout: u64, column_from: u32, column_count: u32, bytes: usize },
-    Segment { meta: SegmentMeta, bytes: usize },
-}
-
-impl Made {
-    fn put(self, out: &[u8]) -> Put<'_> {
-        match self {
-            Self::Layout { key, layout, column_from, column_count, bytes } => {
-                Put::Layout(LayoutPart { timeline: key, layout, column_from, column_count, bytes: &out[..bytes] })
-            }
-            Self::Segment { meta, bytes } => Put::Segment { meta, bytes: &out[..bytes] },
-        }
-    }
-}
-
 /// Whose rows are encoded, and how.
 struct Target {
     timeline: TimelineId,
@@ -743,33 +412,6 @@ impl Columns for StoreColumns<'_, '_> {
     }
 }
 
-/// How many of so many rows the next segment takes: they are parted evenly, because a short segment costs each column's head
-/// as a long one does.
-fn segment_rows(rows: u64) -> u64 {
-    rows.div_ceil(rows.div_ceil(ROWS_MAX as u64))
-}
-
-/// How many of these rows one segment takes, so that times far from each other, on both sides of a clock's jump, do not hold each
-/// other beyond their retention. A row that is alone in its time, as late ones are between others, ends no segment.
-fn rows_together(store: &Store<'_>, timeline: TimelineId, from: u64, count: u64) -> u64 {
-    let mut instants = [0; ROWS_MAX];
-    let instants_ms = &mut instants[..count as usize];
-    if store.rows_instants(timeline, from..from + count, instants_ms).is_none() {
-        return count;
-    }
-    let is_far = |a: i64, b: i64| a.abs_diff(b) > SEGMENT_STEP_MS_MAX;
-    let is_alone = |at: usize| instants_ms.get(at + 1).is_some_and(|next| is_far(instants_ms[at], *next));
-    let mut before_ms = instants_ms[0];
-    for (at, instant_ms) in instants_ms.iter().enumerate() {
-        match is_far(before_ms, *instant_ms) {
-            false => before_ms = *instant_ms,
-            true if is_alone(at) => {}
-            true => return at as u64,
-        }
-    }
-    count
-}
-
 /// Writes the layout's columns from `column_from` on, as many as fit; returns the length and the column behind.
 fn layout_part(
     store: &Store<'_>,
@@ -789,17 +431,6 @@ fn layout_part(
     }
     let end = column_from + writer.column_count();
     Some((writer.finish(), end))
-}
-
-/// Samples or new series are about to find no room.
-fn room_is_short(store: &Store<'_>) -> bool {
-    ring_is_short(store) || store.newcomers_wait_for_spill()
-}
-
-/// Less than a quarter of the ring is left for rows that are not spilled.
-pub fn ring_is_short(store: &Store<'_>) -> bool {
-    let pressure = store.ring_pressure();
-    pressure.bytes > 0 && pressure.bytes_unspilled >= pressure.bytes / 4 * 3
 }
 
 /// Gives the first small state whose bytes are not what `which` remembers, and remembers them; one that is gone is given

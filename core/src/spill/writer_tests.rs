@@ -1,5 +1,6 @@
 use super::{
     super::{frame::*, mark_stored, timeline_open, world::*},
+    due::{SEAL_CELLS_FIRST_PARTS, SEAL_ROWS, SEGMENT_STEP_MS_MAX, segment_rows},
     frames::CHAIN_RUNS_MAX,
     *,
 };
@@ -7,6 +8,7 @@ use crate::{
     labels::LabelSet,
     prng::Prng,
     store::{Plan, STALE_NAN_BITS},
+    time::Now,
 };
 use alloc::{collections::BTreeMap, vec};
 
@@ -87,11 +89,11 @@ fn a_full_segments_rows_are_sealed_and_a_row_less_is_not() {
 }
 
 #[test]
-fn full_segments_wait_until_there_are_enough_of_them_or_twice_as_many_rows() {
+fn full_segments_wait_until_there_are_enough_of_them_or_four_times_as_many_rows() {
     let (plan, mut slab) = (plan(), Vec::new());
     let (mut store, mut disk) = (create(&mut slab, &plan), Disk::default());
     let mut spill = begin(&mut store, &mut disk);
-    spill.options.seal_cells = 3 * SEAL_ROWS;
+    spill.options.seal_cells = 3 * SEAL_ROWS * SEAL_CELLS_FIRST_PARTS;
     let up = labels("up", 1);
     let now = at(START_MS);
     let rows = |store: &mut Store<'_>, key: u64, count: u64| {
@@ -113,10 +115,11 @@ fn full_segments_wait_until_there_are_enough_of_them_or_twice_as_many_rows() {
     rows(&mut store, 2, 1);
     rows(&mut store, 3, SEAL_ROWS - 1);
     assert_eq!(sealed(&mut spill, &mut store), [(1, 240), (1, 239), (2, 241)], "and what is not full waits");
-    rows(&mut store, 1, 2 * SEAL_ROWS - 1);
+    // Now that there are segments, it takes more; but not more rows than that.
+    rows(&mut store, 1, 4 * SEAL_ROWS - 1);
     assert_eq!(sealed(&mut spill, &mut store), []);
     rows(&mut store, 1, 1);
-    assert_eq!(sealed(&mut spill, &mut store), [(1, 240), (1, 240)]);
+    assert_eq!(sealed(&mut spill, &mut store), [(1, 240); 4]);
 }
 
 #[test]
@@ -761,3 +764,22 @@ impl World {
 }
 
 const OUTPUT_BYTES: usize = crate::daemon::output::OUTPUT_BYTES_MAX;
+
+/// A flipped bit in the slab, or in the database that it is compared with, put a timeline's stored rows behind its last one: the
+/// first seal of the next start overflowed.
+#[test]
+fn stored_rows_beyond_a_timelines_last_one_leave_nothing_to_seal() {
+    let (plan, mut slab) = (plan(), Vec::new());
+    let (mut store, mut disk) = (create(&mut slab, &plan), Disk::default());
+    let mut spill = begin(&mut store, &mut disk);
+    let up = labels("up", 1);
+    scrape(&mut store, 1, START_MS, &[(&up, 1, None)]);
+    let timeline = store.timeline_find(TimelineKey(1)).unwrap();
+    let end = store.rows(timeline).end;
+    for (spilled, segments) in [(end + 7, 0), (end, 0), (end - 1, 1)] {
+        store.set_rows_spilled(timeline, spilled);
+        let before = disk.database.segments.len();
+        seal(&mut spill, &mut store, &mut disk, at(START_MS), SealReason::Checkpoint);
+        assert_eq!(disk.database.segments.len() - before, segments, "{spilled} of {end}");
+    }
+}
