@@ -25,7 +25,8 @@ use std::{
 
 /// A file takes so much more space at once, so that its length does not change at each sync. Measured on ext4, a flush of three
 /// pages twice a minute: 4.1 pages are written with steps of 256 KiB, 5.4 with 64 KiB, whose pieces lie apart and need an
-/// extent tree, 7 where each flush takes its own. So a short file grows by little, and a longer one by half.
+/// extent tree, 7 where each flush takes its own. So a file begins with some, grows by little while it is short, then by half.
+const FIRST_BYTES: u64 = 128 * 1024;
 const STEP_BYTES: u64 = 32 * 1024;
 const STEP_BYTES_MAX: u64 = 256 * 1024;
 const SHORT_BYTES_MAX: u64 = 192 * 1024;
@@ -165,8 +166,11 @@ impl LogFile {
     fn reach(&self, end_bytes: u64) {
         let length_bytes = self.file.metadata().map_or(end_bytes, |metadata| metadata.len());
         if length_bytes < end_bytes {
-            let step_bytes = if length_bytes < SHORT_BYTES_MAX { STEP_BYTES } else { length_bytes / 2 };
-            let step_bytes = step_bytes.min(STEP_BYTES_MAX);
+            let step_bytes = match length_bytes {
+                0 => FIRST_BYTES.min(self.bytes_max),
+                1..SHORT_BYTES_MAX => STEP_BYTES,
+                _ => (length_bytes / 2).min(STEP_BYTES_MAX),
+            };
             let taken_bytes = end_bytes.max(length_bytes + step_bytes).next_multiple_of(STEP_BYTES) - length_bytes;
             let _ = fallocate(&self.file, FallocateFlags::empty(), length_bytes, taken_bytes);
         }
@@ -240,19 +244,19 @@ mod tests {
     #[test]
     fn files_take_space_in_steps_and_the_end_is_told() {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let mut log = TailLog::open(directory.path(), 4 * STEP_BYTES).expect("opened");
-        assert_eq!((lengths(&log), log.growth_bytes()), ([0, 0], 8 * STEP_BYTES));
+        let mut log = TailLog::open(directory.path(), 4 * FIRST_BYTES).expect("opened");
+        assert_eq!((lengths(&log), log.growth_bytes()), ([0, 0], 8 * FIRST_BYTES));
         log.append(1, b"x");
-        assert_eq!((lengths(&log), log.growth_bytes()), ([0, STEP_BYTES], 7 * STEP_BYTES));
+        assert_eq!((lengths(&log), log.growth_bytes()), ([0, FIRST_BYTES], 7 * FIRST_BYTES));
         let mut buffer = [7; 16];
-        assert_eq!(log.read(1, STEP_BYTES - 1, &mut buffer).expect("readable"), 1);
+        assert_eq!(log.read(1, FIRST_BYTES - 1, &mut buffer).expect("readable"), 1);
         assert_eq!(buffer[0], 0);
-        assert_eq!(log.read(1, STEP_BYTES, &mut buffer).expect("readable"), 0);
-        log.append(1, &[1; STEP_BYTES as usize - 1]);
-        assert_eq!(lengths(&log), [0, STEP_BYTES]);
+        assert_eq!(log.read(1, FIRST_BYTES, &mut buffer).expect("readable"), 0);
+        log.append(1, &[1; FIRST_BYTES as usize - 1]);
+        assert_eq!(lengths(&log), [0, FIRST_BYTES]);
         log.append(1, b"x");
-        assert_eq!(lengths(&log), [0, 2 * STEP_BYTES]);
-        log.append(1, &[1; 4 * STEP_BYTES as usize]);
+        assert_eq!(lengths(&log), [0, FIRST_BYTES + STEP_BYTES]);
+        log.append(1, &[1; STEP_BYTES as usize]);
         assert_eq!(lengths(&log), [0, SHORT_BYTES_MAX]);
         log.append(1, &[1; STEP_BYTES as usize]);
         assert_eq!(lengths(&log), [0, SHORT_BYTES_MAX * 3 / 2], "by half");
@@ -278,27 +282,27 @@ mod tests {
     #[test]
     fn an_idle_file_gives_its_space_back_behind_the_first_sync_of_its_successor() {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let mut log = TailLog::open(directory.path(), 4 * STEP_BYTES).expect("opened");
+        let mut log = TailLog::open(directory.path(), 4 * FIRST_BYTES).expect("opened");
         log.append(4, b"needed");
         log.sync().expect("synced");
         log.free_idle(0);
         log.append(5, b"the successor");
         log.free_idle(0);
-        assert_eq!(lengths(&log), [STEP_BYTES; 2], "it may be needed");
+        assert_eq!(lengths(&log), [FIRST_BYTES; 2], "it may be needed");
         log.sync().expect("synced");
-        log.free_idle(STEP_BYTES);
-        assert_eq!(lengths(&log), [STEP_BYTES; 2], "small enough to be kept");
+        log.free_idle(FIRST_BYTES);
+        assert_eq!(lengths(&log), [FIRST_BYTES; 2], "small enough to be kept");
         log.append(6, b"needed");
         log.sync().expect("synced");
-        log.free_idle(STEP_BYTES - 1);
-        assert_eq!(lengths(&log), [STEP_BYTES, 0]);
+        log.free_idle(FIRST_BYTES - 1);
+        assert_eq!(lengths(&log), [FIRST_BYTES, 0]);
         // A generation that somebody else began may hold less than the one before.
-        let mut log = TailLog::open(directory.path(), 4 * STEP_BYTES).expect("reopened");
+        let mut log = TailLog::open(directory.path(), 4 * FIRST_BYTES).expect("reopened");
         log.resume(7, 4096);
         log.append(7, b"more");
         log.sync().expect("synced");
         log.free_idle(0);
-        assert_eq!(lengths(&log), [STEP_BYTES; 2]);
+        assert_eq!(lengths(&log), [FIRST_BYTES; 2]);
     }
 
     #[test]
