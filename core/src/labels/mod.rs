@@ -1,6 +1,8 @@
 //! Label sets: how series are named, compared and chosen.
 
 mod set;
+#[cfg(feature = "alloc")]
+pub(crate) use set::BytePairs;
 pub use set::{LABELS_BYTES_MAX, LabelsError, LabelsRef, LabelsWriter};
 
 #[cfg(feature = "alloc")]

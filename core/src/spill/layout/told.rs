@@ -3,33 +3,24 @@
 //! Label sets as they lie in memory: for each pair *length*, name, *length*, value. docs/SPILL_FORMAT.md, "Layout parts".
 
 use super::super::format::{put_length, take_length};
+use crate::labels::{BytePairs, LabelsRef};
 
-/// Name and value.
-type Pair<'b> = (&'b [u8], &'b [u8]);
-
-/// The pairs of a set; ends early at what is none.
-#[derive(Clone)]
-struct Pairs<'b>(&'b [u8]);
-
-impl<'b> Iterator for Pairs<'b> {
-    type Item = Pair<'b>;
-
-    fn next(&mut self) -> Option<Pair<'b>> {
-        Some((take_text(&mut self.0)?, take_text(&mut self.0)?))
-    }
+/// The pairs of a set that was a label set's, or was made here.
+fn pairs(labels: &[u8]) -> BytePairs<'_> {
+    LabelsRef::of_bytes(labels).byte_pairs()
 }
 
 /// Writes `labels` to the start of `out`; the length, or `None` where it does not fit.
 pub(super) fn put(out: &mut [u8], before: &[u8], labels: &[u8]) -> Option<usize> {
     let mut out = Room { out, used: 0 };
-    let count = Pairs(labels).count();
-    let has_same_names = Pairs(labels).map(|(name, _)| name).eq(Pairs(before).map(|(name, _)| name));
+    let count = pairs(labels).count();
+    let has_same_names = pairs(labels).map(|(name, _)| name).eq(pairs(before).map(|(name, _)| name));
     match has_same_names {
         true => out.length(0)?,
         false => {
             out.length(count + 1)?;
-            for (name, _) in Pairs(labels) {
-                let place = Pairs(before).position(|(known, _)| known == name);
+            for (name, _) in pairs(labels) {
+                let place = pairs(before).position(|(known, _)| known == name);
                 out.length(place.map_or(0, |place| place + 1))?;
                 if place.is_none() {
                     out.text(name)?;
@@ -37,16 +28,16 @@ pub(super) fn put(out: &mut [u8], before: &[u8], labels: &[u8]) -> Option<usize>
             }
         }
     }
-    let value_before = |name: &[u8]| Pairs(before).find(|(known, _)| *known == name).map(|(_, value)| value);
-    let mut pairs = Pairs(labels);
+    let value_before = |name: &[u8]| pairs(before).find(|(known, _)| *known == name).map(|(_, value)| value);
+    let mut all = pairs(labels);
     for _ in 0..count.div_ceil(8) {
         let byte = (0..8).fold(0, |byte, bit| {
-            let is_same = pairs.next().is_some_and(|(name, value)| value_before(name) == Some(value));
+            let is_same = all.next().is_some_and(|(name, value)| value_before(name) == Some(value));
             byte | u8::from(is_same) << bit
         });
         out.bytes(&[byte])?;
     }
-    for (name, value) in Pairs(labels) {
+    for (name, value) in pairs(labels) {
         let known = value_before(name);
         if known == Some(value) {
             continue;
@@ -65,10 +56,10 @@ pub(super) fn put(out: &mut [u8], before: &[u8], labels: &[u8]) -> Option<usize>
 pub(super) fn take(rest: &mut &[u8], before: &[u8], labels: &mut [u8]) -> Option<usize> {
     let count = take_length(rest)?;
     let has_same_names = count == 0;
-    let count = if has_same_names { Pairs(before).count() } else { count - 1 };
-    let mut names = Names { rest, before: Pairs(before), count };
+    let count = if has_same_names { pairs(before).count() } else { count - 1 };
+    let mut names = Names { rest, before: pairs(before), count };
     // Once to see where they end, once more with their values.
-    let mut behind = Names { rest: names.rest, before: Pairs(before), count: names.count };
+    let mut behind = Names { rest: names.rest, before: pairs(before), count: names.count };
     while behind.count > 0 {
         behind.next(before, has_same_names)?;
     }
@@ -100,7 +91,7 @@ pub(super) fn take(rest: &mut &[u8], before: &[u8], labels: &mut [u8]) -> Option
 /// The names of a set that is read, each with its value in the set before, if it has one there.
 struct Names<'r, 'b> {
     rest: &'r [u8],
-    before: Pairs<'b>,
+    before: BytePairs<'b>,
     /// So many come.
     count: usize,
 }
@@ -117,7 +108,7 @@ impl<'r, 'b> Names<'r, 'b> {
         }
         match take_length(&mut self.rest)? {
             0 => Some((take_text(&mut self.rest)?, None)),
-            place => Pairs(before).nth(place - 1).map(|(name, value)| (name, Some(value))),
+            place => pairs(before).nth(place - 1).map(|(name, value)| (name, Some(value))),
         }
     }
 }

@@ -54,7 +54,7 @@ impl Spill {
     }
 
     /// Takes down which timelines have rows to be sealed.
-    pub(super) fn look(&mut self, store: &Store<'_>, now: Now) {
+    fn look(&mut self, store: &Store<'_>, now: Now) {
         for timeline in store.timelines() {
             let rows = store.rows(timeline);
             if store.rows_spilled(timeline).max(rows.start) < rows.end {
